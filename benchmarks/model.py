@@ -1,0 +1,218 @@
+"""Embedding, genes in context and attention, against plain transformers: ``python benchmarks/model.py``.
+
+A random Llama with 12 layers, 768 wide, in float32; both sides on the same model, texts and threads, in turn, in one run. Prints
+a markdown table; times are medians of ``--repeats`` rounds.
+
+cells        tokens per second of ``embed`` as a part of the machine's own float32 matrix-multiply rate, measured in between on
+             the shapes of the model's layers
+genes        256 genes behind one sentence of about 350 tokens, against the same prompts in full, batched by eight
+attention    8 x 512 tokens: ``attend`` against the plain hidden-state forward, and memory above the loaded weights against
+             ``output_attentions=True``
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+import cellhermes as ch
+
+SIZES = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12}
+GENES = sorted({f"{a}{b}{i}" for a in "ABCDEFGHKL" for b in "KLMNPRST" for i in (1, 2, 3, 12, 40)})
+
+
+def write_model(folder: Path) -> None:
+    """A random Llama and a byte-level tokenizer that spells a gene in about three tokens, as Llama's does."""
+    special = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = "Gene A cell with genes ranked by expression In this cell user assistant"
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    raw.train_from_iterator([words] * 4, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=special[0], eos_token=special[3]).save_pretrained(folder)
+    config = LlamaConfig(vocab_size=32_000, max_position_embeddings=2048, pad_token_id=None, **SIZES)
+    generator_state = torch.random.get_rng_state()
+    torch.random.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    torch.random.set_rng_state(generator_state)
+
+
+def sentence(model: ch.CellHermes, n_tokens: int, seed: int) -> list[str]:
+    """Genes whose cell prompt has about ``n_tokens`` tokens."""
+    genes = list(np.random.default_rng(seed).permutation(GENES))
+    fill = ch.text.template("cell").fill
+    while len(model._encoder.prompts([fill(genes=genes)])[0].ids) > n_tokens:
+        genes.pop()
+    return genes
+
+
+def seconds(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_turn(repeats: int, **calls) -> dict[str, float]:
+    """Median seconds of each call, taken in turn after one warm-up."""
+    times = {name: [] for name in calls}
+    for i in range(repeats + 1):
+        for name, call in calls.items():
+            taken = seconds(call)
+            if i:
+                times[name].append(taken)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def flops(n_tokens: int, length: int) -> float:
+    """Multiply-adds x 2 of the layers for prompts of one length: weights, and causal attention."""
+    h, m, n = SIZES["hidden_size"], SIZES["intermediate_size"], SIZES["num_hidden_layers"]
+    return n_tokens * n * 2 * (4 * h * h + 3 * h * m) + n_tokens * n * 2 * 2 * h * length / 2
+
+
+def matmul() -> float:
+    """Floating-point operations of one round of the layers' matrix shapes, 2,800 tokens."""
+    h, m = SIZES["hidden_size"], SIZES["intermediate_size"]
+    total = 0.0
+    for rows, columns in ((h, h), (h, h), (h, m), (m, h)) * 6:
+        torch.mm(MATRICES[rows], MATRICES[rows, columns])
+        total += 2 * 2800 * rows * columns
+    return total
+
+
+h, m = SIZES["hidden_size"], SIZES["intermediate_size"]
+MATRICES = {h: torch.ones(2800, h), m: torch.ones(2800, m), (h, h): torch.ones(h, h), (h, m): torch.ones(h, m), (m, h): torch.ones(m, h)}
+
+
+def cells(model: ch.CellHermes, repeats: int) -> dict[str, str]:
+    prompts = [ch.text.template("cell").fill(genes=sentence(model, 350, seed)) for seed in range(32)]
+    lengths = [len(one.ids) for one in model._encoder.prompts(prompts)]
+    taken = in_turn(repeats, ours=lambda: model.embed(prompts), matmul=matmul, plain=lambda: plain(model, prompts))
+    work = sum(flops(n, n) for n in lengths)
+    rate, peak = work / taken["ours"], matmul() / taken["matmul"]
+    return {
+        "embed 32 cells of 350 tokens": f"{taken['ours']:.2f} s",
+        "the same by plain batching": f"{taken['plain']:.2f} s",
+        "float32 rate, embed / matrix multiply": f"{rate / 1e9:.0f} / {peak / 1e9:.0f} GFLOP/s = **{rate / peak:.2f}** (asked: 0.6)",
+    }
+
+
+@torch.inference_mode()
+def plain(model: ch.CellHermes, prompts: list[ch.text.Prompt], batch_size: int = 8) -> np.ndarray:
+    """Full prompts in batches of eight through transformers' own model class."""
+    lm = plain.lm
+    ids = [one.ids for one in model._encoder.prompts(prompts)]
+    out = []
+    for start in range(0, len(ids), batch_size):
+        rows = ids[start : start + batch_size]
+        width = max(map(len, rows))
+        padded = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        states = lm.model(padded, attention_mask=mask).last_hidden_state
+        out.append(states[torch.arange(len(rows)), mask.sum(1) - 1].numpy())
+    return np.concatenate(out)
+
+
+def genes_in_context(model: ch.CellHermes, repeats: int) -> dict[str, str]:
+    listed = sentence(model, 350, 0)
+    fill = ch.text.template("gene_in_cell").fill
+    prompts = [fill(genes=listed, gene=gene) for gene in GENES[:256]]
+    ours, full = model.embed(prompts), plain(model, prompts)
+    difference = np.abs(ours - full).max() / np.abs(full).max()
+    taken = in_turn(min(repeats, 2), ours=lambda: model.embed(prompts), plain=lambda: plain(model, prompts))
+    return {
+        "256 genes behind 350 tokens, full prompts": f"{256 / taken['plain']:.1f} genes/s",
+        "the same behind one prefix": f"{256 / taken['ours']:.1f} genes/s = **{taken['plain'] / taken['ours']:.1f}x** (asked: 12x)",
+        "largest difference of vectors (relative)": f"{difference:.1e} (asked: 1e-5)",
+    }
+
+
+def eight(model: ch.CellHermes) -> list[ch.text.Prompt]:
+    return [ch.text.template("cell").fill(genes=sentence(model, 512, seed)) for seed in range(8)]
+
+
+def attention(model: ch.CellHermes, folder: Path, repeats: int) -> dict[str, str]:
+    prompts = eight(model)
+    taken = in_turn(
+        repeats, attend=lambda: model.attend(prompts, batch_size=8), hidden=lambda: model.embed(prompts, batch_size=8)
+    )
+    memory = {what: measure(what, folder) for what in ("attend", "output_attentions")}
+    return {
+        "8 x 512 tokens, attend / hidden states": f"{taken['attend']:.2f} / {taken['hidden']:.2f} s = "
+        f"**{taken['attend'] / taken['hidden']:.2f}** (asked: 1.1)",
+        "memory above weights, attend / output_attentions": f"{memory['attend']:.0f} / {memory['output_attentions']:.0f} MB = "
+        f"**{memory['attend'] / memory['output_attentions']:.2f}** (asked: 0.25)",
+    }
+
+
+def measure(what: str, folder: Path) -> float:
+    """Peak memory (MB) above the loaded weights, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", what, "--folder", str(folder)], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@torch.inference_mode()
+def measure_here(what: str, folder: Path) -> None:
+    model = ch.CellHermes.from_pretrained(folder, device="cpu")
+    prompts = eight(model)
+    short = [ch.text.template("cell").fill(genes=GENES[:8])]
+    if what == "attend":
+        model.attend(short)
+        before = peak()
+        model.attend(prompts, batch_size=8)
+    else:
+        model._lm.set_attn_implementation("eager")
+        lm = model._lm.model
+        ids = [one.ids for one in model._encoder.prompts(prompts)]
+        lm(torch.tensor([ids[0][:8]]), output_attentions=True)
+        before = peak()
+        width = max(map(len, ids))
+        lm(torch.tensor([row + [0] * (width - len(row)) for row in ids]), output_attentions=True)
+    print(json.dumps(peak() - before))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=["cells", "genes", "attention"])
+    parser.add_argument("--measure", choices=["attend", "output_attentions"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        measure_here(given.measure, given.folder)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder))
+        model = ch.CellHermes.from_pretrained(folder, device="cpu")
+        plain.lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        parts = {
+            "cells": lambda: cells(model, given.repeats),
+            "genes": lambda: genes_in_context(model, given.repeats),
+            "attention": lambda: attention(model, Path(folder), given.repeats),
+        }
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n\n| measure | figure |\n|---|---|")
+        for name, part in parts.items():
+            if given.only in (None, name):
+                for row in part().items():
+                    print("| " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

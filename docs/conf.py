@@ -1,0 +1,143 @@
+"""Sphinx configuration, and the two pages whose tables come from the package's own TOML files."""
+
+import inspect
+import os
+import warnings
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from sphinx.deprecation import RemovedInSphinx10Warning
+
+import cellhermes as ch
+
+# once for each parsed type, from inside the extension
+warnings.filterwarnings("ignore", category=RemovedInSphinx10Warning, module="sphinx_autodoc_typehints")
+
+HERE = Path(__file__).parent
+
+project = "cellhermes"
+author = "cellhermes developers"
+project_copyright = "2026, cellhermes developers"
+release = version = installed_version("cellhermes")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_autodoc_typehints",  # types from the signatures
+    "scanpydoc.elegant_typehints",  # prose under Returns
+    "scanpydoc.definition_list_typed_field",
+    "sphinx_copybutton",
+]
+nitpicky = True
+exclude_patterns = ["_build", "_generated", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+
+nb_execution_mode = "off"
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_rtype = True
+typehints_defaults = "braces"
+typehints_document_rtype_none = False  # pp and tl say under Returns what they write
+always_use_bars_union = True
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+html_theme = "sphinx_book_theme"
+html_title = "cellhermes"
+html_theme_options = {
+    "repository_url": "https://github.com/cellhermes/cellhermes",
+    "use_repository_button": True,
+    "path_to_docs": "docs",
+}
+
+# Links into other projects need their inventories from the network, so they are made where the pages are published;
+# elsewhere the names stay plain text and the build is complete without a connection.
+if os.environ.get("READTHEDOCS"):
+    intersphinx_mapping = {
+        "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "mudata": ("https://mudata.readthedocs.io/stable/", None),
+        "networkx": ("https://networkx.org/documentation/stable/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "pandas": ("https://pandas.pydata.org/docs/", None),
+        "python": ("https://docs.python.org/3/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
+    }
+_EXTERNAL = "anndata|collections|importlib|mudata|networkx|numpy|os|pandas|pathlib|scanpy|scipy|tokenizers|torch|transformers|typing"
+nitpick_ignore_regex = [
+    (r"py:.*", rf"({_EXTERNAL})(\..*)?"),
+    (r"py:.*", r"(bool|bytes|dict|float|int|list|object|set|str|tuple|type|None|Ellipsis)"),
+    (r"py:.*", r"[A-Z]\w*Error"),  # Python's own exceptions
+    (r"py:.*", r"(np|pd|nx)\..*"),
+]
+
+
+def _public_places() -> dict[str, str]:
+    """Where a public class or function is documented, by where it is defined."""
+    places = {}
+    for space in (name for name in ch.__all__ if inspect.ismodule(getattr(ch, name))):
+        for name in getattr(ch, space).__all__:
+            thing = getattr(getattr(ch, space), name)
+            shown = f"cellhermes.{name}" if name in ch.__all__ else f"cellhermes.{space}.{name}"
+            places[f"{thing.__module__}.{thing.__qualname__}"] = shown
+    return places
+
+
+qualname_overrides = _public_places()
+
+
+# ---- tables from TOML
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines) + "\n"
+
+
+def _models_table() -> str:
+    rows = [["name", "what it is", "base", "adapters, merged in this order", "licence of the weights"]]
+    for name, model in ch.model.list_models().iterrows():
+        base = "in the package" if model["bundled"] else f"`{model['base']}`"
+        adapters = ", ".join(f"`{adapter}`" for adapter in model["adapters"].split(" -> ") if adapter)
+        rows.append([f"`{name}`", model["description"], base, adapters or "none", model["license"]])
+    return _markdown(rows)
+
+
+def _templates_table() -> str:
+    rows = [["template", "version", "text", "the vector stands for"]]
+    for name, template in ch.text.templates().items():
+        if template.entity is not None:
+            wordings = "<br>".join(f"`{wording}`" for wording in template.variants)
+            rows.append([f"`{name}`", str(template.version), wordings, f"`{{{template.entity}}}`"])
+    return _markdown(rows)
+
+
+def _wraps_table() -> str:
+    def shown(text: str) -> str:
+        return f"`{text}`".replace("\n", "\\n") if text.strip() else ("a blank" if text else "nothing")
+
+    rows = [["wrap", "before the prompt", "after the prompt", "an answer begins with", "an answer ends with"]]
+    rows += [
+        [f"`{name}`", *(shown(part) for part in (wrap.head, wrap.tail, wrap.lead, wrap.end))]
+        for name, wrap in ch.text.wraps().items()
+    ]
+    return _markdown(rows)
+
+
+def _write_tables() -> None:
+    folder = HERE / "_generated"
+    folder.mkdir(exist_ok=True)
+    tables = {"models.md": _models_table, "templates.md": _templates_table, "wraps.md": _wraps_table}
+    for name, table in tables.items():
+        (folder / name).write_text(table(), "utf-8")
+
+
+_write_tables()

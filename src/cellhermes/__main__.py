@@ -1,0 +1,5 @@
+"""``python -m cellhermes``."""
+
+from .cli import app
+
+app()

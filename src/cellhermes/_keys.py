@@ -1,0 +1,62 @@
+"""Every key that cellhermes writes into an AnnData, keys of groups, and the parameters stored beside a result."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as _installed_version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from anndata import AnnData
+
+SENTENCE = "cell_sentence"  # obs, uns
+GENE_MASK = "sentence_gene"  # var
+EMBEDDING = "X_cellhermes"  # obsm, varm, uns
+GENE_PARAMS = "gene_params"  # uns[EMBEDDING]: of varm, as "params" is of obsm
+GROUPS, CONTEXTS = "groups", "contexts"  # uns[EMBEDDING]: frames of the groups of genes' vectors
+
+Param = str | bool | int | float | list
+"""What a stored parameter may be: the types that h5ad and zarr give back as they were."""
+
+
+def version() -> str:
+    """Version of cellhermes that is stored with results."""
+    try:
+        return _installed_version("cellhermes")
+    except PackageNotFoundError:  # run from a source tree
+        return "0+unknown"
+
+
+def group_key(key: str, group: object) -> str:
+    """Key of the array that belongs to one group; ``/`` would open a folder in h5ad and zarr."""
+    return f"{key}:{str(group).replace('/', '_')}"
+
+
+def group_keys(key: str, groups: Iterable[object]) -> dict[object, str]:
+    """Keys of several groups; two groups that would share a key are an error."""
+    keys: dict[object, str] = {}
+    owner: dict[str, object] = {}
+    for group in groups:
+        name = group_key(key, group)
+        if name in owner and owner[name] != group:
+            msg = f"groups {owner[name]!r} and {group!r} would both be stored as {name!r}; rename one of them."
+            raise ValueError(msg)
+        owner[name] = group
+        keys[group] = name
+    return keys
+
+
+def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:
+    """Store how a result was made in ``uns[key][name]``, with the version of cellhermes.
+
+    None has no place in h5ad; it is stored as an empty string.
+    """
+    stored = {name: "" if value is None else value for name, value in params.items()}
+    adata.uns[key] = {**adata.uns.get(key, {}), name: {**stored, "version": version()}}
+
+
+def read_params(adata: AnnData, key: str, *, name: str = "params") -> dict[str, Param]:
+    """Return ``uns[key][name]``, or an empty dict where nothing was stored."""
+    return dict(adata.uns.get(key, {}).get(name, {}))

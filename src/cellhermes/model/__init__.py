@@ -1,0 +1,28 @@
+"""Tokens and tensors: one language model with four verbs. Knows prompts, but neither cells nor tasks.
+
+``CellHermes`` and ``GeneAttention`` load torch on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ._card import ModelCard, list_models
+
+if TYPE_CHECKING:
+    from ._attention import GeneAttention
+    from ._cellhermes import CellHermes, PromptLengthError
+
+__all__ = ["CellHermes", "GeneAttention", "ModelCard", "PromptLengthError", "list_models"]
+
+_LAZY = {"CellHermes": "_cellhermes", "PromptLengthError": "_cellhermes", "GeneAttention": "_attention"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,577 @@
+"""The class that sees tensors: a causal language model with four verbs. It knows neither cells nor tasks."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..text import Prompt
+from . import _card, _forward
+from ._attention import GeneAttention, per_gene
+from ._tokens import Batch, Encoded, Encoder, plan, run_batches
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ._card import ModelCard, ReadAt
+
+logger = logging.getLogger("cellhermes")
+
+
+class PromptLengthError(ValueError):
+    """A prompt is longer than the model's context.
+
+    Parameters
+    ----------
+    index
+        Which prompt of the call.
+    n_tokens
+        Its length.
+    limit
+        Of the model.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.model.PromptLengthError(3, 1200, 1024).index
+    3
+    """
+
+    def __init__(self, index: int, n_tokens: int, limit: int) -> None:
+        self.index, self.n_tokens, self.limit = index, n_tokens, limit
+        super().__init__(
+            f"Prompt {index} has {n_tokens} tokens, more than the {limit} of the model's context. "
+            "Shorten it (for cells: a smaller n_genes=) or take a model with a longer context."
+        )
+
+
+class CellHermes:
+    """A language model that reads prompts.
+
+    Made by :meth:`from_pretrained`. The four verbs take texts or :class:`~cellhermes.text.Prompt` and give the same answer
+    whatever the batch size, the order or the other prompts of the call: within 1e-5 (relative) in float32 on a CPU.
+
+    Parameters
+    ----------
+    lm
+        A causal language model of transformers, loaded with ``attn_implementation="cellhermes"``.
+    tokenizer
+        Its fast tokenizer.
+    card
+        How it is read.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> model = ch.CellHermes.from_pretrained("mini")
+    >>> model.embed(["Gene CD3E", "Gene MS4A1"]).shape == (2, model.dim)
+    True
+    """
+
+    def __init__(self, lm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", card: "ModelCard") -> None:
+        self.card = card
+        self._lm = lm.eval()
+        self._decoder = lm.get_decoder()
+        self._config = lm.config.get_text_config()
+        self._encoder = Encoder(tokenizer, card.wrap)
+        n_known, n_rows = len(tokenizer), lm.get_input_embeddings().num_embeddings
+        if n_known > n_rows:
+            msg = f"The tokenizer of {card.name!r} has {n_known} tokens, its model {n_rows}: they do not belong together."
+            raise ValueError(msg)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "mini",
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        wrap: str | None = None,
+        read_at: "ReadAt | Mapping[str, ReadAt] | None" = None,
+    ) -> "CellHermes":
+        """Load a model by name, from a folder, or from the model hub.
+
+        Parameters
+        ----------
+        name
+            First an entry of :func:`~cellhermes.model.list_models` (``"mini"`` ships with the package), then a folder of a model or
+            of a LoRA adapter (whose base is followed), then a hub id of a Llama-, Qwen-, Gemma- or Mistral-like causal model.
+        device
+            ``"cpu"``, ``"cuda"``, ``"mps"``, ...; None takes the accelerator that is there.
+        dtype
+            ``"float32"``, ``"bfloat16"`` or ``"float16"``; None takes float32 on CPU and MPS, the card's on CUDA.
+        wrap
+            A key of :func:`cellhermes.text.wraps`; None takes the card's, and for models without a card ``"llama3-chat"`` where
+            the tokenizer knows its tokens, else ``"plain"``.
+        read_at
+            Which token is the vector (see :class:`~cellhermes.model.ModelCard`); None takes the card's.
+
+        Returns
+        -------
+        The model, ready on its device.
+
+        Raises
+        ------
+        ValueError
+            If the name is not known, or files are damaged or do not belong together.
+        OSError
+            If a hub model can't be had: absent, gated, or no network.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.CellHermes.from_pretrained("mini", device="cpu").device
+        'cpu'
+        """
+        from ._load import load
+
+        card, lm, tokenizer = load(name, device=device, dtype=dtype, wrap=wrap, read_at=read_at)
+        return cls(lm, tokenizer, card)
+
+    @property
+    def device(self) -> str:
+        """Where the weights are."""
+        return str(self._lm.device)
+
+    @property
+    def dtype(self) -> str:
+        """Type of the weights; vectors are always returned as float32."""
+        return str(self._lm.dtype).removeprefix("torch.")
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self._config.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest prompt in tokens, turn markers and answer included."""
+        return self._config.max_position_embeddings
+
+    @property
+    def wrap(self) -> str:
+        """Name of the text around prompts, a key of :func:`cellhermes.text.wraps`."""
+        return self._encoder.wrap.name
+
+    # ------------------------------------------------------------------------------------------------- embed
+
+    def embed(self, prompts: Sequence[str | Prompt], *, batch_size: int | None = None) -> np.ndarray:
+        """Vectors of texts: genes, cells, genes in cells, pathways, perturbations, interactions, or anything with a name.
+
+        The vector is the last layer's state after the final norm, at the token that the model's card names. Templates for
+        the usual entities are data (:func:`cellhermes.text.templates`):
+
+        ==================== ==============================================================================
+        template             text
+        ==================== ==============================================================================
+        ``gene``             Gene {gene}
+        ``cell``             A cell with genes ranked by expression: {genes}
+        ``gene_in_cell``     A cell with genes ranked by expression: {genes}. In this cell, Gene {gene}
+        ``pathway``          Pathway {pathway}
+        ``pathway_of_genes`` A pathway with genes: {genes}. Pathway {pathway}
+        ``perturbation``     A cell under {perturbation} of Gene {gene}
+        ``perturbation_in_cell`` A cell with genes ranked by expression: {genes}. This cell under {perturbation} of Gene {gene}
+        ``interaction``      Interaction of Gene {gene_a} with Gene {gene_b}
+        ==================== ==============================================================================
+
+        The first three are the input format of the released weights; the others are ours. Prompts that begin alike (many
+        genes behind one cell's sentence) compute their beginning once.
+
+        Parameters
+        ----------
+        prompts
+            Texts, or prompts of templates.
+        batch_size
+            Prompts per forward pass; None chooses from the memory that is free. It is halved when memory runs out.
+
+        Returns
+        -------
+        (prompts, dim) float32.
+
+        Raises
+        ------
+        ~cellhermes.model.PromptLengthError
+            If a prompt is longer than the model's context; nothing is computed then.
+        MemoryError
+            If a single prompt does not fit in memory.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> model = ch.CellHermes.from_pretrained("mini")
+        >>> pathway = ch.text.template("pathway")
+        >>> vectors = model.embed([pathway.fill(pathway=name) for name in ("apoptosis", "glycolysis")])
+        >>> vectors.shape[0], vectors.dtype
+        (2, dtype('float32'))
+        """
+        prompts, encoded = self._encode(prompts)
+        spans = [self._span(prompt, one) for prompt, one in zip(prompts, encoded, strict=True)]
+        out = np.empty((len(prompts), self.dim), np.float32)
+        with torch.inference_mode(), tqdm(total=len(prompts), desc="embed", delay=2, leave=False) as bar:
+            for members, shared in _shared(encoded, spans, enabled=self._may_share(encoded)):
+                rows = [encoded[i].ids[shared : spans[i][1]] for i in members]
+                prefix = self._prefix(encoded[members[0]].ids[:shared]) if shared else None
+                batches = plan([len(row) for row in rows], batch_size=batch_size, budget=self._budget(shared))
+
+                def vectors(batch: list[int], rows=rows, members=members, shared=shared, prefix=prefix) -> np.ndarray:
+                    padded = Batch.pad([rows[i] for i in batch], device=self._lm.device)
+                    states = _forward.hidden(self._decoder, padded) if prefix is None else self._behind(prefix, padded, shared)
+                    return _pool(states, [(spans[members[i]][0] - shared, len(rows[i])) for i in batch])
+
+                for batch, found in run_batches(batches, vectors):
+                    out[[members[i] for i in batch]] = found
+                    bar.update(len(batch))
+        return out
+
+    def _span(self, prompt: Prompt, encoded: Encoded) -> tuple[int, int]:
+        """(first, last + 1) token whose mean is the vector. Tokens behind the last are not computed at all."""
+        read = self.card.read(prompt.kind)
+        end = len(encoded.ids)
+        if read == "prompt_end" or prompt.entity is None:
+            return end - 1, end
+        return (encoded.entity[1] - 1 if read == "entity_end" else encoded.entity[0]), encoded.entity[1]
+
+    def _prefix(self, ids: list[int]) -> _forward.Prefix:
+        return _forward.read_prefix(self._decoder, Batch.pad([ids], device=self._lm.device))
+
+    def _behind(self, prefix: _forward.Prefix, batch: Batch, n_shared: int) -> torch.Tensor:
+        lengths = torch.tensor([n_shared], device=self._lm.device)
+        return _forward.hidden_behind(self._decoder, prefix, batch, lengths)
+
+    # ------------------------------------------------------------------------------------------------- score
+
+    def score(
+        self, prompts: Sequence[str | Prompt], answers: Sequence[str], *, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Log-probability of each answer behind each prompt.
+
+        Summed over the answer's tokens and the token that closes it (paper, equation 5), so that the probabilities of all possible
+        answers of any length add up to one. Prompts are computed once for all answers.
+
+        Parameters
+        ----------
+        prompts
+            Texts, or prompts of templates.
+        answers
+            The same for every prompt, not empty.
+        batch_size
+            Prompts per forward pass; None chooses from the memory that is free.
+
+        Returns
+        -------
+        (prompts, answers) float32, natural logarithm.
+
+        Raises
+        ------
+        ValueError
+            If there are no answers, or one is empty.
+        ~cellhermes.model.PromptLengthError
+            If a prompt with its longest answer exceeds the model's context.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> model = ch.CellHermes.from_pretrained("mini")
+        >>> model.score(["Is CD3E a T-cell gene?"], ["Yes", "No"]).shape
+        (1, 2)
+        """
+        if len(answers) == 0 or not all(answers):
+            msg = f"score needs answers with text, got {list(answers)}."
+            raise ValueError(msg)
+        tails = [self._encoder.answer(answer) for answer in answers]
+        prompts, encoded = self._encode(prompts, extra=max(map(len, tails)))
+        out = np.empty((len(prompts), len(answers)), np.float32)
+        lengths = [len(one.ids) for one in encoded]
+        budget = max(1, self._budget(max(lengths, default=0)) // (1 + sum(map(len, tails)) // max(lengths, default=1)))
+        with torch.inference_mode(), tqdm(total=len(prompts), desc="score", delay=2, leave=False) as bar:
+            for batch, found in run_batches(
+                plan(lengths, batch_size=batch_size, budget=budget), lambda batch: self._score([encoded[i].ids for i in batch], tails)
+            ):
+                out[batch] = found
+                bar.update(len(batch))
+        return out
+
+    def _score(self, ids: list[list[int]], answers: list[list[int]]) -> np.ndarray:
+        """(prompts, answers) for one batch: the prompts as prefixes, all but the last token of the answers as suffixes."""
+        padded = Batch.pad(ids, device=self._lm.device)
+        suffixes = Batch.pad([answer[:-1] for answer in answers] * len(ids), device=self._lm.device)
+        if self._may_share([Encoded(row + max(answers, key=len)) for row in ids]):
+            prefix = _forward.read_prefix(self._decoder, padded)
+            states = _forward.hidden_behind(self._decoder, prefix, suffixes, padded.mask.sum(1))
+            start = prefix.hidden[torch.arange(len(ids)), padded.last]
+        else:
+            whole = Batch.pad([row + answer[:-1] for row in ids for answer in answers], device=self._lm.device)
+            found = _forward.hidden(self._decoder, whole)
+            n = padded.mask.sum(1).repeat_interleave(len(answers))
+            at = n[:, None] + torch.arange(suffixes.ids.shape[1], device=n.device)
+            states = found.gather(1, at.clamp_max(found.shape[1] - 1)[..., None].expand(-1, -1, found.shape[2]))
+            start = found[torch.arange(len(found)), n - 1][:: len(answers)]
+        states = states.view(len(ids), len(answers), -1, states.shape[-1])
+        scores = torch.zeros(len(ids), len(answers))
+        first = self._log_probs(start)
+        for j, answer in enumerate(answers):
+            rest = self._log_probs(states[:, j, : len(answer) - 1])  # (prompts, tokens, vocabulary)
+            scores[:, j] = first[:, answer[0]].cpu()
+            if len(answer) > 1:
+                targets = torch.tensor(answer[1:], device=rest.device).expand(len(ids), -1)[..., None]
+                scores[:, j] += rest.gather(-1, targets).sum((1, 2)).cpu()
+        return scores.numpy()
+
+    def _log_probs(self, states: torch.Tensor) -> torch.Tensor:
+        return self._logits(states).log_softmax(-1)
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Float32 logits of the states that are asked for, and of no others."""
+        logits = self._lm.get_output_embeddings()(states).float()
+        cap = getattr(self._config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    # ------------------------------------------------------------------------------------------------- generate
+
+    def generate(
+        self,
+        prompts: Sequence[str | Prompt],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        batch_size: int | None = None,
+        rng: int | np.random.Generator | None = None,
+    ) -> list[str]:
+        """Write an answer to each prompt.
+
+        Parameters
+        ----------
+        prompts
+            Texts, or prompts of templates.
+        max_new_tokens
+            An answer ends at the model's end token or here.
+        temperature
+            0 takes the likeliest token each time; above, tokens are drawn from the softmax of logits / temperature.
+        batch_size
+            Prompts per forward pass; None chooses from the memory that is free.
+        rng
+            Seed or generator of the draws. Each prompt has a stream of its own, so batches do not change its answer.
+
+        Returns
+        -------
+        One text a prompt, without special tokens.
+
+        Raises
+        ------
+        ValueError
+            If ``temperature`` is negative or ``max_new_tokens`` below 1.
+        ~cellhermes.model.PromptLengthError
+            If a prompt and ``max_new_tokens`` exceed the model's context.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> model = ch.CellHermes.from_pretrained("mini")
+        >>> len(model.generate(["Gene CD3E"], max_new_tokens=4))
+        1
+        """
+        if temperature < 0 or max_new_tokens < 1:
+            msg = f"generate needs temperature >= 0 and max_new_tokens >= 1, got {temperature} and {max_new_tokens}."
+            raise ValueError(msg)
+        prompts, encoded = self._encode(prompts, extra=max_new_tokens)
+        streams = np.random.default_rng(rng).spawn(len(prompts))
+        lengths = [len(one.ids) + max_new_tokens for one in encoded]
+        out = [""] * len(prompts)
+        with torch.inference_mode(), tqdm(total=len(prompts), desc="generate", delay=2, leave=False) as bar:
+            for batch in plan(lengths, batch_size=batch_size, budget=self._budget(0)):
+                ids = [encoded[i].ids for i in batch]
+                for i, new in zip(batch, self._write(ids, max_new_tokens, temperature, [streams[i] for i in batch]), strict=True):
+                    out[i] = self._encoder.decode(new)
+                bar.update(len(batch))
+        return out
+
+    def _write(
+        self, ids: list[list[int]], max_new_tokens: int, temperature: float, streams: list[np.random.Generator]
+    ) -> list[list[int]]:
+        """New token ids of one batch, padded on the left so that all rows grow at the same end."""
+        batch = Batch.pad(ids, device=self._lm.device, side="left")
+        mask, positions, step, cache = batch.mask, batch.positions, batch.ids, None
+        stop = set(self._encoder.end)
+        new: list[list[int]] = [[] for _ in ids]
+        open_rows = set(range(len(ids)))
+        for _ in range(max_new_tokens):
+            found = self._decoder(
+                input_ids=step, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            )
+            cache = found.past_key_values
+            tokens = _draw(self._logits(found.last_hidden_state[:, -1]), temperature, streams)
+            for row in sorted(open_rows):
+                if tokens[row] in stop:
+                    open_rows.discard(row)
+                else:
+                    new[row].append(tokens[row])
+            if not open_rows:
+                break
+            step = torch.tensor(tokens, device=mask.device)[:, None]
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            positions = positions[:, -1:] + 1
+        return new
+
+    # ------------------------------------------------------------------------------------------------- attend
+
+    def attend(self, prompts: Sequence[str | Prompt], *, batch_size: int | None = None) -> list[GeneAttention]:
+        """Attention of the last layer on each gene of a prompt, seen from the prompt's last token.
+
+        Only the last layer's weights are made, a few rows at a time; no other layer keeps its own.
+
+        Parameters
+        ----------
+        prompts
+            Prompts of templates that list genes, such as ``cell``.
+        batch_size
+            Prompts per forward pass; None chooses from the memory that is free.
+
+        Returns
+        -------
+        One :class:`~cellhermes.model.GeneAttention` a prompt.
+
+        Raises
+        ------
+        ValueError
+            If a prompt does not say where its genes stand.
+        ~cellhermes.model.PromptLengthError
+            If a prompt is longer than the model's context.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> model = ch.CellHermes.from_pretrained("mini")
+        >>> cell = ch.text.template("cell").fill(genes=["CD3E", "IL7R", "LTB"])
+        >>> model.attend([cell])[0].genes
+        ('CD3E', 'IL7R', 'LTB')
+        """
+        prompts, encoded = self._encode(prompts, positions=True)
+        for i, prompt in enumerate(prompts):
+            if not prompt.spans:
+                msg = f"Prompt {i} ({prompt.text[:40]!r}) lists no genes. Make it with a template, such as ch.text.template('cell')."
+                raise ValueError(msg)
+        out: list[GeneAttention | None] = [None] * len(prompts)
+        batches = plan([len(one.ids) for one in encoded], batch_size=batch_size, budget=self._budget(0))
+        with torch.inference_mode(), tqdm(total=len(prompts), desc="attend", delay=2, leave=False) as bar:
+            for batch, found in run_batches(batches, lambda batch: self._attend([encoded[i] for i in batch])):
+                for i, one in zip(batch, found, strict=True):
+                    out[i] = one
+                bar.update(len(batch))
+        return out
+
+    def _attend(self, encoded: list[Encoded]) -> list[GeneAttention]:
+        batch = Batch.pad([one.ids for one in encoded], device=self._lm.device)
+        genes = torch.zeros(batch.ids.shape)
+        for i, one in enumerate(encoded):
+            for at in one.genes.values():
+                genes[i, at.start : at.stop] = 1
+        found = _forward.attention_of_last_layer(self._decoder, batch, genes.to(batch.ids.device)).found
+        return [
+            GeneAttention(
+                tuple(one.genes),
+                per_gene(weights.cpu().numpy(), one.genes),
+                entropy.cpu().numpy(),
+                gene_entropy.cpu().numpy() if sum(map(len, one.genes.values())) > 1 else np.full(len(entropy), np.nan, np.float32),
+            )
+            for one, (weights, entropy, gene_entropy) in zip(encoded, found, strict=True)
+        ]
+
+    # ------------------------------------------------------------------------------------------------- shared
+
+    def check(self, prompts: Sequence[str | Prompt]) -> None:
+        """Raise what the verbs would raise about prompts, without computing anything.
+
+        Parameters
+        ----------
+        prompts
+            Texts, or prompts of templates.
+
+        Raises
+        ------
+        ~cellhermes.model.PromptLengthError
+            If a prompt is longer than the model's context.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.CellHermes.from_pretrained("mini").check(["Gene CD3E"])
+        """
+        self._encode(prompts)
+
+    def _encode(
+        self, prompts: Sequence[str | Prompt], *, extra: int = 0, positions: bool = False
+    ) -> tuple[list[Prompt], list[Encoded]]:
+        """Prompts and their ids, all of which fit into the context together with ``extra`` tokens."""
+        if isinstance(prompts, str | Prompt):
+            msg = f"Pass a list of prompts, got a single {type(prompts).__name__}."
+            raise TypeError(msg)
+        prompts = [p if isinstance(p, Prompt) else Prompt(p.strip()) for p in prompts]
+        positions = positions or any(self.card.read(p.kind) != "prompt_end" for p in prompts)
+        encoded = self._encoder.prompts(prompts, positions=positions)
+        for i, one in enumerate(encoded):
+            if len(one.ids) + extra > self.max_tokens:
+                raise PromptLengthError(i, len(one.ids) + extra, self.max_tokens)
+        return prompts, encoded
+
+    def _may_share(self, encoded: Sequence[Encoded]) -> bool:
+        """Whether keys of a prefix are all visible: no layer forgets what is further away than its window."""
+        window = getattr(self._config, "sliding_window", None)
+        return window is None or max((len(one.ids) for one in encoded), default=0) <= window
+
+    def _budget(self, n_shared: int) -> int:
+        """Tokens per forward pass, from the memory that is free."""
+        config, size = self._config, torch.empty((), dtype=self._lm.dtype).element_size()
+        width = getattr(config, "intermediate_size", 4 * config.hidden_size)
+        per_token = size * (12 * config.hidden_size + 3 * width) + 12 * n_shared * config.num_attention_heads
+        most = 8_192 if self.device == "cpu" else 131_072
+        return int(max(1, min(most, _free_bytes(self._lm.device) // 4 // per_token)))
+
+
+def _shared(
+    encoded: Sequence[Encoded], spans: Sequence[tuple[int, int]], *, enabled: bool
+) -> list[tuple[list[int], int]]:
+    """Groups of prompts with the length of the beginning they share, 0 for those better computed whole.
+
+    Sharing pays when the beginning is at least as long as what follows it and occurs more than once.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    alone: list[int] = []
+    for i, one in enumerate(encoded):
+        n = min(one.n_shared, spans[i][0])
+        if enabled and n and 2 * n >= len(one.ids):
+            groups.setdefault(tuple(one.ids[:n]), []).append(i)
+        else:
+            alone.append(i)
+    shared = [(members, len(ids)) for ids, members in groups.items() if len(members) > 1]
+    alone += [members[0] for members in groups.values() if len(members) == 1]
+    return [*([(sorted(alone), 0)] if alone else []), *shared]
+
+
+def _pool(states: torch.Tensor, spans: list[tuple[int, int]]) -> np.ndarray:
+    """Mean state over each row's (first, last + 1) tokens, as float32."""
+    if all(stop - start == 1 for start, stop in spans):
+        rows = torch.arange(len(spans), device=states.device)
+        return states[rows, torch.tensor([start for start, _ in spans], device=states.device)].float().cpu().numpy()
+    return torch.stack([row[start:stop].float().mean(0) for row, (start, stop) in zip(states, spans, strict=True)]).cpu().numpy()
+
+
+def _draw(logits: torch.Tensor, temperature: float, streams: list[np.random.Generator]) -> list[int]:
+    """One token a row. Draws invert the cumulated probabilities in float64, so that a row's stream alone decides."""
+    if temperature == 0:
+        return logits.argmax(-1).tolist()
+    cumulated = (logits.double() / temperature).softmax(-1).cumsum(-1).cpu().numpy()
+    return [int(min(np.searchsorted(row, s.random() * row[-1]), len(row) - 1)) for row, s in zip(cumulated, streams, strict=True)]
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that is free now; where the system does not say, 4 GB."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "cpu" and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 4 << 30

@@ -1,0 +1,269 @@
+"""Forward passes: plain, behind a shared prefix, and with an eye on the last layer's attention.
+
+All three run the layers of transformers unchanged. They differ in one attention function, registered once under the name
+``cellhermes``: it hands each layer's queries, keys and values to the ``hermes`` keyword of the call when there is one, and
+to torch's scaled dot product attention otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ._tokens import Batch
+
+NAME = "cellhermes"
+Tap = Callable[..., torch.Tensor]
+
+
+def register() -> None:
+    """Make ``attn_implementation="cellhermes"`` known to transformers."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    hermes: Tap | None = None,
+    softcap: float | None = None,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """One layer's attention: (batch, heads, tokens, width) in, (batch, tokens, heads, width) out."""
+    if hermes is not None:
+        return hermes(module, query, key, value, attention_mask, softcap=softcap, **kwargs), None
+    if softcap is not None:
+        return _softcapped(module, query, key, value, attention_mask, softcap=softcap, **kwargs), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _softcapped(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    softcap: float,
+    scaling: float,
+    **_: object,
+) -> torch.Tensor:
+    """Attention of models that cap their scores (Gemma 2), which torch's function can't."""
+    n_rep = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(n_rep, 1), value.repeat_interleave(n_rep, 1)
+    scores = torch.tanh(query @ key.mT * (scaling / softcap)) * softcap
+    if attention_mask is None:
+        attention_mask = _causal(query.shape[2], key.shape[2], query.device)
+    if attention_mask.dtype == torch.bool:
+        # Not -inf: a row of padding sees nothing, and its NaN would reach real rows through 0 x NaN.
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    else:
+        scores = scores + attention_mask
+    return (scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value).transpose(1, 2).contiguous()
+
+
+def _causal(n_queries: int, n_keys: int, device: torch.device) -> torch.Tensor:
+    """(queries, keys) True where a query may look, the last query being the last key."""
+    return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
+
+
+def hidden(decoder: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """(prompts, tokens, dim) states after the final norm. No logits are made."""
+    return _run(decoder, batch.ids, batch.positions, batch.attention_mask)
+
+
+def _run(
+    decoder: PreTrainedModel,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    hermes: Tap | None = None,
+) -> torch.Tensor:
+    extra = {} if hermes is None else {"hermes": hermes}
+    return decoder(
+        input_ids=ids, position_ids=positions, attention_mask=attention_mask, use_cache=False, **extra
+    ).last_hidden_state
+
+
+@dataclass(slots=True)
+class Prefix:
+    """Keys and values of prompts' beginnings, one pair a layer.
+
+    Parameters
+    ----------
+    layers
+        (key, value) of shape (prefixes, key heads, tokens, width), in the order of the layers.
+    hidden
+        (prefixes, tokens, dim) states after the final norm.
+    mask
+        (prefixes, tokens) bool, False at padding.
+    """
+
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    hidden: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+
+    def write(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: object,
+    ) -> torch.Tensor:
+        """Remember a layer's keys and values on the way."""
+        self.layers.append((key, value))
+        return _attention(module, query, key, value, attention_mask, **kwargs)[0]
+
+    def read(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        *,
+        scaling: float,
+        softcap: float | None = None,
+        **_: object,
+    ) -> torch.Tensor:
+        """Attention of suffixes to their prefix and to themselves, as one softmax over both.
+
+        The queries of all suffixes of a prefix stand in one matrix against its keys, which are neither copied nor expanded.
+        Shapes: p prefixes, m suffixes each, s tokens; h key heads, r query heads a key head; t prefix tokens; d width.
+        """
+        before, value_before = self.layers[module.layer_idx]
+        p, h, t, d = before.shape
+        n, heads, s, _ = query.shape
+        m, r = n // p, heads // h
+        query = query.view(p, m, h, r, s, d).transpose(1, 2) * scaling  # (p, h, m, r, s, d)
+        far = query.reshape(p, h, m * r * s, d) @ before.mT  # (p, h, m r s, t)
+        own = query.reshape(p, h, m, r * s, d) @ key.view(p, m, h, s, d).transpose(1, 2).mT  # (p, h, m, r s, s)
+        if softcap is not None:
+            far, own = (torch.tanh(scores / softcap) * softcap for scores in (far, own))
+        if self.mask is not None:
+            far.masked_fill_(~self.mask[:, None, None, :], -torch.inf)
+        own = own.view(p, h, m, r, s, s).masked_fill_(~_causal(s, s, own.device), -torch.inf).view(p, h, m, r * s, s)
+        far = far.view(p, h, m, r * s, t)
+        top = torch.maximum(far.amax(-1, keepdim=True), own.amax(-1, keepdim=True)).float()
+        far, own = far.float().sub_(top).exp_(), own.float().sub_(top).exp_()
+        total = far.sum(-1, keepdim=True) + own.sum(-1, keepdim=True)  # (p, h, m, r s, 1)
+        out = (far.to(value.dtype).view(p, h, m * r * s, t) @ value_before).view(p, h, m, r * s, d)
+        out = out + own.to(value.dtype) @ value.view(p, m, h, s, d).transpose(1, 2)
+        out = (out / total.to(value.dtype)).view(p, h, m, r, s, d)
+        return out.permute(0, 2, 4, 1, 3, 5).reshape(n, s, heads, d)
+
+
+def read_prefix(decoder: PreTrainedModel, batch: Batch) -> Prefix:
+    """Compute the beginnings of prompts once, for any number of :func:`hidden_behind`."""
+    prefix = Prefix()
+    prefix.hidden = _run(decoder, batch.ids, batch.positions, batch.attention_mask, prefix.write)
+    prefix.mask = None if bool(batch.mask.all()) else batch.mask
+    return prefix
+
+
+def hidden_behind(decoder: PreTrainedModel, prefix: Prefix, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
+    """(suffixes, tokens, dim) states of right-padded suffixes; the same number of them for each prefix, one after another.
+
+    ``lengths`` (prefixes,) are the tokens of each prefix.
+    """
+    n_each = batch.ids.shape[0] // lengths.shape[0]
+    positions = batch.positions + lengths.repeat_interleave(n_each)[:, None]
+    return _run(decoder, batch.ids, positions, None, prefix.read)
+
+
+@dataclass(slots=True)
+class LastLayer:
+    """Looks at the attention of the last layer and keeps only what is asked of it.
+
+    The (heads, queries, keys) weights are made for a few rows at a time and dropped.
+
+    Parameters
+    ----------
+    n_layers
+        Layers of the model.
+    lengths
+        Tokens of each prompt of the (right-padded) batch.
+    genes
+        (prompts, tokens) float, 1 at the tokens of genes.
+    found
+        One tuple a prompt: weights (heads, tokens) of the last token; mean normalised entropy (heads,) over all keys; the
+        same over the keys of genes.
+    """
+
+    n_layers: int
+    lengths: list[int]
+    genes: torch.Tensor
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    def watch(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: object,
+    ) -> torch.Tensor:
+        """Attention as ever; in the last layer also its weights."""
+        if module.layer_idx == self.n_layers - 1:
+            scaling, softcap = kwargs["scaling"], kwargs.get("softcap")
+            for i, n in enumerate(self.lengths):
+                # A mask is there only where causality is not all, that is with a sliding window.
+                mask = None if attention_mask is None else attention_mask.expand(len(query), -1, -1, -1)[i, 0, :n, :n]
+                self.found.append(_look(query[i, :, :n], key[i, :, :n], self.genes[i, :n], mask, scaling, softcap))
+        return _attention(module, query, key, value, attention_mask, **kwargs)[0]
+
+
+MAX_WEIGHTS = 4_000_000  # attention weights held at once: 16 MB
+
+
+def _look(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    genes: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+    softcap: float | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Last row of the weights, and both entropies, of one prompt: (heads, tokens, width) in."""
+    heads, n, _ = query.shape
+    key = key.float().repeat_interleave(heads // key.shape[0], 0).mT
+    kinds = torch.stack([torch.ones_like(genes), genes], 1)  # (tokens, 2): every key, keys of genes
+    sums, n_rows = torch.zeros(heads, 2, device=query.device), torch.zeros(2, device=query.device)
+    step = max(1, MAX_WEIGHTS // (heads * n))
+    weights = query.new_zeros(heads, 1, n)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        scores = query[:, start:stop].float() @ key[:, :, :stop] * scaling
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        visible = _causal(stop - start, stop, query.device) if mask is None else mask[start:stop, :stop]
+        scores.masked_fill_(~visible, -torch.inf)
+        log_p = scores.log_softmax(-1)
+        weights = log_p.exp()
+        log_p.masked_fill_(weights == 0, 0.0)
+        mass = weights @ kinds[:stop]  # (heads, rows, 2)
+        # Entropy of the weights renormalised over a kind: log(mass) - sum(p log p) / mass.
+        entropy = mass.clamp_min(1e-30).log() - (log_p.mul_(weights) @ kinds[:stop]) / mass.clamp_min(1e-30)
+        seen = visible.float() @ kinds[:stop]  # (rows, 2): how many of each kind a row sees
+        sums += torch.where(seen > 1, entropy / seen.clamp_min(2).log(), 0.0).sum(1)
+        n_rows += (seen > 1).sum(0)
+    over_all, over_genes = (sums / n_rows.clamp_min(1)).unbind(1)
+    return weights[:, -1].clone(), over_all, over_genes
+
+
+def attention_of_last_layer(decoder: PreTrainedModel, batch: Batch, genes: torch.Tensor) -> LastLayer:
+    """Run a right-padded batch and look at its last layer."""
+    eye = LastLayer(decoder.config.num_hidden_layers, batch.mask.sum(1).tolist(), genes)
+    _run(decoder, batch.ids, batch.positions, batch.attention_mask, eye.watch)
+    return eye

@@ -1,0 +1,146 @@
+"""The gene mask: which genes may stand in a cell sentence."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from .. import _adata
+from .._keys import GENE_MASK
+from .._symbols import human_symbols, is_ensembl_id
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+logger = logging.getLogger("cellhermes")
+
+MIN_MATCHED = 0.5  # below, the names are probably not human symbols, and the sentences would be of what is left
+
+
+def mask_genes(
+    data: AnnData | MuData,
+    *,
+    gene_symbols: str | None = None,
+    use_raw: bool = False,
+    key_added: str = GENE_MASK,
+    mod: str | None = None,
+) -> None:
+    """Mark the genes that may stand in a cell sentence.
+
+    Mitochondrial and ribosomal protein genes are strong in every cell and say more about its state than about what it
+    is; genes without a symbol, and genes that do not code for a protein, say little to a language model. The mask keeps
+    a gene if its symbol
+
+    - is a human symbol of Ensembl (GRCh38) with the biotype ``protein_coding``,
+    - does not begin with ``MT-``,
+    - does not begin with ``RPL`` or ``RPS``, where ``RPS6K*`` (kinases) and ``RPS19BP1`` (binds a ribosomal protein, is
+      none) are kept. ``MRPL*`` and ``MRPS*``, the ribosome of the mitochondrion, are kept too.
+
+    Where several columns have one symbol, the column with the largest total is kept (the first, if totals are equal).
+    Segments of immunoglobulins and T-cell receptors (``IGKC``, ``TRAC``) have biotypes of their own and are left out.
+    To choose genes yourself, write any boolean column and pass its name as ``gene_mask`` to
+    :func:`~cellhermes.pp.cell_sentences`.
+
+    Parameters
+    ----------
+    data
+        AnnData with human genes, or MuData.
+    gene_symbols
+        Column of ``var`` with the symbols; default: ``var_names``.
+    use_raw
+        Take symbols and totals from ``data.raw``, which must have the genes of the object in the same order.
+    key_added
+        Column to write.
+    mod
+        Modality to use, if ``data`` is a MuData.
+
+    Returns
+    -------
+    Nothing; writes
+
+    ``var[key_added]``
+        bool: the gene may stand in a sentence.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> adata = ch.datasets.toy()
+    >>> ch.pp.mask_genes(adata)
+    >>> adata.var.loc[["CD3E", "MT-CO1", "RPL3", "MALAT1"], "sentence_gene"].tolist()
+    [True, False, False, False]
+    """
+    adata = _adata.resolve(data, mod)
+    _adata.check_writable(adata)
+    _adata.check_own_genes(adata, use_raw=use_raw)
+    _adata.check_not_empty(adata)
+    names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
+    mask = gene_mask(names, _adata.expression(adata, use_raw=use_raw))
+    adata.var[key_added] = mask
+    logger.info("mask_genes: stored in var[%r]", key_added)
+
+
+def gene_mask(names: np.ndarray, matrix: object) -> np.ndarray:
+    """Apply the rules of :func:`mask_genes` to symbols; the matrix is read only if symbols occur twice."""
+    human = human_symbols()
+    _check_matched(names, human.known)
+    symbols = pd.Series(names)
+    drop = {
+        "without a human symbol": ~symbols.isin(human.known),
+        "not protein coding": ~symbols.isin(human.protein_coding),
+        "mitochondrial": symbols.str.startswith("MT-"),
+        "ribosomal protein": symbols.str.match(r"RP[LS](?!6K|19BP1$)"),
+    }
+    keep = np.ones(len(names), bool)
+    dropped = {}
+    for reason, is_dropped in drop.items():
+        dropped[reason] = int((keep & is_dropped).sum())
+        keep &= ~is_dropped.to_numpy()
+    once = _largest_of_duplicates(names, keep, matrix)
+    dropped["second column of a symbol"] = int(keep.sum() - once.sum())
+    counts = ", ".join(f"{n:,} {reason}" for reason, n in dropped.items() if n)
+    logger.info("gene mask: kept %s of %s genes; dropped %s", f"{once.sum():,}", f"{len(names):,}", counts or "none")
+    if not once.any():
+        msg = f"no gene of {len(names):,} is left in the mask; dropped {counts}. Pass your own mask as gene_mask=."
+        raise ValueError(msg)
+    return once
+
+
+def _check_matched(names: np.ndarray, known: frozenset[str]) -> None:
+    """Refuse names that are mostly no human symbols; genes with an Ensembl id or nothing for a name do not count."""
+    named = [name for name in names if name and not is_ensembl_id(name)]
+    unknown = [name for name in named if name not in known]
+    n_matched = len(named) - len(unknown)
+    if named and n_matched >= MIN_MATCHED * len(named):
+        return
+    if not n_matched:
+        found = f"none of the {len(names):,} genes has a human symbol (e.g. {[str(n) for n in names[:3]]})."
+        if sum(name.upper() in known for name in named) >= MIN_MATCHED * max(len(named), 1):
+            found += " They look like symbols of another species, e.g. mouse: map them to human orthologues first."
+    else:
+        found = (
+            f"only {n_matched:,} of {len(named):,} named genes ({n_matched / len(named):.0%}) have a human symbol, "
+            f"unlike {unknown[:3]}; expected at least {MIN_MATCHED:.0%}."
+        )
+    msg = (
+        f"{found} Pass the var column with human symbols as gene_symbols=, or to `ch.pp.cell_sentences` as gene_mask= "
+    )
+    msg += "a boolean var column of your own."
+    raise ValueError(msg)
+
+
+def _largest_of_duplicates(names: np.ndarray, keep: np.ndarray, matrix: object) -> np.ndarray:
+    """Keep one column for each symbol: the one with the largest total, the first of equals."""
+    columns = pd.Series(names)[keep]
+    if not columns.duplicated().any():
+        return keep
+    totals = np.zeros(len(names))
+    for _, block in _adata.row_blocks(matrix, 2048):
+        totals += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+    order = columns.iloc[np.argsort(-totals[keep], kind="stable")]
+    once = np.zeros(len(names), bool)
+    once[order[~order.duplicated()].index] = True
+    return once

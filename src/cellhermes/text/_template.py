@@ -1,0 +1,257 @@
+"""Templates with slots become prompts that know where each gene stands.
+
+The text of a prompt is written here and nowhere else, so positions are known when it is written and never searched for
+later (``CD4`` is not found inside ``CD40``). Wordings live in ``templates/*.toml``.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.resources import files
+from string import Formatter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text for the model, and where its genes stand in it.
+
+    Parameters
+    ----------
+    text
+        What is asked, without the turn markers of a chat.
+    spans
+        Gene symbol to (start, end), in characters of ``text``, for the genes of a list such as a cell sentence.
+    prefix_len
+        Characters at the beginning that many prompts may share. The cut stands before a blank (or is 0), so that
+        tokenising both parts apart gives the token ids of the whole.
+    entity
+        (start, end) of what the vector stands for; None for a text without one.
+    kind
+        Name of the template, ``""`` for free text. A model may read the kinds at different tokens.
+    variant
+        Which wording of the template was taken.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> prompt = ch.text.template("gene").fill(gene="BRCA1")
+    >>> prompt.text, prompt.entity
+    ('Gene BRCA1', (5, 10))
+    """
+
+    text: str
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    prefix_len: int = 0
+    entity: Span | None = None
+    kind: str = ""
+    variant: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.text or self.text != self.text.strip():
+            msg = f"A prompt needs text without white space at its ends, got {self.text[:40]!r}."
+            raise ValueError(msg)
+        if self.prefix_len and self.text[self.prefix_len : self.prefix_len + 1] != " ":
+            msg = f"prefix_len={self.prefix_len} must stand before a blank of {self.text[:40]!r}."
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class QAPair:
+    """A question with its answer: what training reads and benchmarks score.
+
+    Parameters
+    ----------
+    prompt
+        The question.
+    answer
+        The answer, without the token that closes it.
+    task
+        Where the pair comes from, such as ``"masked_node"``.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.text.QAPair(ch.text.Prompt("Is CD3E a T-cell gene?"), "Yes", "demo").answer
+    'Yes'
+    """
+
+    prompt: Prompt
+    answer: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """Text with slots, in one or several wordings.
+
+    Parameters
+    ----------
+    name
+        Key in its TOML file.
+    version
+        Raised whenever a wording changes; stored with results.
+    variants
+        The wordings. ``{slot}`` takes a string, or a sequence of gene symbols that are written with blanks between them.
+    answer
+        Text of the answer with slots, None for prompts that only make a vector.
+    entity
+        The slot that the vector stands for.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> cell = ch.text.template("cell").fill(genes=["CD3E", "IL7R"])
+    >>> cell.text
+    'A cell with genes ranked by expression: CD3E IL7R'
+    >>> cell.spans["IL7R"]
+    (45, 49)
+    """
+
+    name: str
+    version: int
+    variants: tuple[str, ...]
+    answer: str | None = None
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        slots = [{slot for _, slot in parts if slot} for parts in self._parts]
+        if not slots or any(s != slots[0] for s in slots):
+            msg = f"Template {self.name!r}: every variant must have the same slots, found {[sorted(s) for s in slots]}."
+            raise ValueError(msg)
+        if self.entity is not None and self.entity not in slots[0]:
+            msg = f"Template {self.name!r}: entity {self.entity!r} is none of its slots {sorted(slots[0])}."
+            raise ValueError(msg)
+
+    @cached_property
+    def _parts(self) -> list[list[tuple[str, str | None]]]:
+        """(literal, slot) pairs per variant, parsed once."""
+        return [[(lit, slot) for lit, slot, _, _ in Formatter().parse(text)] for text in self.variants]
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the slots, in order of appearance."""
+        return tuple(dict.fromkeys(slot for _, slot in self._parts[0] if slot))
+
+    def fill(self, *, rng: int | np.random.Generator | None = None, **slots: str | Sequence[str]) -> Prompt:
+        """Write the prompt.
+
+        Parameters
+        ----------
+        rng
+            Seed or generator that picks the wording; None takes the first.
+        **slots
+            A value for each slot.
+
+        Returns
+        -------
+        The :class:`Prompt`; its ``variant`` says which wording was taken.
+
+        Raises
+        ------
+        ValueError
+            If a slot is missing, unknown or empty.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.template("interaction").fill(gene_a="TP53", gene_b="MDM2").text
+        'Interaction of Gene TP53 with Gene MDM2'
+        """
+        self._check(slots)
+        variant = 0 if rng is None else int(np.random.default_rng(rng).integers(len(self.variants)))
+        pieces: list[str] = []
+        spans: dict[str, Span] = {}
+        entity, at = None, 0
+        for literal, slot in self._parts[variant]:
+            pieces.append(literal)
+            at += len(literal)
+            if slot is None:
+                continue
+            start, value = at, slots[slot]
+            for word in [value] if isinstance(value, str) else value:
+                if at > start:
+                    pieces.append(" ")
+                    at += 1
+                pieces.append(word)
+                if not isinstance(value, str):
+                    spans[word] = (at, at + len(word))
+                at += len(word)
+            if slot == self.entity:
+                entity = (start, at)
+        text = "".join(pieces)
+        cut = entity[0] - 1 if entity else 0
+        prefix_len = cut if cut > 0 and text[cut] == " " else 0
+        return Prompt(text, spans, prefix_len, entity, self.name, variant)
+
+    def _check(self, slots: Mapping[str, str | Sequence[str]]) -> None:
+        if set(slots) != set(self.slots):
+            msg = f"Template {self.name!r} has the slots {list(self.slots)}, got {sorted(slots)}."
+            raise ValueError(msg)
+        empty = [slot for slot, value in slots.items() if len(value) == 0 or not all(value)]
+        if empty:
+            msg = f"Template {self.name!r}: nothing to write for {empty}."
+            raise ValueError(msg)
+
+
+@cache
+def templates() -> dict[str, Template]:
+    """All templates by name, read from ``text/templates/*.toml``.
+
+    Returns
+    -------
+    Mapping of name to :class:`Template`.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.text.templates()["gene_in_cell"].slots
+    ('genes', 'gene')
+    """
+    found: dict[str, Template] = {}
+    for file in sorted((files(__package__) / "templates").iterdir(), key=lambda f: f.name):
+        found |= _read(file)
+    return found
+
+
+def _read(file: "Traversable") -> dict[str, Template]:
+    table = tomllib.loads(file.read_text("utf-8"))
+    return {name: Template(name=name, **entry | {"variants": tuple(entry["variants"])}) for name, entry in table.items()}
+
+
+def template(name: str) -> Template:
+    """One template by name.
+
+    Parameters
+    ----------
+    name
+        A key of :func:`templates`: ``"gene"``, ``"cell"``, ``"gene_in_cell"``, ``"pathway"``, ``"perturbation"``,
+        ``"interaction"``, ...
+
+    Returns
+    -------
+    The :class:`Template`.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name; the message lists the known ones.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.text.template("pathway").fill(pathway="apoptosis").text
+    'Pathway apoptosis'
+    """
+    if name not in templates():
+        msg = f"No template {name!r}. Known: {', '.join(sorted(templates()))}."
+        raise KeyError(msg)
+    return templates()[name]

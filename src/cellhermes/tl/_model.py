@@ -1,0 +1,34 @@
+"""The model argument of the tools, and what is stored about it."""
+
+import json
+from pathlib import Path
+
+from .._keys import Param
+from ..model import CellHermes
+from ..text import Template
+
+
+def as_model(model: str | Path | CellHermes) -> CellHermes:
+    """Load a model by name or folder; one that is loaded already is taken as it is."""
+    if isinstance(model, CellHermes):
+        return model
+    if isinstance(model, str | Path):
+        return CellHermes.from_pretrained(model)
+    msg = f"model is a {type(model).__name__}; expected a name, a folder, or ch.CellHermes.from_pretrained(...)."
+    raise TypeError(msg)
+
+
+def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
+    """How vectors were made: enough to make them again."""
+    card = model.card
+    return {
+        "model": card.name,
+        "base": card.base,
+        "revision": card.revision,
+        "adapters": " -> ".join(card.adapters),
+        "wrap": model.wrap,
+        "read_at": card.read_at if isinstance(card.read_at, str) else json.dumps(dict(card.read_at), sort_keys=True),
+        "dtype": model.dtype,
+        "template": template.name,
+        "template_version": template.version,
+    }

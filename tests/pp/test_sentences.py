@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import logging
+import re
+
+import anndata as ad
+import dask.array as da
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import cellhermes as ch
+from cellhermes._keys import GENE_MASK, SENTENCE, version
+
+
+def sentences(adata, **options):
+    ch.pp.cell_sentences(adata, **options)
+    return adata.obs[SENTENCE].astype(str).tolist()
+
+
+def test_a_sentence_names_the_genes_of_a_cell_in_falling_order(adata):
+    adata.X = np.zeros(adata.shape, "float32")
+    adata.X[:, adata.var_names.get_indexer(["CD3E", "CD4", "MT-CO1"])] = [3, 5, 9]  # MT-CO1 is not in the mask
+    assert set(sentences(adata)) == {"CD4 CD3E"}
+    assert set(sentences(adata, n_genes=1)) == {"CD4"}
+
+
+def test_words_are_distinct_genes_of_the_mask_and_fall_in_value(adata):
+    adata.X.data += np.random.default_rng(0).random(adata.X.nnz).astype("float32") * 1e-3  # no ties
+    for i, sentence in enumerate(sentences(adata, n_genes=50)[:20]):
+        words = sentence.split(" ")
+        masked = adata[i, adata.var[GENE_MASK].to_numpy()]
+        expected = masked.to_df().iloc[0].sort_values(ascending=False).index[:50]
+        assert words == expected.tolist()
+
+
+def test_counts_and_log_normalised_values_give_the_same_sentences(adata):
+    assert sentences(adata) == sentences(adata, layer="counts")
+
+
+def test_column_order_does_not_change_sentences(adata):
+    permuted = adata[:, np.random.default_rng(0).permutation(adata.n_vars)].copy()
+    assert sentences(permuted) == sentences(adata)
+
+
+def test_a_subset_of_the_cells_has_the_same_sentences(adata):
+    subset = adata[50:80].copy()
+    assert sentences(subset) == sentences(adata)[50:80]
+
+
+def test_chunk_size_does_not_change_sentences(adata):
+    assert sentences(adata, chunk_size=7) == sentences(adata, chunk_size=300)
+
+
+def test_storage_does_not_change_sentences(adata, tmp_path):
+    expected = sentences(adata.copy(), chunk_size=64)
+    x = adata.X
+    for stored in (x.tocsc(), x.toarray(), sparse.csr_array(x), x.astype("float64")):
+        adata.X = stored
+        assert sentences(adata, chunk_size=64) == expected
+        del adata.obs[SENTENCE]
+        for suffix in ("h5ad", "zarr"):
+            getattr(adata, f"write_{suffix}")(tmp_path / f"a.{suffix}")
+            assert sentences(getattr(ad, f"read_{suffix}")(tmp_path / f"a.{suffix}")) == expected
+        backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+        assert sentences(backed, chunk_size=64) == expected
+        backed.file.close()
+    adata.X = da.from_array(x.toarray(), chunks=(70, 100))
+    assert sentences(adata, chunk_size=64) == expected
+
+
+def test_a_view_becomes_its_own_object_and_the_parent_stays(adata):
+    view = adata[20:60]
+    with pytest.warns(ad.ImplicitModificationWarning):
+        ch.pp.cell_sentences(view)
+    assert not view.is_view
+    assert SENTENCE not in adata.obs
+    assert SENTENCE not in adata.uns
+    assert view.obs[SENTENCE].tolist() == sentences(adata)[20:60]
+
+
+def test_a_modality_of_mudata_gets_the_sentences(adata):
+    mdata = mudata.MuData({"rna": adata})
+    ch.pp.cell_sentences(mdata, mod="rna")
+    assert mdata["rna"].obs[SENTENCE].tolist() == sentences(ch.datasets.toy())
+
+
+def test_gene_symbols_are_taken_from_a_column(adata):
+    expected = sentences(adata.copy())
+    adata.var["symbol"] = adata.var_names
+    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    with pytest.raises(ValueError, match="Pass gene_symbols='symbol'"):
+        ch.pp.cell_sentences(adata)
+    assert sentences(adata, gene_symbols="symbol") == expected
+
+
+def test_raw_is_read_even_if_it_has_other_genes(adata):
+    expected = sentences(adata.copy())
+    adata.raw = adata
+    subset = adata[:, :20].copy()
+    subset.X = subset.X.toarray() - 1  # scaled values must not be looked at
+    assert sentences(subset, use_raw=True) == expected
+    assert GENE_MASK not in subset.var  # of other genes
+    assert sentences(adata, use_raw=True) == expected
+    assert GENE_MASK in adata.var
+    subset.raw.var[GENE_MASK] = subset.raw.var_names.isin(["ACTB", "B2M", "COX7C", "P4HB"])
+    words = {word for sentence in sentences(subset, use_raw=True) for word in sentence.split()}
+    assert words == {"ACTB", "B2M", "COX7C", "P4HB"}
+
+
+def test_a_missing_mask_is_made_and_kept(adata, caplog):
+    with caplog.at_level(logging.INFO, "cellhermes"):
+        ch.pp.cell_sentences(adata)
+    other = ch.datasets.toy()
+    ch.pp.mask_genes(other)
+    assert adata.var[GENE_MASK].equals(other.var[GENE_MASK])
+    assert "var['sentence_gene'] was missing" in caplog.text
+    assert "300 cells, at most 100 genes each -> obs['cell_sentence']" in caplog.text
+
+
+def test_a_mask_of_ones_own_is_used(adata):
+    adata.var["mine"] = adata.var_names.isin(["MT-CO1", "MALAT1"])
+    words = {word for sentence in sentences(adata, gene_mask="mine") for word in sentence.split()}
+    assert words == {"MT-CO1", "MALAT1"}
+    assert GENE_MASK not in adata.var
+
+
+def test_parameters_are_stored_and_survive(adata, tmp_path):
+    ch.pp.cell_sentences(adata, n_genes=12, layer="counts")
+    expected = {"n_genes": 12, "layer": "counts", "use_raw": False, "gene_symbols": "", "gene_mask": GENE_MASK}
+    assert adata.uns[SENTENCE]["params"] == {**expected, "version": version()}
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata.write_zarr(tmp_path / "a.zarr")
+    for back in (ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_zarr(tmp_path / "a.zarr")):
+        assert back.uns[SENTENCE]["params"] == {**expected, "version": version()}
+        assert back.obs[SENTENCE].astype(str).tolist() == adata.obs[SENTENCE].astype(str).tolist()
+        assert back.var[GENE_MASK].dtype == bool
+
+
+def test_concatenated_objects_keep_their_sentences(adata):
+    whole = sentences(adata)
+    joined = ad.concat([adata[:100], adata[100:]], merge="same", uns_merge="same")
+    assert joined.obs[SENTENCE].tolist() == whole
+    assert joined.uns[SENTENCE]["params"]["n_genes"] == 100
+
+
+def test_cells_without_expression_get_an_empty_sentence_and_one_warning(adata):
+    x = adata.X.tolil()
+    x[[3, 7]] = 0
+    adata.X = x.tocsr()
+    with pytest.warns(
+        UserWarning, match="2 of 300 cells express no gene of the mask and get an empty sentence"
+    ) as caught:
+        ch.pp.cell_sentences(adata)
+    assert len(caught) == 1
+    assert np.flatnonzero(adata.obs[SENTENCE] == "").tolist() == [3, 7]
+
+
+def unchanged(adata):
+    return not {SENTENCE} & {*adata.obs, *adata.uns} and GENE_MASK not in adata.var
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.5, "the value of gene 'CD4' in cell 'cell_8' is -0.5; expected counts.*as layer=, or use_raw=True"),
+        (np.nan, "the value of gene 'CD4' in cell 'cell_8' is nan; expected finite values"),
+        (np.inf, "the value of gene 'CD4' in cell 'cell_8' is inf; expected finite values"),
+        (-np.inf, "the value of gene 'CD4' in cell 'cell_8' is -inf; expected finite values"),
+    ],
+)
+def test_values_without_a_rank_are_named(adata, value, text):
+    x = adata.X.toarray()
+    x[8, adata.var_names.get_loc("CD4")] = value
+    adata.X = x
+    with pytest.raises(ValueError, match=text):
+        ch.pp.cell_sentences(adata, chunk_size=5)
+    assert unchanged(adata)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"n_genes": 0}, ValueError, "n_genes=0; expected a whole number of at least 1"),
+        ({"n_genes": -3}, ValueError, "n_genes=-3"),
+        ({"n_genes": 1.5}, TypeError, "n_genes=1.5; expected a whole number"),
+        ({"chunk_size": 0}, ValueError, "chunk_size=0"),
+        ({"layer": "absent"}, KeyError, r"layer 'absent' not found; the object has the layers \['counts'\]"),
+        ({"layer": "counts", "use_raw": True}, ValueError, "exclude each other"),
+        ({"use_raw": True}, ValueError, "`adata.raw` is not set"),
+        ({"gene_symbols": "absent"}, KeyError, r"`adata.var\['absent'\]` not found"),
+        ({"gene_mask": "numbers"}, TypeError, r"`adata.var\['numbers'\]` has values of type int64; expected a boolean"),
+        ({"gene_mask": "gaps"}, TypeError, r"boolean mask without missing values"),
+        ({"gene_mask": "none"}, ValueError, r"`adata.var\['none'\]` is False for all 376 genes"),
+        ({"gene_symbols": "twice", "gene_mask": "all"}, ValueError, "375 symbols are marked in more than one column"),
+        (
+            {"gene_symbols": "blank", "gene_mask": "all"},
+            ValueError,
+            "376 marked genes have an empty symbol or one with a",
+        ),
+        ({"gene_symbols": "gaps", "gene_mask": "all"}, ValueError, "376 marked genes have an empty symbol"),
+        ({"mod": "rna"}, ValueError, "mod='rna' names a modality"),
+    ],
+)
+def test_bad_arguments_are_explained_and_nothing_changes(adata, options, error, text):
+    adata.var["numbers"], adata.var["all"], adata.var["none"] = 1, True, False
+    adata.var["gaps"] = pd.array([None] * adata.n_vars, "boolean")
+    adata.var["twice"], adata.var["blank"] = "CD4", "CD 4"
+    with pytest.raises(error, match=text):
+        ch.pp.cell_sentences(adata, **options)
+    assert unchanged(adata)
+
+
+def test_empty_matrices_are_an_error(adata):
+    for empty in (adata[:0].copy(), adata[:, :0].copy()):
+        with pytest.raises(ValueError, match="expected at least one of each"):
+            ch.pp.cell_sentences(empty)
+
+
+def test_a_view_of_a_backed_object_is_an_error(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(ValueError, match=re.escape("pass data.to_memory(), or the whole object")):
+        ch.pp.cell_sentences(backed[:10])
+    backed.file.close()
+
+
+def test_real_cells_are_told_by_their_first_genes(data_dir):
+    adata = ad.read_h5ad(data_dir / "pbmc3k_labelled.h5ad")
+    ch.pp.cell_sentences(adata)
+    words = adata.obs[SENTENCE].astype(str).str.split(" ")
+    assert (words.str.len() == 100).all()
+    assert not any(word.startswith(("MT-", "RPL")) or word == "MALAT1" for cell in words for word in cell)
+
+    def share(gene):
+        return words.map(lambda cell: gene in cell).groupby(adata.obs["cell_type"].astype(str)).mean()
+
+    assert share("MS4A1").idxmax() == "B"
+    assert share("LYZ").nlargest(3).index.str.contains("Mono|DC").all()
+    for i in range(0, adata.n_obs, 400):  # by another way: counts of this cell, sorted by pandas
+        counts = adata[i, adata.var[GENE_MASK].to_numpy()].to_df().iloc[0]
+        assert (np.diff(counts[words.iloc[i]]) <= 0).all()
+        assert counts.drop(words.iloc[i]).max() <= counts[words.iloc[i]].min()

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import re
+
+import anndata as ad
+import dask.array as da
+import h5py
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from cellhermes import _adata, _keys
+
+
+def message(text):
+    """Pattern for an error that contains this text as it stands."""
+    return re.escape(text)
+
+
+def test_resolve_takes_the_modality_of_a_mudata(adata):
+    protein = ad.AnnData(np.ones((adata.n_obs, 1)), obs=adata.obs[[]], var=pd.DataFrame(index=["CD3 protein"]))
+    mdata = mudata.MuData({"rna": adata, "prot": protein})
+    assert _adata.resolve(mdata, "rna") is mdata.mod["rna"]
+    assert _adata.resolve(adata) is adata
+    with pytest.raises(ValueError, match=message("choose a modality with mod=, one of ['rna', 'prot']")):
+        _adata.resolve(mdata)
+    with pytest.raises(KeyError, match=r"modality 'atac' not found; the MuData has \['rna', 'prot'\]"):
+        _adata.resolve(mdata, "atac")
+    with pytest.raises(ValueError, match="mod='rna' names a modality of a MuData, but data is an AnnData"):
+        _adata.resolve(adata, "rna")
+    with pytest.raises(TypeError, match="data is a DataFrame; expected an AnnData, or a MuData together with mod="):
+        _adata.resolve(pd.DataFrame())
+
+
+def test_expression_is_x_or_layer_or_raw(adata):
+    adata.raw = adata
+    assert _adata.expression(adata) is adata.X
+    assert _adata.expression(adata, "counts") is adata.layers["counts"]
+    assert _adata.expression(adata, use_raw=True) is adata.raw.X
+
+
+def test_expression_says_what_there_is(adata):
+    with pytest.raises(KeyError, match=r"layer 'count' not found; the object has the layers \['counts'\]"):
+        _adata.expression(adata, "count")
+    with pytest.raises(ValueError, match="layer='counts' and use_raw=True exclude each other"):
+        _adata.expression(adata, "counts", use_raw=True)
+    with pytest.raises(ValueError, match=message("use_raw=True, but `adata.raw` is not set")):
+        _adata.expression(adata, use_raw=True)
+    adata.X = None
+    with pytest.raises(ValueError, match=message("`adata.X` is empty; pass layer= (the object has ['counts'])")):
+        _adata.expression(adata)
+
+
+def storages(adata, folder):
+    """The same matrix in every container that is read in chunks."""
+    x = adata.X
+    adata.layers["dense"], adata.layers["csc"] = x.toarray(), x.tocsc()
+    adata.write_h5ad(folder / "a.h5ad")
+    adata.write_zarr(folder / "a.zarr")
+    file = h5py.File(folder / "a.h5ad")
+    yield "csr", x
+    yield "csr array", sparse.csr_array(x)
+    yield "csc", x.tocsc()
+    yield "dense", x.toarray()
+    yield "view", adata[:, :].X
+    yield "backed csr", ad.io.sparse_dataset(file["X"])
+    yield "backed csc", ad.io.sparse_dataset(file["layers/csc"])
+    yield "backed dense", file["layers/dense"]
+    yield "dask dense", da.from_array(x.toarray(), chunks=(70, 100))
+    yield "dask csr", da.from_array(x.toarray(), chunks=(70, -1)).map_blocks(sparse.csr_matrix)
+    yield "dask csc", da.from_array(x.toarray(), chunks=(70, -1)).map_blocks(sparse.csc_matrix)
+    file.close()
+
+
+@pytest.mark.parametrize("size", [1, 64, 10_000])
+def test_row_blocks_give_the_same_rows_from_every_container(adata, tmp_path, size):
+    adata = adata[:150].copy()
+    for name, matrix in storages(adata, tmp_path):
+        starts, blocks = zip(*_adata.row_blocks(matrix, size), strict=True)
+        assert all(block.format == "csr" and block.shape[0] <= size for block in blocks), name
+        assert list(starts) == list(np.cumsum([0, *(block.shape[0] for block in blocks[:-1])])), name
+        np.testing.assert_array_equal(sparse.vstack(blocks).toarray(), adata.X.toarray(), err_msg=name)
+
+
+def test_row_blocks_of_csr_share_memory(adata):
+    assert all(np.shares_memory(block.data, adata.X.data) for _, block in _adata.row_blocks(adata.X, 100))
+
+
+def test_row_blocks_compute_each_dask_chunk_once():
+    calls = []
+
+    def note(block):
+        calls.append(block.shape)
+        return block
+
+    matrix = da.ones((100, 4), chunks=(30, 4)).map_blocks(note, dtype=float, meta=np.empty((0, 0)))
+    calls.clear()
+    assert [start for start, _ in _adata.row_blocks(matrix, 20)] == [0, 20, 30, 50, 60, 80, 90]
+    assert calls == [(30, 4), (30, 4), (30, 4), (10, 4)]
+
+
+def test_symbols_come_from_names_or_column(adata):
+    assert _adata.symbols(adata).tolist() == adata.var_names.tolist()
+    adata.var["symbol"] = pd.Categorical(["CD3E", None, *["CD4"] * (adata.n_vars - 2)])
+    assert _adata.symbols(adata, "symbol")[:3].tolist() == ["CD3E", "", "CD4"]
+
+
+def test_symbols_of_raw_are_its_own(adata):
+    adata.raw = adata
+    subset = adata[:, :3].copy()
+    assert _adata.symbols(subset, use_raw=True).tolist() == adata.var_names.tolist()
+
+
+def test_ensembl_ids_name_the_column_to_pass(adata):
+    adata.var["noise"] = "x"
+    adata.var["feature_name"] = adata.var_names
+    adata.var["gene_ids"] = adata.var_names = [f"ENSG{i:011d}.2" for i in range(adata.n_vars)]
+    advice = message("expected gene symbols. Pass gene_symbols='feature_name'")
+    with pytest.raises(ValueError, match="`adata.var_names` holds Ensembl ids.*" + advice):
+        _adata.symbols(adata)
+    with pytest.raises(ValueError, match=r"`adata.var\['gene_ids'\]` holds Ensembl ids.*" + advice):
+        _adata.symbols(adata, "gene_ids")
+    with pytest.raises(KeyError, match=r"not found; its columns are.*Pass gene_symbols='feature_name'"):
+        _adata.symbols(adata, "symbol")
+    assert _adata.symbols(adata, "feature_name")[0] == adata.var["feature_name"].iloc[0]
+    del adata.var["feature_name"]
+    with pytest.raises(ValueError, match="No column holds human gene symbols: add one to var"):
+        _adata.symbols(adata)
+
+
+def test_own_genes_are_asked_for_where_results_go_to_genes(adata):
+    adata.raw = adata
+    _adata.check_own_genes(adata, use_raw=True)
+    subset = adata[:, ::-1].copy()
+    _adata.check_own_genes(subset, use_raw=False)
+    with pytest.raises(ValueError, match=message("work on `adata.raw.to_adata()`")):
+        _adata.check_own_genes(subset, use_raw=True)
+
+
+def test_a_view_of_a_backed_object_is_refused(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    _adata.check_writable(backed)
+    with pytest.raises(ValueError, match=message("pass data.to_memory(), or the whole object")):
+        _adata.check_writable(backed[:10])
+    backed.file.close()
+
+
+def test_empty_objects_are_refused(adata):
+    with pytest.raises(ValueError, match="data has 0 cells and 376 genes"):
+        _adata.check_not_empty(adata[:0])
+    with pytest.raises(ValueError, match="data has 300 cells and 0 genes"):
+        _adata.check_not_empty(adata[:, :0])
+
+
+def test_counts_are_told_from_normalised_values(adata):
+    assert _adata.is_counts(adata.layers["counts"])
+    assert _adata.is_counts(adata.layers["counts"].toarray())
+    assert not _adata.is_counts(adata.X)
+    assert not _adata.is_counts(-adata.layers["counts"])
+    assert not _adata.is_counts(sparse.csr_matrix((3, 3)))
+
+
+@pytest.mark.parametrize("slot", ["obs", "var", "obsm", "varm", "uns"])
+def test_what_is_missing_is_named_with_the_call_that_makes_it(adata, slot):
+    require = getattr(_adata, f"require_{slot}")
+    with pytest.raises(KeyError, match=rf"`adata.{slot}\['k'\]` not found. Run `ch.pp.x\(adata\)` first"):
+        require(adata, "k", "Run `ch.pp.x(adata)` first, or pass `key=`.")
+    length = {"obs": adata.n_obs, "obsm": adata.n_obs}.get(slot, adata.n_vars)
+    getattr(adata, slot)["k"] = np.zeros((length, 2)) if slot.endswith("m") else np.zeros(length)
+    assert len(require(adata, "k", "")) == length
+
+
+def test_group_keys_have_no_slash_and_do_not_collide():
+    assert _keys.group_keys("X", ["CD4 T", "a/b"]) == {"CD4 T": "X:CD4 T", "a/b": "X:a_b"}
+    with pytest.raises(ValueError, match=r"groups 'a/b' and 'a_b' would both be stored as 'X:a_b'"):
+        _keys.group_keys("X", ["a/b", "a_b"])
+
+
+def test_params_survive_h5ad(adata, tmp_path):
+    adata.uns["k"] = {"table": pd.DataFrame({"a": [1]})}
+    _keys.write_params(adata, "k", {"layer": None, "n": 3, "on": True, "share": 0.5, "name": "x"})
+    assert list(adata.uns["k"]) == ["table", "params"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    params = _keys.read_params(ad.read_h5ad(tmp_path / "a.h5ad"), "k")
+    assert params == {"layer": "", "n": 3, "on": True, "share": 0.5, "name": "x", "version": _keys.version()}
+    assert _keys.read_params(adata, "absent") == {}

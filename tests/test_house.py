@@ -1,0 +1,349 @@
+"""The rules of the house that no single module can check: layering, signatures, data files, documents."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import cellhermes as ch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "cellhermes"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+NAMESPACES = [name for name in ch.__all__ if inspect.ismodule(getattr(ch, name))]
+
+# Who may import whom. Planned parts stand here already, so that they are born on their floor.
+MAY_IMPORT = {
+    "_keys": set(),
+    "_fetch": set(),
+    "_symbols": set(),
+    "text": set(),
+    "io": set(),
+    "metrics": set(),
+    "model": {"text", "_fetch"},
+    "_adata": {"_keys", "_symbols"},
+    "pp": {"text", "_adata", "_keys", "_symbols"},
+    "tl": {"text", "model", "_adata", "_keys", "_fetch"},
+    "get": {"_adata", "_keys", "text"},
+    "pl": {"get"},
+    "datasets": {"_fetch", "io"},
+    "train": {"text", "model", "_adata", "_keys"},
+    "cli": {"cellhermes", *NAMESPACES},
+    "__main__": {"cli"},
+    "__init__": {"cellhermes", *NAMESPACES},
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def floor_of(path: Path) -> str:
+    """First part of a module's place below the package: ``text``, ``_keys``, ``cli``, ..."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, source: str | None = None) -> Iterator[tuple[int, str]]:
+    """(line, absolute name) of whatever a module imports, wherever in the file it does."""
+    here = ("cellhermes", *path.relative_to(PACKAGE).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text("utf-8") if source is None else source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # one dot is the package that holds the module, also when the module is that package's __init__
+            start = ".".join(here[: len(here) - node.level]) if node.level else ""
+            module = ".".join(part for part in (start, node.module) if part)
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def upward(path: Path, source: str | None = None) -> list[str]:
+    """Imports of our own that the table does not allow."""
+    floor = floor_of(path)
+    found = []
+    for line, name in imported(path, source):
+        parts = name.split(".")
+        if parts[0] != "cellhermes":
+            continue
+        target = parts[1] if len(parts) > 1 else "cellhermes"
+        if target == "CellHermes":  # the one class at the top, which lives in model
+            target = "model"
+        private = floor == "cli" and any(part.startswith("_") for part in parts)
+        if private or (target != floor and target not in MAY_IMPORT[floor]):
+            found.append(f"{name_of(path)}:{line} imports {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_imports_upward(path: Path) -> None:
+    assert floor_of(path) in MAY_IMPORT, "give the new part a line in MAY_IMPORT and in docs/design.md"
+    assert upward(path) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("text/_template.py", "from ..model import CellHermes"),
+        ("text/_template.py", "def f():\n    import cellhermes.tl"),
+        ("model/_card.py", "from .. import pp"),
+        ("tl/_embed.py", "from ..get import prompts"),
+        ("metrics/__init__.py", "from .._keys import EMBEDDING"),
+        ("get/_prompts.py", "import cellhermes"),
+        ("cli.py", "from .model import _card"),
+    ],
+)
+def test_layering_check_sees_an_upward_import(place: str, source: str) -> None:
+    assert len(upward(PACKAGE / place, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("tl/_embed.py", "from ..model import CellHermes"),
+        ("tl/_embed.py", "from ._other import helper"),
+        ("pp/__init__.py", "from ._genes import mask_genes"),
+        ("cli.py", "import cellhermes as ch\nfrom cellhermes import pp"),
+    ],
+)
+def test_layering_check_lets_a_downward_import_pass(place: str, source: str) -> None:
+    assert upward(PACKAGE / place, source) == []
+
+
+def declared(extra: str | None = None) -> dict[str, Requirement]:
+    lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    requirements = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r for r in requirements if r.name != PROJECT["name"]}
+
+
+def test_every_imported_library_is_declared() -> None:
+    distribution = {"sklearn": "scikit-learn"}
+    known = {*declared(), *declared("train")}
+    missing = {
+        f"{name_of(path)} imports {top}"
+        for path in MODULES
+        for _, name in imported(path)
+        if (top := name.split(".")[0]) not in {*sys.stdlib_module_names, "cellhermes"}
+        and distribution.get(top, top) not in known
+        # dask only appears when the caller's matrix is a dask array, so it is installed then
+        and top != "dask"
+    }
+    assert sorted(missing) == []
+
+
+def test_importing_cellhermes_loads_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "scanpy", "numba", "peft")
+    code = f"import sys, cellhermes; print(*[name for name in {heavy} if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == []
+
+
+# ---- public functions
+
+
+def public(kind: Callable[[object], bool]) -> dict[str, Callable]:
+    """Public objects of a kind by dotted name, each once."""
+    spaces = {space: getattr(ch, space) for space in NAMESPACES}
+    found = {f"{space}.{name}": getattr(module, name) for space, module in spaces.items() for name in module.__all__}
+    return {name: thing for name, thing in found.items() if kind(thing)}
+
+
+def public_callables() -> dict[str, Callable]:
+    """Public functions, and the public methods of public classes that we wrote."""
+    methods = {
+        f"{name}.{key}": getattr(cls, key)
+        for name, cls in public(inspect.isclass).items()
+        for key, value in vars(cls).items()
+        if not key.startswith("_") and (isinstance(value, classmethod | staticmethod) or inspect.isfunction(value))
+    }
+    return {name: inspect.unwrap(thing) for name, thing in (public(inspect.isroutine) | methods).items()}
+
+
+CALLABLES = public_callables()
+
+
+def section(docstring: str | None, title: str) -> str:
+    """Text below a heading of a numpy docstring, ``""`` where there is none."""
+    text = inspect.cleandoc(docstring or "") + "\n"
+    match = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", text, re.M | re.S)
+    return match.group(1) if match else ""
+
+
+def arguments(function: Callable) -> list[inspect.Parameter]:
+    return [p for p in inspect.signature(function).parameters.values() if p.name not in {"self", "cls"}]
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_at_most_two_positional_arguments_follow_the_data(name: str) -> None:
+    positional = [p for p in arguments(CALLABLES[name]) if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    assert len(positional) <= 3
+    assert [p.name for p in positional if isinstance(p.default, bool) or "bool" in str(p.annotation)] == []
+    assert [p.name for p in arguments(CALLABLES[name]) if p.kind is p.VAR_POSITIONAL] == []
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLES if name.startswith(("pp.", "tl.", "get."))])
+def test_functions_on_anndata_take_the_data_first_and_a_modality(name: str) -> None:
+    parameters = arguments(CALLABLES[name])
+    assert parameters[0].name == "data"
+    assert parameters[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert "mod" in [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_everything_public_is_annotated(name: str) -> None:
+    signature = inspect.signature(CALLABLES[name])
+    assert [p.name for p in arguments(CALLABLES[name]) if p.annotation is p.empty] == []
+    assert signature.return_annotation is not signature.empty
+    assert "Any" not in re.findall(r"\w+", str(signature))
+
+
+@pytest.mark.parametrize("name", [n for n in CALLABLES if n.count(".") == 1 or "CellHermes." in n])
+def test_docstrings_have_their_sections(name: str) -> None:
+    function = CALLABLES[name]
+    docstring = function.__doc__
+    described = section(docstring, "Parameters")
+    names = re.findall(r"^\*{0,2}(\w+(?:, \w+)*)$", described, re.M)
+    assert [n for entry in names for n in entry.split(", ")] == [p.name for p in arguments(function)]
+    writes = name.startswith(("pp.", "tl."))  # what is written where stands under Returns
+    if writes or inspect.signature(function).return_annotation not in {None, "None"}:
+        assert section(docstring, "Returns")
+    assert ">>> " in section(docstring, "Examples")
+
+
+@pytest.mark.parametrize("name", public(inspect.isclass))
+def test_public_classes_are_described_with_an_example(name: str) -> None:
+    assert ">>> " in section(public(inspect.isclass)[name].__doc__, "Examples")
+
+
+# ---- data files
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.toml")), ids=name_of)
+def test_every_toml_file_loads(path: Path) -> None:
+    assert tomllib.loads(path.read_text("utf-8"))
+
+
+def test_every_toml_entry_reaches_its_loader_once() -> None:
+    def keys(pattern: str) -> list[str]:
+        return sorted(key for path in PACKAGE.glob(pattern) for key in tomllib.loads(path.read_text("utf-8")))
+
+    assert keys("text/templates/*.toml") == sorted(ch.text.templates())
+    assert keys("text/wraps.toml") == sorted(ch.text.wraps())
+    assert keys("model/models.toml") == sorted(ch.model.list_models().index)
+
+
+def test_every_model_can_be_asked_for_and_states_how_to_read_it() -> None:
+    for name, card in import_module("cellhermes.model._card").named().items():
+        assert card.wrap in ch.text.wraps(), name
+        assert card.license, name
+        assert card.base.startswith("bundled:") or re.fullmatch(r"[0-9a-f]{40}", card.revision), name
+
+
+FORBIDDEN = (
+    r"^\s*(import|from)\s+(pickle|cPickle|dill|joblib)\b",
+    r"trust_remote_code\s*=\s*True",
+    r"\bnp\.random\.seed\b",
+    r"(?<!np\.)\brandom\.seed\(",
+    r"\btorch\.(cuda\.)?manual_seed",
+    r"weights_only\s*=\s*False",
+    r"known_hash\s*=\s*None",
+)
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_source_is_free_of(pattern: str) -> None:
+    hits = [
+        f"{name_of(path)}:{number}: {line.strip()}"
+        for path in MODULES
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert hits == []
+
+
+# ---- documents
+
+
+def fenced(marker: str) -> str:
+    """The fenced block of README.md that follows a marker."""
+    match = re.search(
+        rf"^<!-- {marker} -->\n```bash\n(.*?)\n```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
+    )
+    assert match, f"README.md has no block after <!-- {marker} -->"
+    return match.group(1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "ending"), [("ci:demo", "cellhermes demo"), ("ci:test", "python -m pytest")], ids=["demo", "test"]
+)
+def test_readme_has_one_command_that_installs_with_constraints_and_runs(marker: str, ending: str) -> None:
+    command = fenced(marker)
+    assert len(command.splitlines()) == 1
+    assert "pip install -c constraints.txt" in command
+    assert command.endswith(ending)
+
+
+def test_readme_commands_exist_on_the_command_line() -> None:
+    blocks = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    asked = set(re.findall(r"(?:^|&& )cellhermes ([a-z]+)", "".join(blocks), re.M))
+    known = {c.name or c.callback.__name__ for c in import_module("cellhermes.cli").app.registered_commands}
+    assert asked
+    assert asked <= known
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_relative_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / page).read_text("utf-8"))
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_constraints_pin_each_direct_dependency_within_its_bounds() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pinned = {canonicalize_name(pin.name): pin for pin in pins}
+    assert len(pinned) == len(pins)
+    assert [str(pin) for pin in pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))] == []
+    direct = [item for extra in (None, *PROJECT["optional-dependencies"]) for item in declared(extra).items()]
+    assert sorted({name for name, _ in direct} - set(pinned)) == []
+    outside = [name for name, r in direct if not r.specifier.contains(str(pinned[name].specifier).removeprefix("=="))]
+    assert outside == []
+
+
+def test_version_is_the_same_everywhere() -> None:
+    citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
+    assert citation
+    assert citation.group(1) == PROJECT["version"] == ch.__version__
+
+
+def test_every_public_name_is_on_an_api_page() -> None:
+    listed = {
+        entry
+        for page in (ROOT / "docs" / "api").glob("*.md")
+        for entry in re.findall(r"^   ([\w.]+)$", page.read_text("utf-8"), re.M)
+    }
+    expected = {f"{space}.{name}" for space in NAMESPACES for name in getattr(ch, space).__all__}
+    expected -= {f"model.{name}" for name in ch.__all__}  # what has a name at the top is listed under that one
+    expected |= {name for name in ch.__all__ if name not in NAMESPACES}
+    assert sorted(expected - listed) == []
+    assert sorted(listed - expected) == []
+
+
+@pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source distribution has no workflows")
+def test_workflow_actions_are_pinned_by_commit_with_their_version() -> None:
+    uses = [
+        line.strip()
+        for path in (ROOT / ".github" / "workflows").iterdir()
+        for line in path.read_text("utf-8").splitlines()
+        if "uses:" in line and "uses: ./" not in line
+    ]
+    assert uses
+    assert [line for line in uses if not re.fullmatch(r"(- )?uses: [\w./-]+@[0-9a-f]{40} # v[\d.]+", line)] == []

@@ -1,0 +1,267 @@
+"""Vectors of cells: against the model and a slow loop, on every kind of AnnData."""
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import cellhermes as ch
+from cellhermes.tl import _embed_cells
+
+KEY = "X_cellhermes"
+
+
+@pytest.fixture
+def small(adata):
+    """Thirty cells with sentences of at most 20 genes."""
+    small = adata[:30].copy()
+    ch.pp.cell_sentences(small, n_genes=20)
+    return small
+
+
+@pytest.fixture(scope="session")
+def vectors(model):
+    def of(data):
+        fill = ch.text.template("cell").fill
+        return model.embed([fill(genes=s.split(" ")) for s in data.obs["cell_sentence"]])
+
+    return of
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.nanmax(np.abs(expected)))
+
+
+def test_vectors_are_those_of_the_sentences(small, model, vectors):
+    ch.tl.embed_cells(small, model)
+    assert small.obsm[KEY].dtype == np.float32
+    close(small.obsm[KEY], vectors(small))
+
+
+def test_blocks_and_batches_do_not_change_vectors(small, model, vectors, monkeypatch):
+    monkeypatch.setattr(_embed_cells, "BLOCK", 7)
+    ch.tl.embed_cells(small, model, batch_size=3)
+    close(small.obsm[KEY], vectors(small))
+
+
+def test_order_subset_view_and_concatenation_behave(small, model, vectors):
+    ch.tl.embed_cells(small, model)
+    part = small[5:11].copy()
+    ch.tl.embed_cells(part, model)
+    close(part.obsm[KEY], small.obsm[KEY][5:11])
+    with pytest.warns(ad.ImplicitModificationWarning):
+        view = small[::-1]
+        ch.tl.embed_cells(view, model, key_added="again")
+    close(view.obsm["again"], small.obsm[KEY][::-1])
+    both = ad.concat([small[:10], small[20:]])
+    close(both.obsm[KEY], np.concatenate([small.obsm[KEY][:10], small.obsm[KEY][20:]]))
+    ch.tl.embed_cells(both, model, key_added="again")
+    close(both.obsm["again"], both.obsm[KEY])
+
+
+def test_parameters_say_how_it_was_made(small, model):
+    ch.tl.embed_cells(small, model)
+    params = small.uns[KEY]["params"]
+    expected = {"model": "mini", "template": "cell", "read_at": "prompt_end", "wrap": model.wrap, "method": "sentence"}
+    assert expected.items() <= params.items()
+    assert {"base", "revision", "adapters", "dtype", "template_version", "version"} <= set(params)
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+@pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")  # anndata's own default
+def test_results_survive_writing(small, model, tmp_path, kind):
+    small.obs["cell_sentence"] = small.obs["cell_sentence"].where(np.arange(30) > 1, "CD3E")  # repeated, so written as category
+    ch.tl.embed_cells(small, model)
+    ch.tl.embed_genes(small, model, genes=["CD3E"], groupby="cell_type")
+    getattr(small, f"write_{kind}")(tmp_path / kind)
+    back = getattr(ad, f"read_{kind}")(tmp_path / kind)
+    close(back.obsm[KEY], small.obsm[KEY])
+    for name in ("params", "gene_params"):
+        assert dict(back.uns[KEY][name]) == small.uns[KEY][name]
+    for name in ("groups", "contexts"):
+        pd.testing.assert_frame_equal(
+            back.uns[KEY][name].astype(str).reset_index(drop=True), small.uns[KEY][name].astype(str), check_dtype=False
+        )
+    ch.tl.embed_cells(back, model, key_added="again")
+    close(back.obsm["again"], small.obsm[KEY])
+
+
+def test_cells_without_a_sentence_get_nan_and_one_warning(small, model):
+    small.obs["cell_sentence"] = small.obs["cell_sentence"].astype(object).where(np.arange(30) > 2, ["", None, np.nan] * 10)
+    with pytest.warns(UserWarning, match="3 of 30 cells have an empty sentence and get NaN") as seen:
+        ch.tl.embed_cells(small, model)
+    assert len(seen) == 1
+    assert np.isnan(small.obsm[KEY][:3]).all()
+    assert np.isfinite(small.obsm[KEY][3:]).all()
+
+
+def test_no_cell_with_a_sentence_gives_nan_everywhere(small, model):
+    small.obs["cell_sentence"] = ""
+    with pytest.warns(UserWarning, match="30 of 30"):
+        ch.tl.embed_cells(small, model)
+    assert np.isnan(small.obsm[KEY]).all()
+
+
+def test_mudata_by_modality(small, model):
+    other = small[:, :3].copy()
+    other.var_names = ["p1", "p2", "p3"]
+    with md.set_options(pull_on_update=False):
+        mdata = md.MuData({"rna": small, "other": other})
+    ch.tl.embed_cells(mdata, model, mod="rna")
+    assert KEY in mdata["rna"].obsm
+    with pytest.raises(ValueError, match="mod="):
+        ch.tl.embed_cells(mdata, model)
+
+
+def test_model_by_name_loads_mini(small, vectors):
+    few = small[:2].copy()
+    ch.tl.embed_cells(few)
+    close(few.obsm[KEY], vectors(few))
+
+
+def test_backed_file_is_embedded(small, model, vectors, tmp_path):
+    small.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    ch.tl.embed_cells(backed, model)
+    close(backed.obsm[KEY], vectors(small))
+    backed.file.close()
+
+
+# -------------------------------------------------------------------------------------------------- weighted
+
+
+def slow_weighted(adata, layer=None):
+    values = adata.X if layer is None else adata.layers[layer]
+    values = values.toarray() if sparse.issparse(values) else np.asarray(values)
+    out = []
+    for row in values.astype(float):
+        total, weight = 0.0, 0.0
+        for value, vector in zip(row, adata.varm[KEY], strict=True):
+            if not np.isnan(vector[0]):
+                total, weight = total + value * vector.astype(float), weight + value
+        out.append(total / weight)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "dense", "dask", "backed"])
+def test_weighted_mean_equals_a_loop(small, model, monkeypatch, tmp_path, kind):
+    monkeypatch.setattr("cellhermes.tl._expression.BLOCK", 11)
+    ch.tl.embed_genes(small, model)
+    expected = slow_weighted(small)
+    if kind == "dask":
+        import dask.array as da
+
+        small.X = da.from_array(small.X.toarray(), chunks=(8, -1)).map_blocks(sparse.csr_matrix)
+    elif kind == "backed":
+        small.write_h5ad(tmp_path / "a.h5ad")
+        small = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    else:
+        small.X = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": lambda x: x.toarray()}[kind](small.X)
+    ch.tl.embed_cells(small, method="weighted")
+    close(small.obsm[KEY], expected)
+    assert small.uns[KEY]["params"]["method"] == "weighted"
+    assert small.uns[KEY]["params"]["model"] == "mini"
+
+
+def test_weighted_does_not_depend_on_the_order_of_genes(small, model):
+    ch.tl.embed_genes(small, model)
+    ch.tl.embed_cells(small, method="weighted")
+    mixed = small[:, np.random.default_rng(0).permutation(small.n_vars)].copy()
+    ch.tl.embed_cells(mixed, method="weighted")
+    close(mixed.obsm[KEY], small.obsm[KEY])
+
+
+def test_weighted_cell_without_known_genes_gets_nan(small, model):
+    ch.tl.embed_genes(small, model, genes=["CD3E", "MS4A1"])
+    small.X = sparse.csr_matrix(small.X.toarray() * (np.arange(30) != 3)[:, None])
+    with pytest.warns(UserWarning, match="no expressed gene with a vector"):
+        ch.tl.embed_cells(small, method="weighted")
+    assert np.isnan(small.obsm[KEY][3]).all()
+
+
+def test_weighted_refuses_counts_scaled_values_and_other_models(small, model):
+    ch.tl.embed_genes(small, model)
+    with pytest.raises(ValueError, match="raw counts.*normalize_total"):
+        ch.tl.embed_cells(small, method="weighted", layer="counts")
+    small.layers["scaled"] = small.X.toarray() - 1
+    with pytest.raises(ValueError, match="negative values.*layer="):
+        ch.tl.embed_cells(small, method="weighted", layer="scaled")
+    small.layers["hole"] = small.X.toarray() * np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        ch.tl.embed_cells(small, method="weighted", layer="hole")
+    with pytest.raises(ValueError, match="made by model 'mini', but model='cellhermes'"):
+        ch.tl.embed_cells(small, "cellhermes", method="weighted")
+    assert KEY not in small.obsm
+
+
+def test_weighted_needs_the_objects_own_genes_in_raw(small, model):
+    ch.tl.embed_genes(small, model)
+    small.raw = small[:, :50].copy()
+    with pytest.raises(ValueError, match="raw.to_adata"):
+        ch.tl.embed_cells(small, method="weighted", use_raw=True)
+
+
+# --------------------------------------------------------------------------------------------- errors, resume
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sentence_key": "text"}, KeyError, r"obs\['text'\].*Run `ch.pp.cell_sentences\(adata\)` first"),
+        ({"method": "mean"}, ValueError, "method='mean'.*'sentence' or 'weighted'"),
+        ({"method": "weighted"}, KeyError, r"varm\['X_cellhermes'\].*Run `ch.tl.embed_genes"),
+        ({"model": 3}, TypeError, "model is a int"),
+        ({"model": "minni"}, ValueError, "Known names"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_call(small, options, error, message):
+    before = (list(small.obs), list(small.uns), list(small.obsm))
+    with pytest.raises(error, match=message):
+        ch.tl.embed_cells(small, **options)
+    assert (list(small.obs), list(small.uns), list(small.obsm)) == before
+
+
+def test_missing_sentences_are_told_before_a_model_is_loaded(adata, monkeypatch):
+    monkeypatch.setattr(ch.CellHermes, "from_pretrained", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(KeyError, match="cell_sentences"):
+        ch.tl.embed_cells(adata)
+
+
+def test_too_long_a_sentence_names_the_cell_before_computing(small, model, monkeypatch):
+    small.obs["cell_sentence"] = small.obs["cell_sentence"].astype(object)
+    small.obs.iloc[17, small.obs.columns.get_loc("cell_sentence")] = " ".join(f"GENE{i}" for i in range(900))
+    monkeypatch.setattr(type(model), "embed", lambda *_, **__: pytest.fail("computed"))
+    with pytest.raises(ch.model.PromptLengthError, match="n_genes=") as error:
+        ch.tl.embed_cells(small, model)
+    assert error.value.__notes__ == [f"It is the sentence of cell {small.obs_names[17]!r}, with 900 genes."]
+
+
+def test_interrupted_run_goes_on_where_it_stopped(small, model, vectors, monkeypatch, tmp_path):
+    monkeypatch.setattr(_embed_cells, "BLOCK", 8)
+    calls, real = [], type(model).embed
+
+    def stops(self, prompts, **options):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(len(prompts))
+        return real(self, prompts, **options)
+
+    monkeypatch.setattr(type(model), "embed", stops)
+    with pytest.raises(KeyboardInterrupt):
+        ch.tl.embed_cells(small, model, checkpoint=tmp_path / "parts")
+    assert KEY not in small.obsm
+    (tmp_path / "parts" / "000001.npy").write_bytes(b"\x93NUMPY cut")  # as a full disk leaves it
+    counted = []
+    monkeypatch.setattr(type(model), "embed", lambda s, p, **o: counted.append(len(p)) or real(s, p, **o))
+    ch.tl.embed_cells(small, model, checkpoint=tmp_path / "parts")
+    assert counted == [8, 8, 6]
+    monkeypatch.setattr(type(model), "embed", real)
+    close(small.obsm[KEY], vectors(small))
+
+
+def test_checkpoint_of_other_data_is_refused(small, model, tmp_path):
+    ch.tl.embed_cells(small[:5].copy(), model, checkpoint=tmp_path / "parts")
+    with pytest.raises(ValueError, match="blocks of another run: sha256_of_texts differ"):
+        ch.tl.embed_cells(small[5:9].copy(), model, checkpoint=tmp_path / "parts")

@@ -1,0 +1,1 @@
+def render(facts, results): return ""
