@@ -1,18 +1,19 @@
 """Embedding, genes in context and attention, against plain transformers: ``python benchmarks/model.py``.
 
-A random Llama with 12 layers, 768 wide, in float32; both sides on the same model, texts and threads, in turn, in one run. Prints
-a markdown table; times are medians of ``--repeats`` rounds.
+A random Llama with 12 layers, 768 wide, in float32; both sides on the same model, texts and threads, in turn, in one
+run. Prints a markdown table; times are medians of ``--repeats`` rounds.
 
-cells        tokens per second of ``embed`` as a part of the machine's own float32 matrix-multiply rate, measured in between on
+cells        tokens per second of ``embed`` as a part of the machine's own float32 matrix-multiply rate, measured in
+between on
              the shapes of the model's layers
 genes        256 genes behind one sentence of about 350 tokens, against the same prompts in full, batched by eight
-attention    8 x 512 tokens: ``attend`` against the plain hidden-state forward, and memory above the loaded weights against
+attention    8 x 512 tokens: ``attend`` against the plain hidden-state forward, and memory above the loaded weights
+against
              ``output_attentions=True``
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -38,7 +39,10 @@ def write_model(folder: Path) -> None:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words = "Gene A cell with genes ranked by expression In this cell user assistant"
     trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=330,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     raw.train_from_iterator([words] * 4, trainer)
     PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=special[0], eos_token=special[3]).save_pretrained(folder)
@@ -92,7 +96,13 @@ def matmul() -> float:
 
 
 h, m = SIZES["hidden_size"], SIZES["intermediate_size"]
-MATRICES = {h: torch.ones(2800, h), m: torch.ones(2800, m), (h, h): torch.ones(h, h), (h, m): torch.ones(h, m), (m, h): torch.ones(m, h)}
+MATRICES = {
+    h: torch.ones(2800, h),
+    m: torch.ones(2800, m),
+    (h, h): torch.ones(h, h),
+    (h, m): torch.ones(h, m),
+    (m, h): torch.ones(m, h),
+}
 
 
 def cells(model: ch.CellHermes, repeats: int) -> dict[str, str]:
@@ -104,7 +114,8 @@ def cells(model: ch.CellHermes, repeats: int) -> dict[str, str]:
     return {
         "embed 32 cells of 350 tokens": f"{taken['ours']:.2f} s",
         "the same by plain batching": f"{taken['plain']:.2f} s",
-        "float32 rate, embed / matrix multiply": f"{rate / 1e9:.0f} / {peak / 1e9:.0f} GFLOP/s = **{rate / peak:.2f}** (asked: 0.6)",
+        "float32 rate, embed / matrix multiply": f"{rate / 1e9:.0f} / {peak / 1e9:.0f} GFLOP/s = "
+        f"**{rate / peak:.2f}** (asked: 0.6)",
     }
 
 
@@ -133,7 +144,8 @@ def genes_in_context(model: ch.CellHermes, repeats: int) -> dict[str, str]:
     taken = in_turn(min(repeats, 2), ours=lambda: model.embed(prompts), plain=lambda: plain(model, prompts))
     return {
         "256 genes behind 350 tokens, full prompts": f"{256 / taken['plain']:.1f} genes/s",
-        "the same behind one prefix": f"{256 / taken['ours']:.1f} genes/s = **{taken['plain'] / taken['ours']:.1f}x** (asked: 12x)",
+        "the same behind one prefix": f"{256 / taken['ours']:.1f} genes/s = "
+        f"**{taken['plain'] / taken['ours']:.1f}x** (asked: 12x)",
         "largest difference of vectors (relative)": f"{difference:.1e} (asked: 1e-5)",
     }
 
@@ -151,7 +163,8 @@ def attention(model: ch.CellHermes, folder: Path, repeats: int) -> dict[str, str
     return {
         "8 x 512 tokens, attend / hidden states": f"{taken['attend']:.2f} / {taken['hidden']:.2f} s = "
         f"**{taken['attend'] / taken['hidden']:.2f}** (asked: 1.1)",
-        "memory above weights, attend / output_attentions": f"{memory['attend']:.0f} / {memory['output_attentions']:.0f} MB = "
+        "memory above weights, attend / output_attentions": f"{memory['attend']:.0f} / "
+        f"{memory['output_attentions']:.0f} MB = "
         f"**{memory['attend'] / memory['output_attentions']:.2f}** (asked: 0.25)",
     }
 
@@ -159,13 +172,26 @@ def attention(model: ch.CellHermes, folder: Path, repeats: int) -> dict[str, str
 def measure(what: str, folder: Path) -> float:
     """Peak memory (MB) above the loaded weights, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, "--measure", what, "--folder", str(folder)], capture_output=True, text=True, check=True
+        [sys.executable, __file__, "--measure", what, "--folder", str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory(field: str) -> float:
+    """A field of the process status (Linux), in MB: VmRSS now, VmHWM at its peak."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def above(call) -> float:
+    """Peak memory of a call above what was there before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak that loading the weights left
+    before = memory("VmRSS")
+    call()
+    return memory("VmHWM") - before
 
 
 @torch.inference_mode()
@@ -175,17 +201,15 @@ def measure_here(what: str, folder: Path) -> None:
     short = [ch.text.template("cell").fill(genes=GENES[:8])]
     if what == "attend":
         model.attend(short)
-        before = peak()
-        model.attend(prompts, batch_size=8)
+        taken = above(lambda: model.attend(prompts, batch_size=8))
     else:
         model._lm.set_attn_implementation("eager")
         lm = model._lm.model
         ids = [one.ids for one in model._encoder.prompts(prompts)]
-        lm(torch.tensor([ids[0][:8]]), output_attentions=True)
-        before = peak()
         width = max(map(len, ids))
-        lm(torch.tensor([row + [0] * (width - len(row)) for row in ids]), output_attentions=True)
-    print(json.dumps(peak() - before))
+        lm(torch.tensor([ids[0][:8]]), output_attentions=True)
+        taken = above(lambda: lm(torch.tensor([row + [0] * (width - len(row)) for row in ids]), output_attentions=True))
+    print(json.dumps(taken))
 
 
 def main() -> None:

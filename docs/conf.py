@@ -70,7 +70,24 @@ if os.environ.get("READTHEDOCS"):
         "python": ("https://docs.python.org/3/", None),
         "torch": ("https://docs.pytorch.org/docs/stable/", None),
     }
-_EXTERNAL = "anndata|collections|importlib|mudata|networkx|numpy|os|pandas|pathlib|scanpy|scipy|tokenizers|torch|transformers|typing"
+_EXTERNAL = "|".join(
+    [
+        "anndata",
+        "collections",
+        "importlib",
+        "mudata",
+        "networkx",
+        "numpy",
+        "os",
+        "pandas",
+        "pathlib",
+        "scipy",
+        "tokenizers",
+        "torch",
+        "transformers",
+        "typing",
+    ]
+)
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_EXTERNAL})(\..*)?"),
     (r"py:.*", r"(bool|bytes|dict|float|int|list|object|set|str|tuple|type|None|Ellipsis)"),

@@ -30,7 +30,7 @@ def ppi() -> nx.Graph:
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder with real data: ``$CELLHERMES_TEST_DATA``, or ``../shared/data`` beside the repository."""
-    folder = Path(os.environ.get("CELLHERMES_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    folder = Path(os.environ.get("CELLHERMES_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set CELLHERMES_TEST_DATA to a folder that has them")
     return folder

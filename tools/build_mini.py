@@ -55,7 +55,9 @@ def prepare(data: Path, folder: Path) -> tuple[train.Trainer, dict]:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_tokenizer(tok, folder, max_length=1024)
     answer = np.array([tok.token_to_id(f"Ġ{word}") for word in [*symbols, "Yes", "No"]])
-    config = model.make_config(tok.get_vocab_size(), tok.token_to_id("<|begin_of_text|>"), tok.token_to_id("<|eot_id|>"))
+    config = model.make_config(
+        tok.get_vocab_size(), tok.token_to_id("<|begin_of_text|>"), tok.token_to_id("<|eot_id|>")
+    )
     graph = model.graph_factors(edges, len(symbols), model.GRAPH_DIM, SEED)
     cell = model.cell_factors([c.ranked for c in cells], len(symbols), model.CELL_DIM, SEED)
     table = model.start_table(graph, cell, answer[:-2], config, SEED)
@@ -65,11 +67,17 @@ def prepare(data: Path, folder: Path) -> tuple[train.Trainer, dict]:
     facts = {
         "symbols": len(symbols),
         "unseen_symbols": len(symbols) - len(documents.trained),
+        "known_edges": len(all_edges),
         "edges": len(edges),
         "held_out_edges": len(held_out),
         "cells": {c.name: len(c.ranked) for c in cells},
         "sha256": {name: inputs.sha256(data / name) for name in (inputs.GENES, inputs.EDGES, *inputs.CELLS)},
         "parameters": sum(p.numel() for p in net.parameters()),
+        "vocabulary": config.vocab_size,
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "graph_dim": model.GRAPH_DIM,
+        "cell_dim": model.CELL_DIM,
     }
     return train.Trainer(net, tok, answer, documents, train.Recipe(seed=SEED)), facts
 

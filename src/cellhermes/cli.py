@@ -1,4 +1,4 @@
-"""The command line: thin, on the public functions only. Errors end with a message and exit code 1, not with a traceback."""
+"""The command line: thin, on the public functions only. Errors end with a message and an exit code."""
 
 import functools
 import logging
@@ -42,7 +42,7 @@ def _friendly(command: Callable[..., None]) -> Callable[..., None]:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the picture and the annotated data.")] = Path("cellhermes-demo"),
 ) -> None:
-    """Embed 700 blood cells and their genes with the bundled model, without a network: sentences, vectors, UMAP, accuracy."""
+    """Embed 700 blood cells and their genes with the bundled model, without a network."""
     import matplotlib.pyplot as plt
     import scanpy as sc
 
@@ -64,7 +64,9 @@ def demo(
     accuracy = {key: ch.metrics.knn_accuracy(adata.obsm[key], labels) for key in ("X_cellhermes", "X_pca")}
     example = ch.get.prompts(adata, names=[adata.obs_names[0]])["prompt"].iloc[0]
     typer.echo(f"\nWhat the model reads for cell {adata.obs_names[0]}:\n{example[:200]}...\n")
-    typer.echo(f"{adata.n_obs} cells and {int(adata.var['sentence_gene'].sum())} genes embedded, {model.dim} dimensions each.")
+    typer.echo(
+        f"{adata.n_obs} cells and {int(adata.var['sentence_gene'].sum())} genes embedded, {model.dim} dimensions each."
+    )
     typer.echo("Cell-type accuracy of 15 nearest neighbours, five folds, 10 types:")
     typer.echo(f"  mini, cell sentences       {accuracy['X_cellhermes']:.3f}   (never trained on these cells)")
     typer.echo(f"  PCA of expression          {accuracy['X_pca']:.3f}   (computed on these cells)")
@@ -75,12 +77,18 @@ def demo(
 @_friendly
 def embed(
     source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Annotated data to read.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.h5ad", help="Annotated data to write, with obsm['X_cellhermes'].")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.h5ad", help="Annotated data to write, with obsm['X_cellhermes'].")
+    ],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
     layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
-    gene_symbols: Annotated[str | None, typer.Option(help="Column of var with gene symbols; default its index.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Prompts per forward pass; default from free memory.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same call.")] = False,  # noqa: FBT002
+    gene_symbols: Annotated[
+        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Prompts per forward pass; default from free memory.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,  # noqa: FBT002
 ) -> None:
     """Write sentences and language-model vectors of all cells of an h5ad file."""
     import anndata as ad

@@ -37,7 +37,9 @@ def tokenizer():
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    words = "Gene A cell with genes ranked by expression In this cell Is CD CD4 MALAT1 a T-cell gene? Yes No user assistant"
+    words = (
+        "Gene A cell with genes ranked by expression In this cell Is CD CD4 MALAT1 a T-cell gene? Yes No user assistant"
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=340,
         special_tokens=CHAT,

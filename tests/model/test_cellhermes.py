@@ -126,7 +126,9 @@ def test_score_equals_token_by_token_log_probabilities(family):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_batch_size_does_not_change_score(tiny, batch_size):
-    assert_close(tiny.score(cells(5), ["Yes", "No way"], batch_size=batch_size), tiny.score(cells(5), ["Yes", "No way"]))
+    assert_close(
+        tiny.score(cells(5), ["Yes", "No way"], batch_size=batch_size), tiny.score(cells(5), ["Yes", "No way"])
+    )
 
 
 def test_greedy_generation_equals_transformers(family):
@@ -240,7 +242,9 @@ def test_other_runtime_errors_are_not_swallowed(tiny, monkeypatch):
 def test_long_prompt_names_itself_before_anything_is_computed(tiny, monkeypatch):
     monkeypatch.setattr(_forward, "hidden", lambda *_: pytest.fail("computed"))
     long = ch.text.template("cell").fill(genes=[f"GENE{i}" for i in range(100)])
-    with pytest.raises(ch.model.PromptLengthError, match=r"Prompt 1 has \d+ tokens, more than the 256.*n_genes=") as error:
+    with pytest.raises(
+        ch.model.PromptLengthError, match=r"Prompt 1 has \d+ tokens, more than the 256.*n_genes="
+    ) as error:
         tiny.embed([*cells(1), long])
     assert error.value.index == 1
 

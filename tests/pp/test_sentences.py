@@ -50,6 +50,11 @@ def test_a_subset_of_the_cells_has_the_same_sentences(adata):
     assert sentences(subset) == sentences(adata)[50:80]
 
 
+def test_more_genes_than_there_are_give_all_that_are_expressed(adata):
+    words = [len(sentence.split()) for sentence in sentences(adata, n_genes=10**9)]
+    assert words == (adata[:, adata.var[GENE_MASK].to_numpy()].X > 0).sum(axis=1).ravel().tolist()[0]
+
+
 def test_chunk_size_does_not_change_sentences(adata):
     assert sentences(adata, chunk_size=7) == sentences(adata, chunk_size=300)
 
@@ -191,6 +196,7 @@ def test_values_without_a_rank_are_named(adata, value, text):
         ({"layer": "counts", "use_raw": True}, ValueError, "exclude each other"),
         ({"use_raw": True}, ValueError, "`adata.raw` is not set"),
         ({"gene_symbols": "absent"}, KeyError, r"`adata.var\['absent'\]` not found"),
+        ({"gene_mask": "absent"}, KeyError, r"`adata.var\['absent'\]` not found. Store a boolean mask there"),
         ({"gene_mask": "numbers"}, TypeError, r"`adata.var\['numbers'\]` has values of type int64; expected a boolean"),
         ({"gene_mask": "gaps"}, TypeError, r"boolean mask without missing values"),
         ({"gene_mask": "none"}, ValueError, r"`adata.var\['none'\]` is False for all 376 genes"),

@@ -178,3 +178,19 @@ def test_negative_integers_are_bad_values():
 def test_complex_values_cannot_be_ranked():
     with pytest.raises(TypeError, match="complex128 cannot be ranked: expected numbers"):
         _cell.cell_sentences(np.array([[1j]]), _cell.vocabulary(["A"]), 10)
+
+
+def test_kernels_compile_where_no_cache_can_be_written(monkeypatch):
+    def njit(*, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_(**options)
+
+    compile_ = numba.njit
+    monkeypatch.setattr(numba, "njit", njit)
+    assert _cell._jit(lambda x: x + 1)(1) == 2
+
+
+def test_no_columns_and_no_mask_give_empty_sentences():
+    assert _cell.cell_sentences(np.empty((2, 0)), _cell.vocabulary([]), 10) == ["", ""]
+    assert _cell.cell_sentences(np.ones((2, 3)), _cell.vocabulary(["A", "B", "C"], np.zeros(3, bool)), 10) == ["", ""]

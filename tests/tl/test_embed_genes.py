@@ -45,7 +45,10 @@ def test_symbols_from_a_column(small, model):
     small.var["name"] = small.var_names
     small.var_names = [f"ENSG{i:011d}" for i in range(small.n_vars)]
     ch.tl.embed_genes(small, model, genes=GENES, gene_symbols="name")
-    close(small.varm[KEY][small.var["name"].isin(GENES)], model.embed([f"Gene {g}" for g in small.var["name"] if g in GENES]))
+    close(
+        small.varm[KEY][small.var["name"].isin(GENES)],
+        model.embed([f"Gene {g}" for g in small.var["name"] if g in GENES]),
+    )
 
 
 def test_medoid_is_the_cell_most_similar_to_the_mean(small, model):
@@ -93,7 +96,9 @@ def test_cells_are_drawn_by_seed_and_averaged(small, model):
 
 def test_fewer_cells_than_asked_are_all_taken_with_a_warning(small, model):
     with pytest.warns(UserWarning, match="1 of 1 groups have fewer than n_cells=500"):
-        ch.tl.embed_genes(small, model, genes=GENES[:1], groupby="cell_type", groups=["B"], context="cells", n_cells=500)
+        ch.tl.embed_genes(
+            small, model, genes=GENES[:1], groupby="cell_type", groups=["B"], context="cells", n_cells=500
+        )
     assert len(small.uns[KEY]["contexts"]) == (small.obs["cell_type"] == "B").sum()
 
 
@@ -105,7 +110,10 @@ def test_context_follows_the_matrix_of_the_sentences(small, model):
     small.X = small.X.toarray() - 0.5
     ch.pp.cell_sentences(small, n_genes=15, use_raw=True)
     ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B"])
-    close(small.varm[f"{KEY}:B"][expected.var_names.isin(GENES)], expected.varm[f"{KEY}:B"][expected.var_names.isin(GENES)])
+    close(
+        small.varm[f"{KEY}:B"][expected.var_names.isin(GENES)],
+        expected.varm[f"{KEY}:B"][expected.var_names.isin(GENES)],
+    )
     with pytest.raises(ValueError, match="negative values"):
         ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", use_raw=False)
 

@@ -1,1 +1,1 @@
-"""The parts of ``tools/build_mini.py``: inputs, tokenizer, model, training, evaluation and card of the bundled model."""
+"""The parts of ``tools/build_mini.py``: inputs, tokenizer, model, training, evaluation and card of `mini`."""

@@ -5,7 +5,6 @@ the first attention layer begins as a plain mean over gene tokens, so that train
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,9 @@ def cell_factors(ranked: list[np.ndarray], n: int, dim: int, seed: int, top: int
     return normalize(u * np.sqrt(s)).astype(np.float32)
 
 
-def start_table(graph: np.ndarray, cells: np.ndarray, gene_token: np.ndarray, config: LlamaConfig, seed: int) -> np.ndarray:
+def start_table(
+    graph: np.ndarray, cells: np.ndarray, gene_token: np.ndarray, config: LlamaConfig, seed: int
+) -> np.ndarray:
     """Token table: genes in their own subspace, words in the rest, and one axis that says "gene"."""
     rng = np.random.default_rng(seed)
     hidden, n_gene_dims = config.hidden_size, graph.shape[1] + cells.shape[1]
@@ -88,7 +89,7 @@ def make_model(config: LlamaConfig, table: np.ndarray | None, seed: int) -> Llam
         model = LlamaForCausalLM(config).float()
     if table is None:
         return model
-    n_gene_dims = GRAPH_DIM + CELL_DIM
+    gene_dims = torch.diag((torch.arange(config.hidden_size) < GRAPH_DIM + CELL_DIM).float())
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.from_numpy(table))
         for i, layer in enumerate(model.model.layers):
@@ -96,19 +97,20 @@ def make_model(config: LlamaConfig, table: np.ndarray | None, seed: int) -> Llam
             layer.mlp.down_proj.weight.zero_()
             if i == 1:
                 layer.self_attn.q_proj.weight.mul_(0.1)
-                layer.self_attn.v_proj.weight.copy_(torch.diag((torch.arange(config.hidden_size) < n_gene_dims).float()))
+                layer.self_attn.v_proj.weight.copy_(gene_dims)
                 layer.self_attn.o_proj.weight.copy_(torch.eye(config.hidden_size))
     return model
 
 
 def save_model(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write ``config.json`` and bf16 ``model.safetensors``, each in one step so that readers never see half a file."""
+    """Write ``config.json`` and bf16 ``model.safetensors``, the latter in one step: readers never see half a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    weights = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
+    del weights["lm_head.weight"]  # the same as the token table
     part = folder / "model.part"
     save_file(weights, part, metadata={"format": "pt"})
     part.chmod(0o644)
-    os.replace(part, folder / "model.safetensors")
+    part.replace(folder / "model.safetensors")
     config = {k: v for k, v in model.config.to_dict().items() if v is not None and k != "transformers_version"}
     config |= {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
     config.pop("_name_or_path", None)

@@ -80,7 +80,9 @@ class CellSource:
 class Stream:
     """Draws batches; the same step of the same seed gives the same documents."""
 
-    def __init__(self, symbols: list[str], edges: np.ndarray, coexpressed: np.ndarray, sources: list[CellSource]) -> None:
+    def __init__(
+        self, symbols: list[str], edges: np.ndarray, coexpressed: np.ndarray, sources: list[CellSource]
+    ) -> None:
         n = len(symbols)
         self.symbols, self.edges, self.sources = np.array(symbols), edges, sources
         both = (np.ones(2 * len(edges), np.float32), (edges.ravel(), edges[:, ::-1].ravel()))
@@ -139,7 +141,9 @@ class Stream:
             target[row, source.ranked[cell, : min(source.count[cell], 500)]] *= 5
         target /= np.maximum(target.sum(1, keepdims=True), 1e-9)
         fill = ch.text.template("gene_in_cell").fill
-        prompts = [fill(genes=list(self.symbols[v]), gene=g).text for v, g in zip(views, self.symbols[ids], strict=True)]
+        prompts = [
+            fill(genes=list(self.symbols[v]), gene=g).text for v, g in zip(views, self.symbols[ids], strict=True)
+        ]
         return Documents(prompts, target, [""] * len(ids))
 
     def questions(self, rng: np.random.Generator, n: int) -> Documents:

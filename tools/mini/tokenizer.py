@@ -22,8 +22,8 @@ def _splitter() -> pre_tokenizers.PreTokenizer:
 def make_tokenizer(symbols: list[str], text: list[str], n_words: int) -> Tokenizer:
     """A byte-pair vocabulary of plain English with every symbol added as a whole.
 
-    Symbols need no merges of their own: with ``ignore_merges`` a piece that is in the vocabulary is taken at once, as in
-    the Llama-3 tokenizer. What is not in it falls back to merges and, in the end, to bytes.
+    Symbols need no merges of their own: with ``ignore_merges`` a piece that is in the vocabulary is taken at once, as
+    in the Llama-3 tokenizer. What is not in it falls back to merges and, in the end, to bytes.
     """
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = _splitter()

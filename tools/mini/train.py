@@ -2,15 +2,16 @@
 
 import json
 import logging
-import os
+import math
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
-from torch.nn import functional as F
+from tokenizers import Encoding, Tokenizer
+from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 import cellhermes as ch
@@ -59,7 +60,9 @@ class Recipe:
 class Trainer:
     """Model, optimiser and stream of one run."""
 
-    def __init__(self, model: LlamaForCausalLM, tokenizer: Tokenizer, answer_token: np.ndarray, stream: Stream, recipe: Recipe):
+    def __init__(
+        self, model: LlamaForCausalLM, tokenizer: Tokenizer, answer_token: np.ndarray, stream: Stream, recipe: Recipe
+    ) -> None:
         self.model, self.tokenizer, self.stream, self.recipe = model, tokenizer, stream, recipe
         model.set_attn_implementation("eager")  # on a CPU and at these lengths a quarter faster than the fused kernel
         self.answer_token = torch.from_numpy(answer_token)
@@ -76,7 +79,7 @@ class Trainer:
 
     def _rate(self, step: int) -> float:
         warm, end = 40, self.recipe.steps
-        return min((step + 1) / warm, 0.5 * (1 + np.cos(np.pi * min(step / max(end, 1), 1))) * 0.98 + 0.02)
+        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(step / max(end, 1), 1))) * 0.98 + 0.02)
 
     def run(self, work: Path, every: int = 50) -> None:
         """Train to the last step, saving now and then; a run that was killed goes on from its last save."""
@@ -137,53 +140,66 @@ class Trainer:
         end = torch.tensor([len(h) - 1 for h in heads])
         return hidden[torch.arange(len(heads)), end].float(), hidden, ids
 
-    def encode(self, texts: list[str]) -> list:
+    def encode(self, texts: list[str]) -> list[Encoding]:
+        """Token ids; the markers of the chat turn stand in the texts."""
         return self.tokenizer.encode_batch(texts, add_special_tokens=False)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores of every next token; the output table is the input table."""
         with torch.autocast("cpu", torch.bfloat16):
-            return F.linear(hidden, self.model.model.embed_tokens.weight).float()
+            return functional.linear(hidden, self.model.model.embed_tokens.weight).float()
 
     def answer_loss(self, end: torch.Tensor, target: np.ndarray) -> torch.Tensor:
         """Cross entropy of the next token against a distribution over answers, above that distribution's entropy."""
         rows = np.flatnonzero(target.sum(1) > 0)
         goal = torch.from_numpy(target[rows])
-        log_p = F.log_softmax(self.logits(end[rows]), dim=-1)[:, self.answer_token]
+        log_p = functional.log_softmax(self.logits(end[rows]), dim=-1)[:, self.answer_token]
         return (torch.xlogy(goal, goal) - goal * log_p).sum() / max(len(rows), 1)
 
     def edge_loss(self, end: torch.Tensor, pairs: np.ndarray) -> torch.Tensor:
         """The other end of an edge among the other ends of all edges of the batch (true partners are left out)."""
-        unit = F.normalize(end[: 2 * len(pairs)], dim=-1).view(len(pairs), 2, -1)
+        unit = functional.normalize(end[: 2 * len(pairs)], dim=-1).view(len(pairs), 2, -1)
         score = unit[:, 0] @ unit[:, 1].T / 0.1
         partner = self.stream.graph[pairs[:, 0]][:, pairs[:, 1]].toarray() > 0
         partner |= pairs[:, :1] == pairs[:, 1][None]
         np.fill_diagonal(partner, val=False)
         score = score.masked_fill(torch.from_numpy(partner), -1e4)
         goal = torch.arange(len(pairs))
-        return 0.5 * (F.cross_entropy(score, goal) + F.cross_entropy(score.T, goal))
+        return 0.5 * (functional.cross_entropy(score, goal) + functional.cross_entropy(score.T, goal))
 
     def text_loss(self, hidden: torch.Tensor, following: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Ordinary next-token loss at a sample of positions."""
         known = np.flatnonzero((following >= 0).numpy())
         at = torch.from_numpy(rng.choice(known, min(self.recipe.text_positions, len(known)), replace=False))
-        return F.cross_entropy(self.logits(hidden[at]), following[at])
+        return functional.cross_entropy(self.logits(hidden[at]), following[at])
 
     def save(self, work: Path) -> None:
+        """Write a checkpoint, in one step."""
+        progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds, "vocabulary": self.vocabulary()}
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
-            "progress": {"step": self.step, "tokens": self.tokens, "seconds": self.seconds},
+            "progress": progress,
         }
         torch.save(state, work / "checkpoint.part")
-        os.replace(work / "checkpoint.part", work / "checkpoint.pt")
-        (work / "progress.json").write_text(json.dumps(state["progress"]))
+        (work / "checkpoint.part").replace(work / "checkpoint.pt")
+        (work / "progress.json").write_text(json.dumps(progress))
+
+    def vocabulary(self) -> str:
+        """Hash of the tokenizer, as a checkpoint only fits the vocabulary that it was trained with."""
+        return sha256(self.tokenizer.to_str().encode()).hexdigest()
 
     def resume(self, work: Path) -> None:
         """Go on from the last save in a folder, if there is one."""
         if not (work / "checkpoint.pt").exists():
             return
         state = torch.load(work / "checkpoint.pt", weights_only=True)
+        if state["progress"]["vocabulary"] != self.vocabulary():
+            msg = (
+                f"The run in {work} was started with another vocabulary: prompts or inputs changed. Take a new --work."
+            )
+            raise ValueError(msg)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
@@ -197,7 +213,9 @@ def geometry_loss(end: torch.Tensor, teacher: np.ndarray, temperature: float = 0
     Divergence between two softmaxes over the other cells of the batch, one of profile and one of vector cosines.
     """
     itself = torch.eye(len(end), dtype=torch.bool)
-    unit = F.normalize(end, dim=-1)
+    unit = functional.normalize(end, dim=-1)
     ours = (unit @ unit.T / temperature).masked_fill(itself, -1e4)
     theirs = (torch.from_numpy(teacher).float() / temperature).masked_fill(itself, -1e4)
-    return F.kl_div(F.log_softmax(ours, -1), F.log_softmax(theirs, -1), log_target=True, reduction="batchmean")
+    return functional.kl_div(
+        functional.log_softmax(ours, -1), functional.log_softmax(theirs, -1), log_target=True, reduction="batchmean"
+    )

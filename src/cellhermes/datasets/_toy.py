@@ -75,7 +75,7 @@ def toy(*, n_obs: int = 300, rng: int | np.random.Generator | None = 0) -> AnnDa
 
 
 def toy_ppi() -> nx.Graph:
-    """Generate an interaction graph of the protein-coding genes of :func:`toy`.
+    """Generate an interaction graph of the protein-coding genes of :func:`~cellhermes.datasets.toy`.
 
     Genes of one cell type's programme are joined often, others rarely, and every gene has a partner. The edges are
     drawn, always the same, and say nothing about real proteins.

@@ -49,8 +49,9 @@ def prompts(
 
     Returns
     -------
-    One row a prompt: ``name`` (cell or gene), ``context`` (cell that stands for the group, ``""`` without one), ``prompt``.
-    A start token whose spelling only the tokenizer knows (``wrap="plain"``) is not shown. Cells without a sentence are left out.
+    One row a prompt: ``name`` (cell or gene), ``context`` (cell that stands for the group, ``""`` without one),
+    ``prompt``. A start token whose spelling only the tokenizer knows (``wrap="plain"``) is not shown. Cells without a
+    sentence are left out.
 
     Raises
     ------
@@ -85,13 +86,18 @@ def prompts(
 def _stored_wrap(adata: "AnnData", key: str, of: str) -> str:
     params = read_params(adata, key, name="params" if of == "cells" else GENE_PARAMS)
     if "wrap" not in params:
-        msg = f"`adata.uns[{key!r}]` does not say how a model read the {of}. Run `ch.tl.embed_{of}(adata)` first, or pass wrap=."
+        msg = (
+            f"`adata.uns[{key!r}]` does not say how a model read the {of}. "
+            f"Run `ch.tl.embed_{of}(adata)` first, or pass wrap=."
+        )
         raise ValueError(msg)
     return str(params["wrap"])
 
 
 def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> list[tuple[str, str, str]]:
-    column = _adata.require_obs(adata, sentence_key, "Run `ch.pp.cell_sentences(adata)` first, or pass `sentence_key=`.")
+    column = _adata.require_obs(
+        adata, sentence_key, "Run `ch.pp.cell_sentences(adata)` first, or pass `sentence_key=`."
+    )
     if names is not None:
         if missing := [name for name in names if name not in column.index]:
             msg = f"{len(missing)} cells are not in the data, such as {missing[0]!r}."
@@ -101,9 +107,7 @@ def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> 
     return [(name, "", fill(genes=s.split(" ")).text) for name, s in column.items() if isinstance(s, str) and s]
 
 
-def _genes(
-    adata: "AnnData", names: Sequence[str] | None, group: str | None, key: str
-) -> list[tuple[str, str, str]]:
+def _genes(adata: "AnnData", names: Sequence[str] | None, group: str | None, key: str) -> list[tuple[str, str, str]]:
     stored = read_params(adata, key, name=GENE_PARAMS)
     contexts = None
     at = key
@@ -112,7 +116,10 @@ def _genes(
         groups = uns.get("groups")
         known = [] if groups is None else list(groups["label"])
         if group not in known:
-            msg = f"Group {group!r} has no vectors under {key!r}; known: {known}. Run `ch.tl.embed_genes(adata, groupby=...)` first."
+            msg = (
+                f"Group {group!r} has no vectors under {key!r}; known: {known}. "
+                "Run `ch.tl.embed_genes(adata, groupby=...)` first."
+            )
             raise KeyError(msg)
         at = groups.set_index("label")["key"][group]
         contexts = uns[CONTEXTS][uns[CONTEXTS]["label"] == group]

@@ -18,8 +18,8 @@ class GeneAttention:
     weights
         (heads, genes) attention of the last token on each gene, summed over its sub-tokens (paper, equation 10).
     entropy
-        (heads,) entropy of the attention over all visible tokens, each row divided by the log of their number, averaged over
-        the rows that see at least two (paper, equation 9; early rows see little and would be trivially low).
+        (heads,) entropy of the attention over all visible tokens, each row divided by the log of their number, averaged
+        over the rows that see at least two (paper, equation 9; early rows see little and would be trivially low).
     gene_entropy
         (heads,) the same over the tokens of genes only, renormalised; NaN where fewer than two are there.
 

@@ -30,11 +30,12 @@ class ModelCard:
     adapters
         Folders of LoRA adapters, merged into the base in this order.
     wrap
-        A key of :func:`cellhermes.text.wraps`; ``""`` takes ``"llama3-chat"`` where the tokenizer knows its tokens, else ``"plain"``.
+        A key of :func:`cellhermes.text.wraps`; ``""`` takes ``"llama3-chat"`` where the tokenizer knows its tokens,
+        else ``"plain"``.
     read_at
-        Which token is the vector: the last of the wrapped prompt (``"prompt_end"``, the released weights), the last of the
-        entity's own name (``"entity_end"``, the paper's Methods), or the ``"mean"`` over the entity's tokens. One value, or
-        one per kind of prompt with ``"default"``.
+        Which token is the vector: the last of the wrapped prompt (``"prompt_end"``, the released weights), the last of
+        the entity's own name (``"entity_end"``, the paper's Methods), or the ``"mean"`` over the entity's tokens. One
+        value, or one per kind of prompt with ``"default"``.
     dtype
         Of the weights on an accelerator; a CPU always computes in float32.
     license
@@ -129,9 +130,9 @@ def resolve(name: str | Path) -> ModelCard:
 def _checked(card: ModelCard) -> ModelCard:
     if card.adapters:
         msg = (
-            f"Model {card.name!r} needs {' and '.join(card.adapters)}, for which this version holds no checksum, so nothing is "
-            f"downloaded by name. Fetch the adapter's folder yourself (its base is {card.base!r}) and pass that folder, "
-            "for example CellHermes.from_pretrained('path/to/CellHermes-v1.0'), or use 'mini'."
+            f"Model {card.name!r} needs {' and '.join(card.adapters)}, for which this version holds no checksum, so "
+            f"nothing is downloaded by name. Fetch the adapter's folder yourself (its base is {card.base!r}) and pass "
+            "that folder, for example CellHermes.from_pretrained('path/to/CellHermes-v1.0'), or use 'mini'."
         )
         raise ValueError(msg)
     return card
@@ -152,7 +153,8 @@ def _of_folder(folder: Path) -> ModelCard:
             raise ValueError(msg)
         at = str(Path(at) / base) if (Path(at) / base).is_dir() else base
     if not adapters and not (folder / "config.json").is_file():
-        msg = f"{folder} holds neither config.json nor adapter_config.json; found {sorted(p.name for p in folder.iterdir())[:8]}."
+        found = sorted(path.name for path in folder.iterdir())[:8]
+        msg = f"{folder} holds neither config.json nor adapter_config.json; found {found}."
         raise ValueError(msg)
     known = next((card for card in named().values() if at == card.base and not card.adapters), None)
     revision = known.revision if known else ""

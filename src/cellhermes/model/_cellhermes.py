@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..text import Prompt
-from . import _card, _forward
+from . import _forward
 from ._attention import GeneAttention, per_gene
 from ._tokens import Batch, Encoded, Encoder, plan, run_batches
 
@@ -53,8 +54,9 @@ class PromptLengthError(ValueError):
 class CellHermes:
     """A language model that reads prompts.
 
-    Made by :meth:`from_pretrained`. The four verbs take texts or :class:`~cellhermes.text.Prompt` and give the same answer
-    whatever the batch size, the order or the other prompts of the call: within 1e-5 (relative) in float32 on a CPU.
+    Made by :meth:`from_pretrained`. The four verbs take texts or :class:`~cellhermes.text.Prompt` and give the same
+    answer whatever the batch size, the order or the other prompts of the call: within 1e-5 (relative) in float32 on a
+    CPU.
 
     Parameters
     ----------
@@ -81,7 +83,9 @@ class CellHermes:
         self._encoder = Encoder(tokenizer, card.wrap)
         n_known, n_rows = len(tokenizer), lm.get_input_embeddings().num_embeddings
         if n_known > n_rows:
-            msg = f"The tokenizer of {card.name!r} has {n_known} tokens, its model {n_rows}: they do not belong together."
+            msg = (
+                f"The tokenizer of {card.name!r} has {n_known} tokens, its model {n_rows}: they do not belong together."
+            )
             raise ValueError(msg)
 
     @classmethod
@@ -99,15 +103,16 @@ class CellHermes:
         Parameters
         ----------
         name
-            First an entry of :func:`~cellhermes.model.list_models` (``"mini"`` ships with the package), then a folder of a model or
-            of a LoRA adapter (whose base is followed), then a hub id of a Llama-, Qwen-, Gemma- or Mistral-like causal model.
+            First an entry of :func:`~cellhermes.model.list_models` (``"mini"`` ships with the package), then a folder
+            of a model or of a LoRA adapter (whose base is followed), then a hub id of a Llama-, Qwen-, Gemma- or
+            Mistral-like causal model.
         device
             ``"cpu"``, ``"cuda"``, ``"mps"``, ...; None takes the accelerator that is there.
         dtype
             ``"float32"``, ``"bfloat16"`` or ``"float16"``; None takes float32 on CPU and MPS, the card's on CUDA.
         wrap
-            A key of :func:`cellhermes.text.wraps`; None takes the card's, and for models without a card ``"llama3-chat"`` where
-            the tokenizer knows its tokens, else ``"plain"``.
+            A key of :func:`cellhermes.text.wraps`; None takes the card's, and for models without a card
+            ``"llama3-chat"`` where the tokenizer knows its tokens, else ``"plain"``.
         read_at
             Which token is the vector (see :class:`~cellhermes.model.ModelCard`); None takes the card's.
 
@@ -161,26 +166,26 @@ class CellHermes:
     # ------------------------------------------------------------------------------------------------- embed
 
     def embed(self, prompts: Sequence[str | Prompt], *, batch_size: int | None = None) -> np.ndarray:
-        """Vectors of texts: genes, cells, genes in cells, pathways, perturbations, interactions, or anything with a name.
+        """Embed texts: genes, cells, genes in cells, pathways, perturbations, interactions, or anything with a name.
 
-        The vector is the last layer's state after the final norm, at the token that the model's card names. Templates for
-        the usual entities are data (:func:`cellhermes.text.templates`):
+        The vector is the last layer's state after the final norm, at the token that the model's card names. Templates
+        for the usual entities are data (:func:`cellhermes.text.templates`):
 
-        ==================== ==============================================================================
-        template             text
-        ==================== ==============================================================================
-        ``gene``             Gene {gene}
-        ``cell``             A cell with genes ranked by expression: {genes}
-        ``gene_in_cell``     A cell with genes ranked by expression: {genes}. In this cell, Gene {gene}
-        ``pathway``          Pathway {pathway}
-        ``pathway_of_genes`` A pathway with genes: {genes}. Pathway {pathway}
-        ``perturbation``     A cell under {perturbation} of Gene {gene}
-        ``perturbation_in_cell`` A cell with genes ranked by expression: {genes}. This cell under {perturbation} of Gene {gene}
-        ``interaction``      Interaction of Gene {gene_a} with Gene {gene_b}
-        ==================== ==============================================================================
+        ``gene``
+            ``Gene {gene}``
+        ``cell``
+            ``A cell with genes ranked by expression: {genes}``
+        ``gene_in_cell``
+            ``A cell with genes ranked by expression: {genes}. In this cell, Gene {gene}``
+        ``pathway``, ``pathway_of_genes``
+            ``Pathway {pathway}``, or ``A pathway with genes: {genes}. Pathway {pathway}``
+        ``perturbation``, ``perturbation_in_cell``
+            ``A cell under {perturbation} of Gene {gene}``, alone or behind a cell's sentence
+        ``interaction``
+            ``Interaction of Gene {gene_a} with Gene {gene_b}``
 
-        The first three are the input format of the released weights; the others are ours. Prompts that begin alike (many
-        genes behind one cell's sentence) compute their beginning once.
+        The first three are the input format of the released weights; the others are ours. Prompts that begin alike
+        (many genes behind one cell's sentence) compute their beginning once.
 
         Parameters
         ----------
@@ -216,17 +221,23 @@ class CellHermes:
             for members, shared in _shared(encoded, spans, enabled=self._may_share(encoded)):
                 rows = [encoded[i].ids[shared : spans[i][1]] for i in members]
                 prefix = self._prefix(encoded[members[0]].ids[:shared]) if shared else None
+                starts = [spans[i][0] - shared for i in members]
                 batches = plan([len(row) for row in rows], batch_size=batch_size, budget=self._budget(shared))
-
-                def vectors(batch: list[int], rows=rows, members=members, shared=shared, prefix=prefix) -> np.ndarray:
-                    padded = Batch.pad([rows[i] for i in batch], device=self._lm.device)
-                    states = _forward.hidden(self._decoder, padded) if prefix is None else self._behind(prefix, padded, shared)
-                    return _pool(states, [(spans[members[i]][0] - shared, len(rows[i])) for i in batch])
-
-                for batch, found in run_batches(batches, vectors):
+                for batch, found in run_batches(batches, partial(self._vectors, rows, starts, prefix)):
                     out[[members[i] for i in batch]] = found
                     bar.update(len(batch))
         return out
+
+    def _vectors(
+        self, rows: list[list[int]], starts: list[int], prefix: _forward.Prefix | None, batch: list[int]
+    ) -> np.ndarray:
+        """Vectors of some rows of ids: the mean state from each row's start to its end."""
+        padded = Batch.pad([rows[i] for i in batch], device=self._lm.device)
+        if prefix is None:
+            states = _forward.hidden(self._decoder, padded)
+        else:
+            states = _forward.hidden_behind(self._decoder, prefix, padded)
+        return _pool(states, [(starts[i], len(rows[i])) for i in batch])
 
     def _span(self, prompt: Prompt, encoded: Encoded) -> tuple[int, int]:
         """(first, last + 1) token whose mean is the vector. Tokens behind the last are not computed at all."""
@@ -239,10 +250,6 @@ class CellHermes:
     def _prefix(self, ids: list[int]) -> _forward.Prefix:
         return _forward.read_prefix(self._decoder, Batch.pad([ids], device=self._lm.device))
 
-    def _behind(self, prefix: _forward.Prefix, batch: Batch, n_shared: int) -> torch.Tensor:
-        lengths = torch.tensor([n_shared], device=self._lm.device)
-        return _forward.hidden_behind(self._decoder, prefix, batch, lengths)
-
     # ------------------------------------------------------------------------------------------------- score
 
     def score(
@@ -250,8 +257,8 @@ class CellHermes:
     ) -> np.ndarray:
         """Log-probability of each answer behind each prompt.
 
-        Summed over the answer's tokens and the token that closes it (paper, equation 5), so that the probabilities of all possible
-        answers of any length add up to one. Prompts are computed once for all answers.
+        Summed over the answer's tokens and the token that closes it (paper, equation 5), so that the probabilities of
+        all possible answers of any length add up to one. Prompts are computed once for all answers.
 
         Parameters
         ----------
@@ -289,20 +296,19 @@ class CellHermes:
         lengths = [len(one.ids) for one in encoded]
         budget = max(1, self._budget(max(lengths, default=0)) // (1 + sum(map(len, tails)) // max(lengths, default=1)))
         with torch.inference_mode(), tqdm(total=len(prompts), desc="score", delay=2, leave=False) as bar:
-            for batch, found in run_batches(
-                plan(lengths, batch_size=batch_size, budget=budget), lambda batch: self._score([encoded[i].ids for i in batch], tails)
-            ):
+            batches = plan(lengths, batch_size=batch_size, budget=budget)
+            for batch, found in run_batches(batches, lambda batch: self._score([encoded[i].ids for i in batch], tails)):
                 out[batch] = found
                 bar.update(len(batch))
         return out
 
     def _score(self, ids: list[list[int]], answers: list[list[int]]) -> np.ndarray:
-        """(prompts, answers) for one batch: the prompts as prefixes, all but the last token of the answers as suffixes."""
+        """(prompts, answers) for one batch: prompts are prefixes, answers without their last token are suffixes."""
         padded = Batch.pad(ids, device=self._lm.device)
         suffixes = Batch.pad([answer[:-1] for answer in answers] * len(ids), device=self._lm.device)
         if self._may_share([Encoded(row + max(answers, key=len)) for row in ids]):
             prefix = _forward.read_prefix(self._decoder, padded)
-            states = _forward.hidden_behind(self._decoder, prefix, suffixes, padded.mask.sum(1))
+            states = _forward.hidden_behind(self._decoder, prefix, suffixes)
             start = prefix.hidden[torch.arange(len(ids)), padded.last]
         else:
             whole = Batch.pad([row + answer[:-1] for row in ids for answer in answers], device=self._lm.device)
@@ -384,8 +390,8 @@ class CellHermes:
         out = [""] * len(prompts)
         with torch.inference_mode(), tqdm(total=len(prompts), desc="generate", delay=2, leave=False) as bar:
             for batch in plan(lengths, batch_size=batch_size, budget=self._budget(0)):
-                ids = [encoded[i].ids for i in batch]
-                for i, new in zip(batch, self._write(ids, max_new_tokens, temperature, [streams[i] for i in batch]), strict=True):
+                ids, own = [encoded[i].ids for i in batch], [streams[i] for i in batch]
+                for i, new in zip(batch, self._write(ids, max_new_tokens, temperature, own), strict=True):
                     out[i] = self._encoder.decode(new)
                 bar.update(len(batch))
         return out
@@ -453,7 +459,7 @@ class CellHermes:
         prompts, encoded = self._encode(prompts, positions=True)
         for i, prompt in enumerate(prompts):
             if not prompt.spans:
-                msg = f"Prompt {i} ({prompt.text[:40]!r}) lists no genes. Make it with a template, such as ch.text.template('cell')."
+                msg = f"Prompt {i} ({prompt.text[:40]!r}) lists no genes. Make it with ch.text.template('cell')."
                 raise ValueError(msg)
         out: list[GeneAttention | None] = [None] * len(prompts)
         batches = plan([len(one.ids) for one in encoded], batch_size=batch_size, budget=self._budget(0))
@@ -476,7 +482,9 @@ class CellHermes:
                 tuple(one.genes),
                 per_gene(weights.cpu().numpy(), one.genes),
                 entropy.cpu().numpy(),
-                gene_entropy.cpu().numpy() if sum(map(len, one.genes.values())) > 1 else np.full(len(entropy), np.nan, np.float32),
+                gene_entropy.cpu().numpy()
+                if sum(map(len, one.genes.values())) > 1
+                else np.full(len(entropy), np.nan, np.float32),
             )
             for one, (weights, entropy, gene_entropy) in zip(encoded, found, strict=True)
         ]
@@ -557,7 +565,11 @@ def _pool(states: torch.Tensor, spans: list[tuple[int, int]]) -> np.ndarray:
     if all(stop - start == 1 for start, stop in spans):
         rows = torch.arange(len(spans), device=states.device)
         return states[rows, torch.tensor([start for start, _ in spans], device=states.device)].float().cpu().numpy()
-    return torch.stack([row[start:stop].float().mean(0) for row, (start, stop) in zip(states, spans, strict=True)]).cpu().numpy()
+    return (
+        torch.stack([row[start:stop].float().mean(0) for row, (start, stop) in zip(states, spans, strict=True)])
+        .cpu()
+        .numpy()
+    )
 
 
 def _draw(logits: torch.Tensor, temperature: float, streams: list[np.random.Generator]) -> list[int]:
@@ -565,7 +577,10 @@ def _draw(logits: torch.Tensor, temperature: float, streams: list[np.random.Gene
     if temperature == 0:
         return logits.argmax(-1).tolist()
     cumulated = (logits.double() / temperature).softmax(-1).cumsum(-1).cpu().numpy()
-    return [int(min(np.searchsorted(row, s.random() * row[-1]), len(row) - 1)) for row, s in zip(cumulated, streams, strict=True)]
+    return [
+        int(min(np.searchsorted(row, s.random() * row[-1]), len(row) - 1))
+        for row, s in zip(cumulated, streams, strict=True)
+    ]
 
 
 def _free_bytes(device: torch.device) -> int:

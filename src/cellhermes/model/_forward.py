@@ -1,15 +1,15 @@
 """Forward passes: plain, behind a shared prefix, and with an eye on the last layer's attention.
 
-All three run the layers of transformers unchanged. They differ in one attention function, registered once under the name
-``cellhermes``: it hands each layer's queries, keys and values to the ``hermes`` keyword of the call when there is one, and
-to torch's scaled dot product attention otherwise.
+All three run the layers of transformers unchanged. They differ in one attention function, registered once under the
+name
+``cellhermes``: it hands each layer's queries, keys and values to the ``hermes`` keyword of the call when there is one,
+and to torch's scaled dot product attention otherwise.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -104,12 +104,15 @@ class Prefix:
     hidden
         (prefixes, tokens, dim) states after the final norm.
     mask
-        (prefixes, tokens) bool, False at padding.
+        (prefixes, tokens) bool, False at padding; None without padding.
+    lengths
+        (prefixes,) tokens of each prefix.
     """
 
     layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     hidden: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    lengths: torch.Tensor | None = None
 
     def write(
         self,
@@ -138,8 +141,9 @@ class Prefix:
     ) -> torch.Tensor:
         """Attention of suffixes to their prefix and to themselves, as one softmax over both.
 
-        The queries of all suffixes of a prefix stand in one matrix against its keys, which are neither copied nor expanded.
-        Shapes: p prefixes, m suffixes each, s tokens; h key heads, r query heads a key head; t prefix tokens; d width.
+        The queries of all suffixes of a prefix stand in one matrix against its keys, which are neither copied nor
+        expanded. Shapes: p prefixes, m suffixes each, s tokens; h key heads, r query heads a key head; t prefix tokens;
+        d width.
         """
         before, value_before = self.layers[module.layer_idx]
         p, h, t, d = before.shape
@@ -168,16 +172,14 @@ def read_prefix(decoder: PreTrainedModel, batch: Batch) -> Prefix:
     prefix = Prefix()
     prefix.hidden = _run(decoder, batch.ids, batch.positions, batch.attention_mask, prefix.write)
     prefix.mask = None if bool(batch.mask.all()) else batch.mask
+    prefix.lengths = batch.mask.sum(1)
     return prefix
 
 
-def hidden_behind(decoder: PreTrainedModel, prefix: Prefix, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
-    """(suffixes, tokens, dim) states of right-padded suffixes; the same number of them for each prefix, one after another.
-
-    ``lengths`` (prefixes,) are the tokens of each prefix.
-    """
-    n_each = batch.ids.shape[0] // lengths.shape[0]
-    positions = batch.positions + lengths.repeat_interleave(n_each)[:, None]
+def hidden_behind(decoder: PreTrainedModel, prefix: Prefix, batch: Batch) -> torch.Tensor:
+    """(suffixes, tokens, dim) states of right-padded suffixes, as many for each prefix, one prefix after another."""
+    n_each = batch.ids.shape[0] // prefix.lengths.shape[0]
+    positions = batch.positions + prefix.lengths.repeat_interleave(n_each)[:, None]
     return _run(decoder, batch.ids, positions, None, prefix.read)
 
 
@@ -196,8 +198,8 @@ class LastLayer:
     genes
         (prompts, tokens) float, 1 at the tokens of genes.
     found
-        One tuple a prompt: weights (heads, tokens) of the last token; mean normalised entropy (heads,) over all keys; the
-        same over the keys of genes.
+        One tuple a prompt: weights (heads, tokens) of the last token; mean normalised entropy (heads,) over all keys;
+        the same over the keys of genes.
     """
 
     n_layers: int

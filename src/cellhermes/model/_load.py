@@ -60,8 +60,8 @@ def load(
         lm = _merge(lm, adapter)
     if card.name == "mini":
         logger.info(
-            "mini is the small model that ships with cellhermes, for tests, tutorials and laptops. The 8B model reads the same "
-            "prompts: see ch.model.list_models()."
+            "mini is the small model that ships with cellhermes, for tests, tutorials and laptops. "
+            "The 8B model reads the same prompts: see ch.model.list_models()."
         )
     return card, lm.to(device=device, dtype=kind), tokenizer
 
@@ -101,10 +101,10 @@ def _advice(base: str, error: OSError) -> str:
         return f"Could not load {base!r}: {error}"
     if "gated" in str(error).lower():
         return (
-            f"{base!r} is gated: accept its licence on its page of the model hub, then log in (`hf auth login`) or set HF_TOKEN. "
-            "Or pass the folder of a copy that you have."
+            f"{base!r} is gated: accept its licence on its page of the model hub, then log in (`hf auth login`) or "
+            "set HF_TOKEN. Or pass the folder of a copy that you have."
         )
     return (
-        f"Could not get {base!r} from the model hub: absent, misspelt, or no network. Known names: {', '.join(_card.named())}. "
-        f"Without a network pass the folder of a copy. ({str(error).splitlines()[0]})"
+        f"Could not get {base!r} from the model hub: absent, misspelt, or no network. Known names: "
+        f"{', '.join(_card.named())}. Without a network pass the folder of a copy. ({str(error).splitlines()[0]})"
     )

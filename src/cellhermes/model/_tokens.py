@@ -69,7 +69,10 @@ class Encoder:
         chat = wrap("llama3-chat")
         self.wrap: Wrap = wrap(wrap_name or ("llama3-chat" if self._knows(chat) else "plain"))
         if not self._knows(self.wrap):
-            msg = f"The tokenizer lacks special tokens of wrap={self.wrap.name!r}. Pass wrap='plain' for a model without chat turns."
+            msg = (
+                f"The tokenizer lacks special tokens of wrap={self.wrap.name!r}. "
+                "Pass wrap='plain' for a model without chat turns."
+            )
             raise ValueError(msg)
         bos, eos = (t or "" for t in (tokenizer.bos_token, tokenizer.eos_token))
         self.head, self.tail, self.end = (
@@ -97,8 +100,9 @@ class Encoder:
     def prompts(self, prompts: Sequence[Prompt], *, positions: bool = False) -> list[Encoded]:
         """Ids of prompts; with ``positions`` also the tokens of genes and entities.
 
-        The part before a prompt's cut is tokenised once for all prompts that share it. That both parts together give the ids
-        of the whole is checked on one prompt of each group; where a tokenizer breaks the rule, its prompts are not cut.
+        The part before a prompt's cut is tokenised once for all prompts that share it. That both parts together give
+        the ids of the whole is checked on one prompt of each group; where a tokenizer breaks the rule, its prompts are
+        not cut.
         """
         cuts = [prompt.prefix_len for prompt in prompts]
         prefixes = {p.text[:cut]: self._encode([p.text[:cut]])[0] for p, cut in zip(prompts, cuts, strict=True) if cut}
@@ -220,7 +224,10 @@ def run_batches(batches: list[list[int]], compute: Callable[[list[int]], T]) -> 
             yield batch, result
             continue
         if len(batch) == 1:
-            msg = "One prompt alone does not fit in memory. Use a shorter prompt (n_genes=), a smaller model, or half precision."
+            msg = (
+                "One prompt alone does not fit in memory. "
+                "Use a shorter prompt (n_genes=), a smaller model, or half precision."
+            )
             raise MemoryError(msg)
         limit = len(batch) // 2
         queue.appendleft(batch)

@@ -46,7 +46,7 @@ def cell_sentences(
     ----------
     data
         AnnData with counts or log-normalised values (not scaled ones), or MuData. Sparse, dense, backed and dask-backed
-        matrices are read in chunks.
+        matrices are read in chunks. A view becomes an object of its own, as whenever one writes to it.
     n_genes
         At most so many genes a cell; the paper takes 100.
     layer
@@ -56,8 +56,9 @@ def cell_sentences(
     gene_symbols
         Column of ``var`` with the symbols; default: ``var_names``.
     gene_mask
-        Boolean column of ``var``: the genes that may stand in a sentence. Where it is missing, it is made by the rules
-        of :func:`~cellhermes.pp.mask_genes` and kept (not kept if ``data.raw`` has other genes than the object).
+        Boolean column of ``var``: the genes that may stand in a sentence. Where the default column is missing, it is
+        made by the rules of :func:`~cellhermes.pp.mask_genes` and kept (not kept if ``data.raw`` is read and has other
+        genes than the object).
     key_added
         Column to write.
     chunk_size
@@ -74,7 +75,7 @@ def cell_sentences(
     ``uns[key_added]["params"]``
         dict: the arguments and the version of cellhermes.
     ``var[gene_mask]``
-        bool, if it was missing.
+        bool, if the default column was missing.
 
     Examples
     --------
@@ -119,17 +120,20 @@ def _check_positive(**numbers: int) -> None:
 
 
 def _stored_mask(adata: AnnData, key: str, *, use_raw: bool) -> np.ndarray | None:
-    """Return the mask in var (of raw, if that has other genes), or None where it has to be made."""
+    """Return the mask in var (of raw, if that has other genes), or None where the default one has to be made."""
     own = _adata.has_own_genes(adata, use_raw=use_raw)
-    var = adata.var if own else _adata.var_of(adata, use_raw=True)
-    if key not in var:
+    var, where = (adata.var, "adata.var") if own else (_adata.var_of(adata, use_raw=True), "adata.raw.var")
+    if key not in var and key == GENE_MASK:
         return None
+    if key not in var:
+        msg = f"`{where}[{key!r}]` not found. Store a boolean mask there, or leave gene_mask out for the default one."
+        raise KeyError(msg)
     column = var[key]
     if column.isna().any() or not pd.api.types.is_bool_dtype(column):
-        msg = f"`adata.var[{key!r}]` has values of type {column.dtype}; expected a boolean mask without missing values."
+        msg = f"`{where}[{key!r}]` has values of type {column.dtype}; expected a boolean mask without missing values."
         raise TypeError(msg)
     if not column.any():
-        msg = f"`adata.var[{key!r}]` is False for all {len(column):,} genes; expected at least one gene to be marked."
+        msg = f"`{where}[{key!r}]` is False for all {len(column):,} genes; expected at least one gene to be marked."
         raise ValueError(msg)
     return column.to_numpy(bool)
 

@@ -115,6 +115,7 @@ def cell_sentences(matrix: Matrix, vocabulary: Vocabulary, n_genes: int) -> list
         text, ends = memoryview(letters), ends.tolist()
         return [str(text[a : max(a, b - 1)], "utf-8") for a, b in zip([0, *ends], ends, strict=False)]
 
+    n_genes = min(n_genes, len(vocabulary.rank))
     return [sentence for part in _over_rows(matrix, vocabulary, n_genes, write) for sentence in part]
 
 

@@ -100,7 +100,8 @@ class Template:
     version
         Raised whenever a wording changes; stored with results.
     variants
-        The wordings. ``{slot}`` takes a string, or a sequence of gene symbols that are written with blanks between them.
+        The wordings. ``{slot}`` takes a string, or a sequence of gene symbols that are written with blanks between
+        them.
     answer
         Text of the answer with slots, None for prompts that only make a vector.
     entity
@@ -224,7 +225,9 @@ def templates() -> dict[str, Template]:
 
 def _read(file: "Traversable") -> dict[str, Template]:
     table = tomllib.loads(file.read_text("utf-8"))
-    return {name: Template(name=name, **entry | {"variants": tuple(entry["variants"])}) for name, entry in table.items()}
+    return {
+        name: Template(name=name, **entry | {"variants": tuple(entry["variants"])}) for name, entry in table.items()
+    }
 
 
 def template(name: str) -> Template:

@@ -44,17 +44,18 @@ def embed_cells(
     """Embed cells with a language model.
 
     ``method="sentence"`` (the paper's CellHermes-s) reads each cell's genes, ranked by expression, as a text:
-    ``A cell with genes ranked by expression: MALAT1 TMSB4X ...`` and takes the state of the last token. ``method="weighted"``
-    (CellHermes-w, after GenePT) is the mean of the vectors e_g of the cell's genes, weighted by their log-normalised expression
-    w_g: sum(w_g e_g) / sum(w_g) over the genes that have a vector.
+    ``A cell with genes ranked by expression: MALAT1 TMSB4X ...`` and takes the state of the last token.
+    ``method="weighted"`` (CellHermes-w, after GenePT) is the mean of the vectors e_g of the cell's genes, weighted by
+    their log-normalised expression w_g: sum(w_g e_g) / sum(w_g) over the genes that have a vector.
 
     Parameters
     ----------
     data
-        Annotated data with cell sentences (:func:`cellhermes.pp.cell_sentences`), or for ``"weighted"`` with vectors of genes
-        (:func:`cellhermes.tl.embed_genes`). Backed h5ad and dask-backed data are read in blocks.
+        Annotated data with cell sentences (:func:`cellhermes.pp.cell_sentences`), or for ``"weighted"`` with vectors of
+        genes (:func:`cellhermes.tl.embed_genes`). Backed h5ad and dask-backed data are read in blocks.
     model
-        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`. For
+        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+        For
         ``"weighted"``, the model that embedded the genes; nothing is loaded then.
     method
         How a cell becomes a vector.
@@ -69,8 +70,8 @@ def embed_cells(
     batch_size
         Prompts per forward pass; None chooses from the memory that is free.
     checkpoint
-        Folder that keeps finished blocks, for ``"sentence"``. The same call after an interruption goes on from there; delete the folder
-        when the result is saved.
+        Folder that keeps finished blocks, for ``"sentence"``. The same call after an interruption goes on from there;
+        delete the folder when the result is saved.
     key_added
         Entry of ``obsm`` and ``uns`` that is written.
     mod
@@ -90,8 +91,8 @@ def embed_cells(
     KeyError
         If sentences or vectors of genes are not there; the message names the call that makes them.
     ValueError
-        If the expression is not log-normalised (``"weighted"``), a checkpoint belongs to other data, or a cell's prompt is longer
-        than the model's context (:class:`~cellhermes.model.PromptLengthError` names the cell).
+        If the expression is not log-normalised (``"weighted"``), a checkpoint belongs to other data, or a cell's prompt
+        is longer than the model's context (:class:`~cellhermes.model.PromptLengthError` names the cell).
 
     Examples
     --------
@@ -175,7 +176,10 @@ def _of_genes(
     params = read_params(adata, genes_key.split(":")[0], name=GENE_PARAMS)
     name = model.card.name if isinstance(model, CellHermes) else str(model)
     if params and params["model"] != name:
-        msg = f"varm[{genes_key!r}] was made by model {params['model']!r}, but model={name!r} was passed. Pass the one that made it."
+        msg = (
+            f"varm[{genes_key!r}] was made by model {params['model']!r}, but model={name!r} was passed. "
+            "Pass the one that made it."
+        )
         raise ValueError(msg)
     known = ~np.isnan(genes[:, 0])
     if not known.any():

@@ -49,9 +49,9 @@ def embed_genes(
 ) -> None:
     """Embed genes with a language model, alone or as seen in the cells of a group.
 
-    Without ``groupby`` the model reads ``Gene CD3E``. With it, each gene is read behind the sentence of a cell that stands for its
-    group: ``A cell with genes ranked by expression: MALAT1 TMSB4X .... In this cell, Gene CD3E`` (the paper's contextual
-    embeddings). The sentence is computed once for all genes.
+    Without ``groupby`` the model reads ``Gene CD3E``. With it, each gene is read behind the sentence of a cell that
+    stands for its group: ``A cell with genes ranked by expression: MALAT1 TMSB4X .... In this cell, Gene CD3E`` (the
+    paper's contextual embeddings). The sentence is computed once for all genes.
 
     Parameters
     ----------
@@ -66,8 +66,9 @@ def embed_genes(
     groups
         Groups to embed genes for; None takes all.
     context
-        What stands for a group: ``"medoid"``, the cell whose expression has the highest cosine similarity to the group's mean
-        (the paper takes one cell); ``"pseudobulk"``, the ranked mean profile; ``"cells"``, the mean of the vectors behind
+        What stands for a group: ``"medoid"``, the cell whose expression has the highest cosine similarity to the
+        group's mean (the paper takes one cell); ``"pseudobulk"``, the ranked mean profile; ``"cells"``, the mean of the
+        vectors behind
         ``n_cells`` cells drawn from the group.
     n_cells
         Cells drawn for ``context="cells"``.
@@ -158,7 +159,9 @@ def embed_genes(
     write_params(adata, key_added, params, name=GENE_PARAMS)
     for name, frame in ((GROUPS, table), (CONTEXTS, contexts)):
         adata.uns[key_added] = {**adata.uns[key_added], name: _update(adata.uns[key_added].get(name), frame)}
-    logger.info("%s genes embedded in %d groups, varm[%r] and so on.", f"{len(columns):,}", len(labels), keys[labels[0]])
+    logger.info(
+        "%s genes embedded in %d groups, varm[%r] and so on.", f"{len(columns):,}", len(labels), keys[labels[0]]
+    )
 
 
 def _columns(adata: AnnData, symbols: np.ndarray, genes: Sequence[str] | None, gene_mask: str) -> np.ndarray:
@@ -232,7 +235,10 @@ class _Source:
                 raise ValueError(msg)
             drawn = [rng.permutation(np.flatnonzero(codes == i))[:n_cells] for i in range(len(labels))]
             if short := sum(len(cells) < n_cells for cells in drawn):
-                warnings.warn(f"{short} of {len(labels)} groups have fewer than n_cells={n_cells} cells; all are taken.", stacklevel=3)
+                warnings.warn(
+                    f"{short} of {len(labels)} groups have fewer than n_cells={n_cells} cells; all are taken.",
+                    stacklevel=3,
+                )
             return self._frame(labels, [np.sort(cells) for cells in drawn])
         means = self._means(codes, len(labels))
         if context == "medoid":

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from cellhermes._symbols import human_symbols, is_ensembl_id
+
+
+def test_the_list_has_genes_of_all_biotypes():
+    known, coding = human_symbols()
+    assert coding < known
+    assert 19_000 < len(coding) < 20_500
+    assert {"CD4", "MT-CO1", "RPL3"} <= coding
+    assert {"MALAT1", "IGKC", "TRAC", "XIST"} <= known - coding
+
+
+def test_the_list_is_what_the_script_makes_and_has_no_time_in_it(data_dir, tmp_path):
+    script = Path(__file__).parents[1] / "tools" / "build_symbols.py"
+    made = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        command = [sys.executable, str(script), str(data_dir / "human_genes_grch38.tsv.gz"), "--out", str(out)]
+        subprocess.run(command, check=True, capture_output=True)
+        made.append(out.read_bytes())
+    assert made[0] == made[1]
+    shipped = files("cellhermes").joinpath("human_symbols.tsv.gz").read_bytes()
+    assert gzip.decompress(shipped) == gzip.decompress(made[0])  # packed bytes may differ between versions of zlib
+    assert b"without restriction" in gzip.decompress(shipped)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ENSG00000198851", True),
+        ("ENSG00000198851.12", True),
+        ("ENSMUSG00000032093", True),
+        ("ENSA", False),  # a gene symbol
+        ("CD3E", False),
+        ("", False),
+    ],
+)
+def test_ensembl_ids_are_recognised(name, expected):
+    assert is_ensembl_id(name) is expected
