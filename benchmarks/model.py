@@ -1,7 +1,7 @@
 """Embedding, genes in context and attention, against plain transformers: ``python benchmarks/model.py``.
 
 A random Llama with 12 layers, 768 wide, in float32; both sides on the same model, texts and threads, in turn, in one
-run. Prints a markdown table; times are medians of ``--repeats`` rounds.
+run. Prints a markdown table; times are the best of ``--repeats`` rounds.
 
 cells        tokens per second of ``embed`` as a part of the machine's own float32 matrix-multiply rate, measured in
 between on
@@ -14,7 +14,6 @@ against
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -69,14 +68,14 @@ def seconds(call) -> float:
 
 
 def in_turn(repeats: int, **calls) -> dict[str, float]:
-    """Median seconds of each call, taken in turn after one warm-up."""
+    """Seconds of each call: the best of some rounds, taken in turn after one warm-up, as others may use the machine."""
     times = {name: [] for name in calls}
     for i in range(repeats + 1):
         for name, call in calls.items():
             taken = seconds(call)
             if i:
                 times[name].append(taken)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+    return {name: min(taken) for name, taken in times.items()}
 
 
 def flops(n_tokens: int, length: int) -> float:

@@ -62,7 +62,20 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict:
     net = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     untrained = model.make_model(net.config, None, seed).eval()
     embed = {"mini": reader(net, tokenizer), "untrained model": reader(untrained, tokenizer)}
-    genes = gene_vectors(embed, net, tokenizer, symbols, edges, data, seed)
+    cells = [inputs.read_cells(data / name, symbols) for name in inputs.CELLS]
+    graph = model.graph_factors(edges, len(symbols), model.GRAPH_DIM, seed)
+    cell = model.cell_factors([c.ranked for c in cells], len(symbols), model.CELL_DIM, seed)
+    token = np.array([tokenizer.token_to_id(f"Ġ{s}") for s in symbols])
+    genes = {name: f([ch.text.template("gene").fill(gene=s).text for s in symbols]) for name, f in embed.items()}
+    genes |= {
+        "token table": net.model.embed_tokens.weight.detach().numpy()[token],
+        "start factors": np.hstack([graph * np.sqrt(0.7), cell * np.sqrt(0.3)]),
+        "graph SVD": model.graph_factors(edges, len(symbols), net.config.hidden_size, seed),
+        "expression PCA": expression_pca(cells[0], len(symbols), seed),
+        "random": np.random.default_rng(seed).normal(size=(len(symbols), net.config.hidden_size)).astype(np.float32),
+    }
+    start = model.make_model(net.config, model.start_table(graph, cell, token, net.config, seed), seed).eval()
+    embed["start values"] = reader(start, tokenizer)
     results = {"gene_pairs": gene_pairs(genes, symbols, data, seed)}
     results |= gene_classes(genes, symbols, data)
     results["held_out_edges"] = held_out_edges(genes, edges, held_out, seed)
@@ -71,34 +84,6 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict:
         results |= cell_types(name, data / file, label, embed, table, tokenizer, seed)
     results |= questions(net, tokenizer, symbols, edges, held_out, seed)
     return results
-
-
-def gene_vectors(
-    embed: dict[str, Embed],
-    net: LlamaForCausalLM,
-    tokenizer: Tokenizer,
-    symbols: list[str],
-    edges: np.ndarray,
-    data: Path,
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """One matrix (genes, dim) for each embedding."""
-    prompts = [ch.text.template("gene").fill(gene=s).text for s in symbols]
-    genes = {name: f(prompts) for name, f in embed.items()}
-    token = [tokenizer.token_to_id(f"Ġ{s}") for s in symbols]
-    genes["token table"] = net.model.embed_tokens.weight.detach().numpy()[token]
-    genes["random"] = np.random.default_rng(seed).normal(size=(len(symbols), net.config.hidden_size)).astype(np.float32)
-    genes["graph SVD"] = model.graph_factors(edges, len(symbols), net.config.hidden_size, seed)
-    cells = [inputs.read_cells(data / name, symbols) for name in inputs.CELLS]
-    start = np.hstack(
-        [
-            model.graph_factors(edges, len(symbols), model.GRAPH_DIM, seed) * np.sqrt(0.7),
-            model.cell_factors([c.ranked for c in cells], len(symbols), model.CELL_DIM, seed) * np.sqrt(0.3),
-        ]
-    )
-    genes["start factors"] = start
-    genes["expression PCA"] = expression_pca(cells[0], len(symbols), seed)
-    return genes
 
 
 def expression_pca(cells: inputs.Cells, n_genes: int, seed: int, dim: int = 50) -> np.ndarray:

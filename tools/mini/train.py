@@ -42,7 +42,7 @@ class Recipe:
         Of everything.
     """
 
-    steps: int = 1000
+    steps: int = 700
     lr: float = 1.5e-3
     table_lr: float = 2.5e-4
     edges: int = 64

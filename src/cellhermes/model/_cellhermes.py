@@ -385,21 +385,29 @@ class CellHermes:
             msg = f"generate needs temperature >= 0 and max_new_tokens >= 1, got {temperature} and {max_new_tokens}."
             raise ValueError(msg)
         prompts, encoded = self._encode(prompts, extra=max_new_tokens)
-        streams = np.random.default_rng(rng).spawn(len(prompts))
+        seeds = np.random.default_rng(rng).bit_generator.seed_seq.spawn(len(prompts))
         lengths = [len(one.ids) + max_new_tokens for one in encoded]
         out = [""] * len(prompts)
         with torch.inference_mode(), tqdm(total=len(prompts), desc="generate", delay=2, leave=False) as bar:
-            for batch in plan(lengths, batch_size=batch_size, budget=self._budget(0)):
-                ids, own = [encoded[i].ids for i in batch], [streams[i] for i in batch]
-                for i, new in zip(batch, self._write(ids, max_new_tokens, temperature, own), strict=True):
-                    out[i] = self._encoder.decode(new)
+            batches = plan(lengths, batch_size=batch_size, budget=self._budget(0))
+            write = partial(self._write, encoded, seeds, max_new_tokens, temperature)
+            for batch, new in run_batches(batches, write):
+                for i, ids in zip(batch, new, strict=True):
+                    out[i] = self._encoder.decode(ids)
                 bar.update(len(batch))
         return out
 
     def _write(
-        self, ids: list[list[int]], max_new_tokens: int, temperature: float, streams: list[np.random.Generator]
+        self,
+        encoded: list[Encoded],
+        seeds: list[np.random.SeedSequence],
+        max_new_tokens: int,
+        temperature: float,
+        members: list[int],
     ) -> list[list[int]]:
         """New token ids of one batch, padded on the left so that all rows grow at the same end."""
+        ids = [encoded[i].ids for i in members]
+        streams = [np.random.default_rng(seeds[i]) for i in members]
         batch = Batch.pad(ids, device=self._lm.device, side="left")
         mask, positions, step, cache = batch.mask, batch.positions, batch.ids, None
         stop = set(self._encoder.end)
@@ -536,7 +544,7 @@ class CellHermes:
         config, size = self._config, torch.empty((), dtype=self._lm.dtype).element_size()
         width = getattr(config, "intermediate_size", 4 * config.hidden_size)
         per_token = size * (12 * config.hidden_size + 3 * width) + 12 * n_shared * config.num_attention_heads
-        most = 8_192 if self.device == "cpu" else 131_072
+        most = 2_048 if self.device == "cpu" else 131_072  # on a CPU larger batches leave its caches and are slower
         return int(max(1, min(most, _free_bytes(self._lm.device) // 4 // per_token)))
 
 

@@ -175,11 +175,8 @@ def _csr_arrays(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not csr.has_canonical_format:  # an entry may be stored in parts: sum them, but not in the caller's matrix
         csr = csr.copy()
         csr.sum_duplicates()
-    indptr, indices, values = (
-        csr.indptr.astype(np.int64, copy=False),
-        csr.indices.astype(np.int32, copy=False),
-        csr.data,
-    )
+    indptr, indices = csr.indptr.astype(np.int64, copy=False), csr.indices.astype(np.int32, copy=False)
+    values = csr.data
     if values.dtype.kind not in "biuf":
         msg = f"values of type {values.dtype} cannot be ranked: expected numbers (bool, integer or floating point)."
         raise TypeError(msg)
