@@ -1,9 +1,11 @@
-"""Sphinx configuration, and the two pages whose tables come from the package's own TOML files."""
+"""Sphinx configuration, and the pages whose tables come from the package's own TOML files."""
 
 import inspect
 import os
+import tomllib
 import warnings
 from importlib.metadata import version as installed_version
+from importlib.resources import files
 from pathlib import Path
 
 from sphinx.deprecation import RemovedInSphinx10Warning
@@ -149,10 +151,64 @@ def _wraps_table() -> str:
     return _markdown(rows)
 
 
+def _corpus_gallery() -> str:
+    """Every wording and every block of the corpus, with a pair of generated data for each kind."""
+    adata, ppi = ch.datasets.toy(n_obs=40), ch.datasets.toy_ppi()
+    ch.pp.cell_sentences(adata, n_genes=16)
+    sets = [
+        ch.train.mlm_pairs(adata, metadata=["cell_type", "donor"]),
+        ch.train.ar_pairs(adata, metadata=["cell_type", "donor"], n_prefix=(8, 11), n_answer=5),
+        ch.train.node_pairs(ppi, n_neighbors=(5, 4, 3)),
+        ch.train.link_pairs(ppi, n_neighbors=(5, 4, 3)),
+    ]
+    return "\n".join(_objective(pairs) for pairs in sets)
+
+
+def _objective(pairs: ch.train.Pairs) -> str:
+    names = [name for name in ch.text.templates() if name.split("/")[0] == pairs.task and name.count("/") == 1]
+    first = ch.text.template(names[0])
+    lines = [f"## `{pairs.task}`, version {first.version}", "", "The twenty descriptions:", ""]
+    # numbered from 0, as in the column `variant`
+    lines += [f"{i}. {text.splitlines()[0]}" for i, text in enumerate(first.variants)]
+    for i, name in enumerate(names):
+        block = ch.text.template(name).variants[0].split("\n", 1)[1]
+        # another wording for each kind
+        pair = next(p for p in pairs if p.prompt.kind == name and p.prompt.variant % len(names) == i)
+        example = f"{pair.prompt.text}\n-> {pair.answer}"
+        lines += ["", f"### `{name}`", "", "Block:", "", _fenced(block), "", "A pair:", "", _fenced(example)]
+    return "\n".join(lines) + "\n"
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+def _modalities_table() -> str:
+    rows = [["modality", "one word of a sentence", "in front of the list", "what may stand in it"]]
+    for name, modality in ch.text.modalities().items():
+        genes = modality.mask == "protein_coding"
+        rule = "the rules of `pp.mask_genes`" if genes else f"names that match `{modality.mask}`"
+        rows.append([f"`{name}`", f"{modality.noun}, {modality.nouns}", f"`{modality.sentence}:`", rule])
+    return _markdown(rows)
+
+
+def _relations_table() -> str:
+    words = ["network", "edge", "verb", "partners"]
+    table = tomllib.loads((files("cellhermes.text") / "templates" / "relations.toml").read_text("utf-8"))
+    return _markdown([["relation", *words], *([f"`{name}`", *(row[w] for w in words)] for name, row in table.items())])
+
+
 def _write_tables() -> None:
     folder = HERE / "_generated"
     folder.mkdir(exist_ok=True)
-    tables = {"models.md": _models_table, "templates.md": _templates_table, "wraps.md": _wraps_table}
+    tables = {
+        "models.md": _models_table,
+        "templates.md": _templates_table,
+        "wraps.md": _wraps_table,
+        "corpus.md": _corpus_gallery,
+        "modalities.md": _modalities_table,
+        "relations.md": _relations_table,
+    }
     for name, table in tables.items():
         (folder / name).write_text(table(), "utf-8")
 

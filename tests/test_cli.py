@@ -1,6 +1,9 @@
 """The command line, as a user calls it."""
 
+import json
+
 import anndata as ad
+import mudata
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -62,6 +65,69 @@ def test_errors_are_a_message_and_an_exit_code(run, source, tmp_path, words, mes
     assert done.exit_code == 1
     assert message in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.fixture
+def edges(ppi, tmp_path):
+    path = tmp_path / "edges.tsv"
+    path.write_text("symbol_a\tsymbol_b\n" + "".join(f"{a}\t{b}\n" for a, b in ppi.edges))
+    return path
+
+
+def test_pairs_writes_what_the_functions_write(run, source, edges, tmp_path):
+    out = tmp_path / "corpus.jsonl"
+    done = run("pairs", out, "--cells", source, "--graph", edges, "--metadata", "cell_type", "--seed", 3, "--links", 60)
+    assert done.exit_code == 0, done.output
+    adata, graph = ad.read_h5ad(source), ch.io.read_edges(edges)
+    ch.pp.cell_sentences(adata)
+    options = {"metadata": ["cell_type"], "seed": 3}
+    sets = [ch.train.mlm_pairs(adata, **options), ch.train.ar_pairs(adata, **options)]
+    sets += [ch.train.node_pairs(graph, seed=3), ch.train.link_pairs(graph, n_pairs=60, seed=3)]
+    expected = ch.train.mixture(sets, "paper", seed=3)
+    assert list(ch.train.read_pairs(out)) == list(expected)
+    for words in ("masked_genes/metadata", "masked_link/both_hop1_2", f"{len(expected):,}", "-> ", "Tokens", "Card:"):
+        assert words in done.output
+    card = json.loads((tmp_path / "corpus.jsonl.card.json").read_text())
+    assert [entry["name"] for entry in card["inputs"]] == ["in.h5ad", "edges.tsv"]
+    again = run("pairs", out, "--graph", edges)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+
+
+def test_pairs_of_a_modality(run, adata, tmp_path):
+    adata = adata[:20].copy()
+    adata.var["sentence_gene"] = True
+    ch.pp.cell_sentences(adata)
+    mudata.MuData({"prot": adata}).write(tmp_path / "in.h5mu")
+    words = ["pairs", tmp_path / "corpus.jsonl", "--cells", tmp_path / "in.h5mu"]
+    done = run(*words, "--mod", "prot", "--modality", "protein")
+    assert done.exit_code == 0, done.output
+    assert "masked_genes/plain/protein" in done.output
+    done = run(*words, "--overwrite")
+    assert done.exit_code == 1
+    assert "has the modalities ['prot']" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{tmp}/c.jsonl"], "pass --cells, --graph or both"),
+        (["{tmp}/c.jsonl", "--cells", "nowhere.h5ad"], "nowhere.h5ad is not a file"),
+        (["{tmp}/no/c.jsonl", "--cells", "{in}"], "does not exist"),
+        (["{tmp}/c.csv", "--graph", "{edges}"], "ends with .jsonl or .parquet"),
+        (["{tmp}/c.jsonl", "--cells", "{in}", "--metadata", "tissue"], "obs['tissue']"),
+        (["{tmp}/c.jsonl", "--cells", "{in}", "--mixture", "paper"], "masked_link"),
+        (["{tmp}/c.jsonl", "--graph", "{edges}", "--graph-format", "sif"], "expected biogrid, string or edges"),
+        (["{tmp}/c.jsonl", "--graph", "{edges}", "--graph-format", "biogrid"], "edges.tsv"),
+        (["{tmp}/c.jsonl", "--graph", "{edges}", "--relation", "friendship"], "Known: interaction"),
+    ],
+)
+def test_errors_of_pairs_are_a_message_and_an_exit_code(run, source, edges, tmp_path, words, message):
+    done = run("pairs", *[w.format(**{"in": source, "tmp": tmp_path, "edges": edges}) for w in words])
+    assert done.exit_code == 1
+    assert message in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "c.jsonl").exists()
 
 
 def test_models_lists_what_is_known(run):

@@ -1,7 +1,8 @@
 """Templates with slots become prompts that know where each gene stands.
 
 The text of a prompt is written here and nowhere else, so positions are known when it is written and never searched for
-later (``CD4`` is not found inside ``CD40``). Wordings live in ``templates/*.toml``.
+later (``CD4`` is not found inside ``CD40``). Wordings live in ``templates/*.toml``: ``embed.toml`` has templates,
+``pretrain.toml`` the objectives of the corpus, which become one template for each kind.
 """
 
 import tomllib
@@ -10,12 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from string import Formatter
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 Span = tuple[int, int]
 
@@ -39,6 +36,8 @@ class Prompt:
         Name of the template, ``""`` for free text. A model may read the kinds at different tokens.
     variant
         Which wording of the template was taken.
+    version
+        Version of the template.
 
     Examples
     --------
@@ -54,6 +53,7 @@ class Prompt:
     entity: Span | None = None
     kind: str = ""
     variant: int = 0
+    version: int = 0
 
     def __post_init__(self) -> None:
         if not self.text or self.text != self.text.strip():
@@ -76,6 +76,8 @@ class QAPair:
         The answer, without the token that closes it.
     task
         Where the pair comes from, such as ``"masked_node"``.
+    source
+        What it was made from: the name of a cell, a gene, or two genes with a blank between them.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class QAPair:
     prompt: Prompt
     answer: str
     task: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,18 +140,22 @@ class Template:
         """(literal, slot) pairs per variant, parsed once."""
         return [[(lit, slot) for lit, slot, _, _ in Formatter().parse(text)] for text in self.variants]
 
-    @property
+    @cached_property
     def slots(self) -> tuple[str, ...]:
         """Names of the slots, in order of appearance."""
         return tuple(dict.fromkeys(slot for _, slot in self._parts[0] if slot))
 
-    def fill(self, *, rng: int | np.random.Generator | None = None, **slots: str | Sequence[str]) -> Prompt:
+    def fill(
+        self, *, rng: int | np.random.Generator | None = None, variant: int = 0, **slots: str | Sequence[str]
+    ) -> Prompt:
         """Write the prompt.
 
         Parameters
         ----------
         rng
-            Seed or generator that picks the wording; None takes the first.
+            Seed or generator that picks the wording; None takes ``variant``.
+        variant
+            Number of the wording.
         **slots
             A value for each slot.
 
@@ -168,7 +175,7 @@ class Template:
         'Interaction of Gene TP53 with Gene MDM2'
         """
         self._check(slots)
-        variant = 0 if rng is None else int(np.random.default_rng(rng).integers(len(self.variants)))
+        variant = variant if rng is None else int(np.random.default_rng(rng).integers(len(self.variants)))
         pieces: list[str] = []
         spans: dict[str, Span] = {}
         entity, at = None, 0
@@ -191,13 +198,13 @@ class Template:
         text = "".join(pieces)
         cut = entity[0] - 1 if entity else 0
         prefix_len = cut if cut > 0 and text[cut] == " " else 0
-        return Prompt(text, spans, prefix_len, entity, self.name, variant)
+        return Prompt(text, spans, prefix_len, entity, self.name, variant, self.version)
 
     def _check(self, slots: Mapping[str, str | Sequence[str]]) -> None:
-        if set(slots) != set(self.slots):
+        if slots.keys() != set(self.slots):
             msg = f"Template {self.name!r} has the slots {list(self.slots)}, got {sorted(slots)}."
             raise ValueError(msg)
-        empty = [slot for slot, value in slots.items() if len(value) == 0 or not all(value)]
+        empty = [slot for slot, value in slots.items() if not len(value) or not (isinstance(value, str) or all(value))]
         if empty:
             msg = f"Template {self.name!r}: nothing to write for {empty}."
             raise ValueError(msg)
@@ -218,16 +225,56 @@ def templates() -> dict[str, Template]:
     ('genes', 'gene')
     """
     found: dict[str, Template] = {}
-    for file in sorted((files(__package__) / "templates").iterdir(), key=lambda f: f.name):
-        found |= _read(file)
+    for name, entry in _entries().items():
+        if "kinds" in entry:
+            found |= {template.name: template for template in _expand(name).values()}
+        elif "variants" in entry:
+            found[name] = Template(name=name, **entry | {"variants": tuple(entry["variants"])})
     return found
 
 
-def _read(file: "Traversable") -> dict[str, Template]:
-    table = tomllib.loads(file.read_text("utf-8"))
-    return {
-        name: Template(name=name, **entry | {"variants": tuple(entry["variants"])}) for name, entry in table.items()
-    }
+@cache
+def _entries() -> dict[str, dict]:
+    """What stands in all files: templates, objectives, and (under the name of their file) tables of words."""
+    found: dict[str, dict] = {}
+    for file in sorted((files(__package__) / "templates").iterdir(), key=lambda f: f.name):
+        table = tomllib.loads(file.read_text("utf-8"))
+        is_words = not any({"kinds", "variants"} & set(entry) for entry in table.values())
+        found |= {file.name.removesuffix(".toml"): table} if is_words else table
+    return found
+
+
+@cache
+def _expand(task: str) -> dict[tuple[str, str], Template]:
+    """Templates of an objective by modality or relation, and kind.
+
+    A variant is a description, a line break, and the block of the kind, with the words of the modality or relation.
+    """
+    entry = _entries()[task]
+    tables = _entries()[entry["words"]]
+    found = {}
+    for of, words in tables.items():
+        for kind, block in entry["kinds"].items():
+            name = f"{task}/{kind}" if of == next(iter(tables)) else f"{task}/{kind}/{of}"
+            variants = tuple(_put(f"{text}\n{block}", words) for text in entry["descriptions"])
+            found[of, kind] = Template(name, entry["version"], variants, entry["answer"])
+    return found
+
+
+def _put(text: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        text = text.replace(f"{{{word}}}", value)
+    return text
+
+
+def kinds(task: str, of: str) -> dict[str, Template]:
+    """Templates of an objective of the corpus, by kind, in the words of a modality or relation."""
+    found = {kind: found for (words, kind), found in _expand(task).items() if words == of}
+    if not found:
+        known = dict.fromkeys(words for words, _ in _expand(task))
+        msg = f"{task} has no words for {of!r}. Known: {', '.join(known)}."
+        raise KeyError(msg)
+    return found
 
 
 def template(name: str) -> Template:
@@ -237,7 +284,7 @@ def template(name: str) -> Template:
     ----------
     name
         A key of :func:`templates`: ``"gene"``, ``"cell"``, ``"gene_in_cell"``, ``"pathway"``, ``"perturbation"``,
-        ``"interaction"``, ...
+        ``"interaction"``, ``"masked_node/hop1"``, ...
 
     Returns
     -------

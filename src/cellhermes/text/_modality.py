@@ -1,0 +1,119 @@
+"""What the ranked lists of a modality hold, in words: genes by expression, proteins by abundance, ..."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from ._template import _entries
+
+PROTEIN_CODING = "protein_coding"
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """Words of a modality, and which of its features may stand in a sentence.
+
+    Parameters
+    ----------
+    name
+        Key in ``templates/modalities.toml``.
+    noun
+        What one word of a sentence is.
+    nouns
+        Its plural.
+    measure
+        What the words are ranked by.
+    sentence
+        What stands in front of the list.
+    mask
+        ``"protein_coding"`` for the rules of :func:`cellhermes.pp.mask_genes`; otherwise a regular expression that
+        finds the names to keep.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.text.modality("protein").sentence
+    'A cell with surface proteins ranked by abundance'
+    """
+
+    name: str
+    noun: str
+    nouns: str
+    measure: str
+    sentence: str
+    mask: str
+
+    def keeps(self, names: Sequence[str]) -> list[bool]:
+        """Which features may stand in a sentence, for ``var["sentence_gene"]``.
+
+        Parameters
+        ----------
+        names
+            Names of features.
+
+        Returns
+        -------
+        Whether each is kept. Names that are empty or hold white space are not: blanks separate words.
+
+        Raises
+        ------
+        ValueError
+            If the rule is that of :func:`cellhermes.pp.mask_genes`, which has to see the data.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.modality("protein").keeps(["CD3", "CD19", "IgG1-isotype"])
+        [True, True, False]
+        """
+        if self.mask == PROTEIN_CODING:
+            msg = f"Modality {self.name!r} is masked by the rules for genes; call `ch.pp.mask_genes(data)`."
+            raise ValueError(msg)
+        return [bool(re.search(self.mask, name)) and len(name.split()) == 1 for name in names]
+
+
+@cache
+def modalities() -> dict[str, Modality]:
+    """All modalities by name, read from ``text/templates/modalities.toml``.
+
+    Returns
+    -------
+    Mapping of name to :class:`Modality`; the first is the default.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> list(ch.text.modalities())
+    ['rna', 'protein', 'gene_activity', 'metabolite']
+    """
+    return {name: Modality(name, **entry) for name, entry in _entries()["modalities"].items()}
+
+
+def modality(name: str) -> Modality:
+    """One modality by name.
+
+    Parameters
+    ----------
+    name
+        A key of :func:`modalities`.
+
+    Returns
+    -------
+    The :class:`Modality`.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name; the message lists the known ones.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.text.modality("rna").nouns
+    'genes'
+    """
+    if name not in modalities():
+        msg = f"No modality {name!r}. Known: {', '.join(modalities())}."
+        raise KeyError(msg)
+    return modalities()[name]

@@ -1,0 +1,340 @@
+"""A corpus on disk is the pairs, whatever happens while it is written."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import cellhermes as ch
+from cellhermes.text import Prompt, QAPair
+from cellhermes.train import Pairs, _corpus
+
+FIELDS = ["instruction", "input", "output", "task", "template", "version", "variant", "source"]
+
+
+@pytest.fixture
+def pairs(adata, ppi):
+    ch.pp.cell_sentences(adata, n_genes=40)
+    sets = [ch.train.mlm_pairs(adata, metadata=["cell_type"]), ch.train.ar_pairs(adata, n_prefix=(5, 20), n_answer=5)]
+    return ch.train.mixture([*sets, ch.train.node_pairs(ppi)], None)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(_corpus, "PART", 300)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.parquet"])
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_what_is_read_is_what_was_written(pairs, tmp_path, name, n_workers):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    card = ch.train.write_pairs(pairs, tmp_path / name, n_workers=n_workers)
+    assert list(ch.train.read_pairs(tmp_path / name)) == list(pairs)
+    assert names(tmp_path) == [name, name + ".card.json"]
+    assert card == json.loads((tmp_path / (name + ".card.json")).read_text())
+
+
+def test_a_file_does_not_depend_on_the_number_of_workers(pairs, tmp_path):
+    sums = {
+        ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl", n_workers=n, overwrite=True)["sha256"] for n in (1, 2, 3)
+    }
+    assert len(sums) == 1
+
+
+def test_records_have_the_layout_that_trainers_read(pairs, tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    ch.train.write_pairs(pairs, path)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record, pair in zip(records, pairs, strict=True):
+        assert list(record) == FIELDS
+        assert "\n".join([record["instruction"], record["input"]]) == pair.prompt.text
+        assert "\n" not in record["instruction"]
+        assert record["output"] == pair.answer
+        assert record["source"] == pair.source
+    frame = pd.read_json(path, lines=True)
+    assert frame.columns.tolist() == FIELDS
+    assert len(frame) == len(pairs)
+
+
+def test_parquet_is_a_table_of_the_same_records(pairs, tmp_path):
+    pytest.importorskip("pyarrow")
+    ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl")
+    ch.train.write_pairs(pairs, tmp_path / "corpus.parquet")
+    lines = pd.DataFrame(json.loads(line) for line in (tmp_path / "corpus.jsonl").read_text().splitlines())
+    table = pd.read_parquet(tmp_path / "corpus.parquet")
+    pd.testing.assert_frame_equal(table.astype(lines.dtypes), lines)
+
+
+@pytest.mark.parametrize(("name", "form"), [("corpus.jsonl", "json"), ("corpus.parquet", "parquet")])
+def test_hugging_face_datasets_reads_it(pairs, tmp_path, name, form):
+    datasets = pytest.importorskip("datasets")
+    ch.train.write_pairs(pairs, tmp_path / name)
+    found = datasets.load_dataset(form, data_files=str(tmp_path / name), cache_dir=str(tmp_path / "cache"))["train"]
+    assert found.column_names == FIELDS
+    assert found[7]["output"] == pairs[7].answer
+    assert len(found) == len(pairs)
+
+
+def test_the_card_says_what_the_corpus_is(pairs, adata, tmp_path):
+    source = tmp_path / "cells.h5ad"
+    adata.write_h5ad(source)
+    card = ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl", inputs=[source])
+    content = (tmp_path / "corpus.jsonl").read_bytes()
+    assert card["sha256"] == hashlib.sha256(content).hexdigest()
+    assert card["bytes"] == len(content)
+    expected = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert card["inputs"] == [{"name": "cells.h5ad", "bytes": source.stat().st_size, "sha256": expected}]
+    frame = pd.read_json(tmp_path / "corpus.jsonl", lines=True)
+    assert {name: seen["pairs"] for name, seen in card["templates"].items()} == dict(frame["template"].value_counts())
+    lengths = [len(pair.prompt.text) + len(pair.answer) for pair in pairs]
+    longest = [seen["longest_pair"] for seen in card["templates"].values()]
+    assert max(lengths) == max(lengths[i] for i in longest)
+    for name, seen in card["templates"].items():
+        assert pairs[seen["longest_pair"]].prompt.kind == name
+        assert seen["characters_longest"] == lengths[seen["longest_pair"]]
+        assert seen["tokens_longest"] >= seen["tokens_mean"] > 0
+        assert seen["version"] == ch.text.template(name).version
+    assert card["about"]["parts"]["masked_genes"]["seed"] == 0
+    assert card["pairs"] == len(pairs) == sum(seen["pairs"] for seen in card["templates"].values())
+    assert card["dropped"] == dict(pairs.dropped)
+
+
+def test_counted_tokens_are_those_of_the_bundled_model(adata):
+    from transformers import AutoTokenizer
+
+    ch.pp.cell_sentences(adata)
+    pair = ch.train.mlm_pairs(adata)[0]
+    tokenizer = AutoTokenizer.from_pretrained(str(ch.model.__path__[0]) + "/mini")
+    n = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in (pair.prompt.text, pair.answer))
+    assert _corpus._n_tokens(pair) == n
+
+
+# ---- interruptions
+
+SLOW = """
+import sys, time
+import cellhermes as ch
+from cellhermes.train import _corpus
+_corpus.PART = 300
+write = _corpus._write_part
+def slowly(*args):
+    time.sleep(float(sys.argv[2]))
+    write(*args)
+_corpus._write_part = slowly
+adata, ppi = ch.datasets.toy(), ch.datasets.toy_ppi()
+ch.pp.cell_sentences(adata, n_genes=40)
+sets = [ch.train.mlm_pairs(adata, metadata=["cell_type"]), ch.train.ar_pairs(adata, n_prefix=(5, 20), n_answer=5)]
+pairs = ch.train.mixture([*sets, ch.train.node_pairs(ppi)], None)
+ch.train.write_pairs(pairs, sys.argv[1], n_workers=int(sys.argv[3]))
+"""
+
+
+def parts_of(path):
+    folder = path.with_name(path.name + ".parts")
+    return folder, sorted(folder.glob("0*.json")) if folder.is_dir() else []
+
+
+@pytest.mark.parametrize(("name", "n_workers"), [("corpus.jsonl", 1), ("corpus.jsonl", 2), ("corpus.parquet", 2)])
+def test_a_killed_run_goes_on_and_gives_the_same_file(pairs, tmp_path, name, n_workers, monkeypatch):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    run = subprocess.Popen([sys.executable, "-c", SLOW, str(path), "0.1", str(n_workers)])
+    while len(parts_of(path)[1]) < 3:
+        assert run.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    time.sleep(0.3)  # its workers end by themselves
+    assert not path.exists()
+    done = {note.name for note in parts_of(path)[1]}
+    assert 3 <= len(done) < len(pairs) / 300
+    written = []
+    write = _corpus._write_part
+    monkeypatch.setattr(_corpus, "_write_part", lambda *args: (written.append(f"{args[-1]:06d}.json"), write(*args)))
+    card = ch.train.write_pairs(pairs, path)
+    assert not done & set(written)
+    assert names(tmp_path) == [name, name + ".card.json"]
+    again = ch.train.write_pairs(pairs, path, overwrite=True)
+    assert again == card
+    assert list(ch.train.read_pairs(path)) == list(pairs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_workers_end_with_a_killed_parent(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    run = subprocess.Popen([sys.executable, "-c", SLOW, str(path), "0.2", "2"])
+    while len(parts_of(path)[1]) < 1:
+        assert run.poll() is None
+        time.sleep(0.01)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    assert len(children) == 2
+    run.kill()
+    run.wait()
+    for _ in range(100):
+        alive = [pid for pid in children if _runs(pid)]
+        if not alive:
+            break
+        time.sleep(0.05)
+    assert alive == []
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_full_disk_leaves_no_half_file(pairs, tmp_path, n_workers):
+    path = tmp_path / "corpus.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL + SLOW, str(path), "0", str(n_workers)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "the same call goes on from there" in done.stderr
+    assert names(tmp_path) == ["corpus.jsonl.parts"]
+    assert not list((tmp_path / "corpus.jsonl.parts").glob("*.unfinished"))
+    ch.train.write_pairs(pairs, path)
+    assert list(ch.train.read_pairs(path)) == list(pairs)
+
+
+def broken_after(n, monkeypatch):
+    """The disk is full when part n is written."""
+    write = _corpus._write_part
+
+    def full(*args):
+        if args[-1] == n:
+            raise OSError(28, "No space left on device")
+        write(*args)
+
+    monkeypatch.setattr(_corpus, "_write_part", full)
+    return write
+
+
+def test_damaged_parts_are_made_again(pairs, tmp_path, monkeypatch):
+    path = tmp_path / "corpus.jsonl"
+    expected = ch.train.write_pairs(pairs, tmp_path / "expected.jsonl")["sha256"]
+    write = broken_after(3, monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        ch.train.write_pairs(pairs, path)
+    monkeypatch.setattr(_corpus, "_write_part", write)
+    folder = tmp_path / "corpus.jsonl.parts"
+    write(pairs, folder, ".jsonl", 4)
+    write(pairs, folder, ".jsonl", 5)
+    part = folder / "000004.jsonl"
+    part.write_bytes(part.read_bytes()[:-10])  # cut
+    write(pairs, folder, ".jsonl", 2)  # joined, but not yet removed
+    with (folder / "whole.jsonl").open("ab") as whole:
+        whole.write(b'{"instruction": "ha')  # half a part
+    made = []
+    monkeypatch.setattr(_corpus, "_write_part", lambda *args: (made.append(args[-1]), write(*args)))
+    assert ch.train.write_pairs(pairs, path)["sha256"] == expected
+    assert made[:2] == [3, 4]
+    assert 5 not in made
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == expected
+
+
+def test_a_lost_beginning_is_made_again(pairs, tmp_path, monkeypatch):
+    path = tmp_path / "corpus.jsonl"
+    write = broken_after(3, monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        ch.train.write_pairs(pairs, path)
+    monkeypatch.setattr(_corpus, "_write_part", write)
+    os.truncate(tmp_path / "corpus.jsonl.parts" / "whole.jsonl", 1000)
+    ch.train.write_pairs(pairs, path)
+    assert list(ch.train.read_pairs(path)) == list(pairs)
+
+
+def test_parts_of_another_corpus_are_not_mixed_in(pairs, tmp_path, monkeypatch):
+    broken_after(1, monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl")
+    with pytest.raises(ValueError, match="beginning of another corpus: pairs, fingerprint differ"):
+        ch.train.write_pairs(pairs[1:], tmp_path / "corpus.jsonl")
+
+
+def dies(numbers):
+    if numbers[0] >= 600:
+        os._exit(1)
+    return [QAPair(Prompt(f"pair {i}"), "a", "demo") for i in numbers]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the function is known to forked processes only")
+def test_a_killed_worker_is_an_error(tmp_path):
+    with pytest.raises(Exception, match="terminated abruptly") as caught:
+        ch.train.write_pairs(Pairs(dies, 1200, task="demo"), tmp_path / "corpus.jsonl", n_workers=2)
+    assert "the same call goes on" in caught.value.__notes__[0]
+    assert names(tmp_path) == ["corpus.jsonl.parts"]
+
+
+# ---- what is refused
+
+
+def test_wrong_targets_are_explained(pairs, tmp_path):
+    with pytest.raises(ValueError, match=r"ends with '.csv'; expected one of .jsonl, .parquet"):
+        ch.train.write_pairs(pairs, tmp_path / "corpus.csv")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        ch.train.write_pairs(pairs, tmp_path / "no" / "corpus.jsonl")
+    with pytest.raises(ValueError, match="at least one of each"):
+        ch.train.write_pairs(pairs[:0], tmp_path / "corpus.jsonl")
+    with pytest.raises(ValueError, match="n_workers=0"):
+        ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl", n_workers=0)
+    (tmp_path / "corpus.jsonl").write_text("mine")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl")
+    assert (tmp_path / "corpus.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"instruction": "Q", "output": "A"}\n{"instruction": "Q", "outp\n', r"line 2: not JSON .*outp"),
+        ('{"instruction": "Q", "input": ""}\n', "line 1: expected a record with instruction, input and output, got"),
+        ('{"instruction": "", "output": "A"}\n', "line 1: expected a record"),
+        ("[1, 2]\n", "line 1: expected a record"),
+    ],
+)
+def test_bad_records_are_named_by_line(tmp_path, content, message):
+    (tmp_path / "corpus.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        list(ch.train.read_pairs(tmp_path / "corpus.jsonl"))
+
+
+def test_released_layout_is_read(tmp_path):
+    records = [{"instruction": "Which gene?", "input": "A B", "output": "C"}, {"instruction": "Q", "output": "A"}]
+    (tmp_path / "set.json").write_text(json.dumps(records))
+    found = list(ch.train.read_pairs(tmp_path / "set.json"))
+    assert [(pair.prompt.text, pair.answer, pair.task) for pair in found] == [
+        ("Which gene?\nA B", "C", ""),
+        ("Q", "A", ""),
+    ]
+
+
+def test_missing_files_are_named_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.jsonl is not a file"):
+        ch.train.read_pairs(tmp_path / "nowhere.jsonl")
+    with pytest.raises(ValueError, match="'.txt'; expected one of .jsonl, .json, .parquet"):
+        ch.train.read_pairs(tmp_path / "corpus.txt")
