@@ -53,6 +53,12 @@ def test_a_file_does_not_depend_on_the_number_of_workers(pairs, tmp_path):
     assert len(sums) == 1
 
 
+def test_pairs_can_be_copied_to_processes_where_forks_are_not_safe(pairs, tmp_path, monkeypatch):
+    expected = ch.train.write_pairs(pairs, tmp_path / "expected.jsonl")["sha256"]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl", n_workers=2)["sha256"] == expected
+
+
 def test_records_have_the_layout_that_trainers_read(pairs, tmp_path):
     path = tmp_path / "corpus.jsonl"
     ch.train.write_pairs(pairs, path)
@@ -199,19 +205,18 @@ def _runs(pid):
 
 
 FULL = """
-import resource, signal
+import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_a_full_disk_leaves_no_half_file(pairs, tmp_path, n_workers):
+@pytest.mark.parametrize(("n_workers", "limit"), [(1, 150_000), (2, 150_000), (2, 20_000)])  # while joining, in a part
+def test_a_full_disk_leaves_no_half_file(pairs, tmp_path, n_workers, limit):
     path = tmp_path / "corpus.jsonl"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL + SLOW, str(path), "0", str(n_workers)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", FULL + SLOW, str(path), "0", str(n_workers), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "File too large" in done.stderr
     assert "the same call goes on from there" in done.stderr
@@ -242,11 +247,11 @@ def test_damaged_parts_are_made_again(pairs, tmp_path, monkeypatch):
         ch.train.write_pairs(pairs, path)
     monkeypatch.setattr(_corpus, "_write_part", write)
     folder = tmp_path / "corpus.jsonl.parts"
-    write(pairs, folder, ".jsonl", 4)
-    write(pairs, folder, ".jsonl", 5)
+    write(pairs, folder, ".jsonl", 300, 4)
+    write(pairs, folder, ".jsonl", 300, 5)
     part = folder / "000004.jsonl"
     part.write_bytes(part.read_bytes()[:-10])  # cut
-    write(pairs, folder, ".jsonl", 2)  # joined, but not yet removed
+    write(pairs, folder, ".jsonl", 300, 2)  # joined, but not yet removed
     with (folder / "whole.jsonl").open("ab") as whole:
         whole.write(b'{"instruction": "ha')  # half a part
     made = []

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from ._pairs import Pairs
 
+    Job = tuple[Pairs, Path, str, int]  # pairs, folder and format of the parts, pairs of a part
+
 logger = logging.getLogger("cellhermes")
 
 PART = 16_384  # pairs of a part: some 20 MB, a second or less of work
@@ -266,7 +268,7 @@ class _Parts:
         if len(missing) < self.n:
             logger.info("write_pairs: %s of %s parts are there already", f"{self.n - len(missing):,}", f"{self.n:,}")
         yield from self.notes
-        with _working(pairs, self.folder, self.suffix, n_workers, missing) as finished, self._whole() as whole:
+        with _working((pairs, self.folder, self.suffix, PART), n_workers, missing) as finished, self._whole() as whole:
             for k in range(len(self.notes), self.n):
                 if k in missing:
                     next(finished)
@@ -353,10 +355,10 @@ def _note(folder: Path, k: int) -> Path:
     return folder / f"{k:06d}.json"
 
 
-def _write_part(pairs: Pairs, folder: Path, suffix: str, k: int) -> None:
+def _write_part(pairs: Pairs, folder: Path, suffix: str, size: int, k: int) -> None:
     """Write part ``k``, then its note."""
     templates: dict[str, dict[str, int]] = {}
-    records = _noted(pairs[k * PART : (k + 1) * PART], k * PART, templates)
+    records = _noted(pairs[k * size : (k + 1) * size], k * size, templates)
     content = _lines(records) if suffix == ".jsonl" else _table(records)
     n = sum(seen["pairs"] for seen in templates.values())
     note = {"pairs": n, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "templates": templates}
@@ -419,17 +421,17 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _working(pairs: Pairs, folder: Path, suffix: str, n_workers: int, missing: list[int]) -> Iterator[Iterator[None]]:
+def _working(job: Job, n_workers: int, missing: list[int]) -> Iterator[Iterator[None]]:
     """Write the missing parts, here or in other processes; each step of the iterator is one more that is finished."""
     try:
         if n_workers == 1 or len(missing) < 2:
-            yield (_write_part(pairs, folder, suffix, k) for k in missing)
+            yield (_write_part(*job, k) for k in missing)
             return
-        # Forked processes share the pairs with this one. What makes pairs uses Python and numpy only, no threads, so
+        # Forked processes share the pairs with this one. Making pairs takes Python, numpy and kernels of one thread, so
         # that a fork beside the threads of other libraries does no harm; where forks are not safe, pairs are copied.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         with (
-            ProcessPoolExecutor(n_workers, context, initializer=_begin, initargs=(pairs, folder, suffix)) as pool,
+            ProcessPoolExecutor(n_workers, context, initializer=_begin, initargs=job) as pool,
             warnings.catch_warnings(),
         ):
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
@@ -438,18 +440,18 @@ def _working(pairs: Pairs, folder: Path, suffix: str, n_workers: int, missing: l
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
     except (OSError, BrokenProcessPool) as error:
-        error.add_note(f"Finished parts are kept in {folder}: the same call goes on from there.")
+        error.add_note(f"Finished parts are kept in {job[1]}: the same call goes on from there.")
         raise
 
 
-_job: list[tuple[Pairs, Path, str]] = []  # of a worker process
+_job: list[Job] = []  # of a worker process
 
 
-def _begin(pairs: Pairs, folder: Path, suffix: str) -> None:
+def _begin(pairs: Pairs, folder: Path, suffix: str, size: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()  # else the collector would write to all that is shared, and so copy it
-    _job[:] = [(pairs, folder, suffix)]
+    _job[:] = [(pairs, folder, suffix, size)]
 
 
 def _end_with_parent() -> None:

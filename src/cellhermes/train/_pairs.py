@@ -67,8 +67,18 @@ class Pairs(Sequence[QAPair]):
         self._make = make
         self._items: range | np.ndarray = range(n)
         self.task = task
-        self.about = MappingProxyType(dict(about or {}))
-        self.dropped = MappingProxyType({reason: int(count) for reason, count in (dropped or {}).items() if count})
+        self._about = dict(about or {})
+        self._dropped = {reason: int(count) for reason, count in (dropped or {}).items() if count}
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        """How the pairs are made."""
+        return MappingProxyType(self._about)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Reason to number of cells, genes or edges that gave no pair."""
+        return MappingProxyType(self._dropped)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -149,13 +159,13 @@ class Pairs(Sequence[QAPair]):
         -------
         SHA-256 of ``about`` and of the numbers of the pairs.
         """
-        digest = hashlib.sha256(json.dumps([self.task, dict(self.about)], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([self.task, self._about], sort_keys=True).encode())
         for start in range(0, len(self), 2**20):
             digest.update(_array(self._items[start : start + 2**20]).astype("<i8").tobytes())
         return digest.hexdigest()
 
     def _with(self, items: range | np.ndarray) -> Pairs:
-        view = Pairs(self._make, 0, task=self.task, about=self.about, dropped=self.dropped)
+        view = Pairs(self._make, 0, task=self.task, about=self._about, dropped=self._dropped)
         view._items = items
         return view
 
