@@ -141,7 +141,6 @@ def test_no_words_show_the_help(run):
     assert "demo" in run("--help").output
 
 
-@pytest.mark.slow
 def test_demo_embeds_real_cells(run, tmp_path):
     done = run("demo", "--out", tmp_path)
     assert done.exit_code == 0, done.output

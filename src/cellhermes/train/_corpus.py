@@ -410,7 +410,10 @@ def _replace(path: Path, content: bytes) -> None:
     """Write a file under another name first, so that it is whole under its own."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.write_bytes(content)
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
         unfinished.replace(path)
     except OSError:
         unfinished.unlink(missing_ok=True)
