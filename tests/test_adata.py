@@ -163,12 +163,12 @@ def test_counts_are_told_from_normalised_values(adata):
     assert not _adata.is_counts(sparse.csr_matrix((3, 3)))
 
 
-@pytest.mark.parametrize("slot", ["obs", "var", "obsm", "varm", "uns"])
+@pytest.mark.parametrize("slot", ["obs", "var", "varm"])
 def test_what_is_missing_is_named_with_the_call_that_makes_it(adata, slot):
     require = getattr(_adata, f"require_{slot}")
     with pytest.raises(KeyError, match=rf"`adata.{slot}\['k'\]` not found. Run `ch.pp.x\(adata\)` first"):
         require(adata, "k", "Run `ch.pp.x(adata)` first, or pass `key=`.")
-    length = {"obs": adata.n_obs, "obsm": adata.n_obs}.get(slot, adata.n_vars)
+    length = adata.n_obs if slot == "obs" else adata.n_vars
     getattr(adata, slot)["k"] = np.zeros((length, 2)) if slot.endswith("m") else np.zeros(length)
     assert len(require(adata, "k", "")) == length
 

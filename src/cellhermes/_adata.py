@@ -203,19 +203,9 @@ def require_var(adata: AnnData, key: str, hint: str) -> pd.Series:
     return _require(adata.var, "var", key, hint)
 
 
-def require_obsm(adata: AnnData, key: str, hint: str) -> np.ndarray:
-    """Return ``obsm[key]``, or say with ``hint`` which call provides it."""
-    return _require(adata.obsm, "obsm", key, hint)
-
-
 def require_varm(adata: AnnData, key: str, hint: str) -> np.ndarray:
     """Return ``varm[key]``, or say with ``hint`` which call provides it."""
     return _require(adata.varm, "varm", key, hint)
-
-
-def require_uns(adata: AnnData, key: str, hint: str) -> dict:
-    """Return ``uns[key]``, or say with ``hint`` which call provides it."""
-    return _require(adata.uns, "uns", key, hint)
 
 
 def _require(slot: object, name: str, key: str, hint: str) -> object:
