@@ -147,3 +147,43 @@ def test_demo_embeds_real_cells(run, tmp_path):
     assert "nearest neighbours" in done.output
     assert (tmp_path / "umap.png").stat().st_size > 20_000
     assert {"X_cellhermes", "X_umap"} <= set(ad.read_h5ad(tmp_path / "pbmc.h5ad").obsm)
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    """A run of one step on two pairs."""
+    records = [{"instruction": f"Is {gene} a T-cell gene?", "output": "Yes"} for gene in ("CD3E", "CD4")]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    path = tmp_path / "run.toml"
+    path.write_text('out = "adapter"\n[train]\nmax_steps = 1\n[[pairs]]\npath = "corpus.jsonl"\n')
+    return path
+
+
+def test_train_writes_an_adapter(run, run_file, tmp_path):
+    done = run("train", run_file)
+    assert done.exit_code == 0, done.output
+    assert f"Trained: {tmp_path / 'adapter'}" in done.output
+    assert ch.CellHermes.from_pretrained(tmp_path / "adapter", device="cpu").embed(["Gene CD4"]).shape == (1, 224)
+    run_file.write_text(run_file.read_text().replace("max_steps = 1", "max_steps = 2"))
+    again = run("train", run_file)
+    assert again.exit_code == 1
+    assert "overwrite" in again.output
+
+
+def test_only_the_first_process_of_a_training_talks(run, run_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(ch.train, "run", lambda path, *, out, overwrite: out)
+    assert "Trained: " in run("train", run_file, "--out", tmp_path / "x").output
+    monkeypatch.setenv("RANK", "1")
+    done = run("train", run_file, "--out", tmp_path / "x")
+    assert (done.exit_code, done.output) == (0, "")
+
+
+def test_errors_of_train_name_the_place(run, run_file):
+    run_file.write_text(run_file.read_text().replace("max_steps", "steps"))
+    done = run("train", run_file)
+    assert done.exit_code == 1
+    assert "unknown fields ['steps']" in done.output
+    assert f"This stands in [train] of {run_file}." in done.output
+    assert "Traceback" not in done.output
+    done = run("train", run_file.with_name("no.toml"))
+    assert "no.toml is not a file" in done.output

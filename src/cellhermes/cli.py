@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,10 +32,10 @@ def _friendly(command: Callable[..., None]) -> Callable[..., None]:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.INFO if _is_first() else logging.ERROR)
         try:
             command(**options)
-        except (ImportError, KeyError, MemoryError, OSError, TypeError, ValueError) as error:
+        except (FloatingPointError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError) as error:
             text = error.args[0] if isinstance(error, KeyError) and error.args else error
             typer.secho("\n".join(["Error: " + str(text), *getattr(error, "__notes__", [])]), fg="red", err=True)
             raise typer.Exit(1) from None
@@ -42,6 +43,11 @@ def _friendly(command: Callable[..., None]) -> Callable[..., None]:
             logger.removeHandler(handler)
 
     return run
+
+
+def _is_first() -> bool:
+    """Whether this is the process that talks, where a launcher starts several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @app.command()
@@ -259,6 +265,23 @@ def _show_corpus(card: dict, drawn: "Pairs", target: Path) -> None:
 
 def _short(text: str, width: int = 160) -> str:
     return text if len(text) <= width else text[: width - 4] + " ..."
+
+
+@app.command()
+@_friendly
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="base, out, [train], [[pairs]] and [evaluation].")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the result, in place of the file's.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left there.")] = False,  # noqa: FBT002
+) -> None:
+    """Train a model as a TOML file says; goes on after an interruption."""
+    import cellhermes as ch
+
+    folder = ch.train.run(config, out=out, overwrite=overwrite)
+    if _is_first():
+        typer.echo(f"Trained: {folder}\nWhat was done: {folder / 'README.md'}; every step: {folder / 'log.jsonl'}")
 
 
 @app.command()

@@ -1,12 +1,13 @@
 """Names, folders, hub ids and adapters become a model, or a message that says what to do."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -124,50 +125,137 @@ def test_dtype_and_wrap_can_be_chosen(folders):
     assert model.embed(["Gene CD4"]).dtype == np.float32
 
 
-def add_adapter(base, folder, seed, parent=None):
-    """A LoRA adapter with random weights, trained by nobody."""
-    lm = AutoModelForCausalLM.from_pretrained(base)
-    with torch.random.fork_rng():
-        torch.random.manual_seed(seed)
-        lora = get_peft_model(lm, LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False))
-    lora.save_pretrained(folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = str(parent or base)
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    return folder
+# ---- folders, adapters and their notes
 
 
-def test_adapter_folder_follows_its_bases_and_merges_in_float32(tmp_path, folders):
-    base = folders("llama")
+def edit(path, **changes):
+    """Change entries of a JSON file, which is made if it is not there."""
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(content | changes))
+
+
+@pytest.fixture
+def chain(tmp_path, folders, add_adapter):
+    """Folders of a base, of an adapter on it, and of one on both."""
+    base = shutil.copytree(folders("llama"), tmp_path / "base")
     first = add_adapter(base, tmp_path / "first", 1)
-    second = add_adapter(base, tmp_path / "second", 2, parent=first)
+    return base, first, add_adapter(base, tmp_path / "second", 2, parent=first)
+
+
+def test_adapter_folder_follows_its_bases(chain):
+    base, first, second = chain
     card = _card.resolve(second)
-    assert card.base == str(base)
-    assert card.adapters == (str(first), str(second))
-    weights = load_file(base / "model.safetensors")
-    name = "model.layers.0.self_attn.q_proj.weight"
-    expected = weights[name].float()
-    for folder in (first, second):
-        lora = load_file(folder / "adapter_model.safetensors")
-        a, b = (lora[f"base_model.model.{name.removesuffix('.weight')}.lora_{x}.weight"] for x in "AB")
-        expected = expected + b @ a * (4 / 2)  # equation 6, scaled by alpha / rank
-    model = ch.CellHermes.from_pretrained(second, device="cpu")
-    torch.testing.assert_close(dict(model._lm.named_parameters())[name].data, expected, rtol=1e-5, atol=1e-6)
-    plain = ch.CellHermes.from_pretrained(base, device="cpu").embed(["Gene CD4"])
-    assert np.abs(model.embed(["Gene CD4"]) - plain).max() > 0.01
+    assert (card.base, card.adapters) == (str(base), (str(first), str(second)))
+    assert (card.wrap, card.read_at) == ("", "prompt_end")
+    assert "adapter second: see its own card" in card.license
 
 
-def test_adapter_that_is_its_own_base_is_refused(tmp_path, folders):
-    add_adapter(folders("llama"), tmp_path / "a", 1, parent=tmp_path / "a")
-    with pytest.raises(ValueError, match="its own base"):
-        _card.resolve(tmp_path / "a")
+def test_base_may_be_a_folder_beside_the_adapter(chain, monkeypatch):
+    base, first, second = chain
+    edit(second / "adapter_config.json", base_model_name_or_path="../first")
+    assert [Path(a).resolve() for a in _card.resolve(second).adapters] == [first, second]
+    monkeypatch.chdir(base.parent)
+    edit(second / "adapter_config.json", base_model_name_or_path="first")  # as peft wrote it where it was started
+    assert [Path(a).resolve() for a in _card.resolve("second").adapters] == [first, second]
 
 
-def test_adapter_without_safetensors_is_refused(tmp_path, folders):
-    folder = add_adapter(folders("llama"), tmp_path / "a", 1)
-    (folder / "adapter_model.safetensors").unlink()
-    with pytest.raises(ValueError, match="no adapter_model.safetensors"):
+def test_base_may_be_a_name_whose_card_is_inherited(tmp_path, add_adapter):
+    mini = _card.named()["mini"]
+    folder = add_adapter(_card.location(mini), tmp_path / "mine", 1, parent="mini")
+    card = _card.resolve(folder)
+    assert card.adapters == (str(folder),)
+    assert (card.base, card.wrap, card.dtype, card.sha256) == (mini.base, mini.wrap, mini.dtype, mini.sha256)
+    assert card.license.startswith(mini.license)
+    prompts = ["Gene CD4"]
+    changed = ch.CellHermes.from_pretrained(folder, device="cpu").embed(prompts)
+    assert np.abs(changed - ch.CellHermes.from_pretrained("mini", device="cpu").embed(prompts)).max() > 0.01
+
+
+def test_bundled_base_of_an_adapter_is_checked_against_its_hashes(tmp_path, add_adapter, monkeypatch):
+    mini = _card.named()["mini"]
+    folder = add_adapter(_card.location(mini), tmp_path / "mine", 1, parent="mini")
+    monkeypatch.setitem(_card.named(), "mini", dataclasses.replace(mini, sha256={"config.json": "00ff"}))
+    with pytest.raises(ValueError, match="config.json is damaged: expected sha256 00ff"):
         ch.CellHermes.from_pretrained(folder)
+
+
+def test_adapter_on_a_name_that_is_not_downloaded_says_so(chain):
+    edit(chain[1] / "adapter_config.json", base_model_name_or_path="cellhermes")
+    with pytest.raises(ValueError, match="'cellhermes' needs .*no checksum"):
+        _card.resolve(chain[1])
+
+
+def test_adapter_on_a_hub_base_takes_its_known_or_recorded_revision(chain):
+    llama = _card.named()["llama-3.1-8b-instruct"]
+    edit(chain[1] / "adapter_config.json", base_model_name_or_path=llama.base)
+    card = _card.resolve(chain[1])
+    assert (card.base, card.revision, card.wrap, card.description) == (llama.base, llama.revision, llama.wrap, "")
+    edit(chain[1] / "adapter_config.json", revision="c0ffee")
+    assert _card.resolve(chain[2]).revision == "c0ffee"
+
+
+def test_base_folder_that_is_gone_is_named(chain):
+    shutil.rmtree(chain[0])
+    with pytest.raises(ValueError, match="first.adapter_config.json names the base model '.*base', a folder that is n"):
+        _card.resolve(chain[2])
+
+
+def test_topmost_note_says_how_to_read(chain):
+    base, first, second = chain
+    edit(base / "cellhermes.json", wrap="plain", read_at="mean", license="MIT", description="a base", base="elsewhere")
+    assert _card.resolve(base).description == "a base"
+    assert _card.resolve(base).base == str(base)  # a note tells where weights come from, not where they are
+    card = _card.resolve(second)
+    assert (card.wrap, card.read_at, card.description) == ("plain", "mean", "")
+    assert card.license.startswith("MIT; adapter first: ")
+    edit(first / "cellhermes.json", wrap="llama3-chat", read_at={"gene": "entity_end", "default": "mean"}, license="X")
+    card = _card.resolve(second)
+    assert (card.wrap, card.read("gene"), card.read("cell")) == ("llama3-chat", "entity_end", "mean")
+    assert card.license == "X; adapter second: see its own card"
+    edit(second / "cellhermes.json", wrap="llama3-chat-blank", license="Y")
+    card = _card.resolve(second)
+    assert (card.wrap, card.read("gene"), card.license) == ("llama3-chat-blank", "entity_end", "Y")
+    assert ch.CellHermes.from_pretrained(second, device="cpu").wrap == "llama3-chat-blank"
+
+
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ("{", "cellhermes.json is damaged"),
+        ("[1]", "cellhermes.json holds list; expected a JSON object"),
+        ('{"wrapp": "plain"}', r"unknown keys \['wrapp'\]; this version knows \['wrap', "),
+        ('{"wrap": "chatml"}', "wrap is 'chatml'; expected one of .*plain"),
+        ('{"wrap": 3}', "wrap is 3; expected text"),
+        ('{"read_at": "end"}', "cellhermes.json: read_at=.'end'. is not known.*prompt_end"),
+        ('{"read_at": {"gene": 1}}', "read_at is .*expected text"),
+    ],
+)
+def test_bad_note_is_named(chain, note, message):
+    (chain[0] / "cellhermes.json").write_text(note)
+    with pytest.raises(ValueError, match=message):
+        ch.CellHermes.from_pretrained(chain[0])
+
+
+@pytest.mark.parametrize("name", ["mini", "llama-3.1-8b-instruct", "Qwen/Qwen2.5-0.5B"])
+def test_reference_finds_the_same_model_again(name):
+    card = _card.resolve(name)
+    assert dataclasses.replace(_card.resolve(_card.reference(card)), name=name) == card
+
+
+def test_reference_is_portable_where_it_can_be(chain, monkeypatch):
+    assert _card.reference(_card.resolve("mini")) == "mini"
+    assert _card.reference(_card.named()["cellhermes"]) == "cellhermes"
+    assert _card.reference(_card.resolve("llama-3.1-8b-instruct")) == "meta-llama/Llama-3.1-8B-Instruct"
+    monkeypatch.chdir(chain[0].parent)
+    assert _card.reference(_card.resolve("second")) == str(chain[2].resolve())
+    assert _card.trained_on(Path("second")) == str(chain[1].resolve())
+
+
+def test_adapter_that_is_its_own_base_is_refused(chain):
+    _, first, second = chain
+    edit(first / "adapter_config.json", base_model_name_or_path=str(second))
+    with pytest.raises(ValueError, match="its own base, by way of .*first.adapter_config.json"):
+        _card.resolve(second)
 
 
 def test_list_of_models_has_mini_bundled():

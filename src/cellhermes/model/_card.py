@@ -4,7 +4,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,12 @@ from typing import Literal, get_args
 
 import pandas as pd
 
+from ..text import wraps
+
 ReadAt = Literal["prompt_end", "entity_end", "mean"]
+ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
+NOTE = "cellhermes.json"  # beside weights: how to read them
+NOTED = ("wrap", "read_at", "base", "revision", "license", "description", "version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +69,20 @@ class ModelCard:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = [self.read_at] if isinstance(self.read_at, str) else list(self.read_at.values())
-        if unknown := set(given) - set(get_args(ReadAt)):
-            msg = f"read_at={sorted(unknown)} is not known; expected one of {list(get_args(ReadAt))}."
-            raise ValueError(msg)
+        _check_read_at(self.read_at)
 
     def read(self, kind: str) -> ReadAt:
         """Which token to read for a kind of prompt (the name of its template)."""
         if isinstance(self.read_at, str):
             return self.read_at
         return self.read_at.get(kind, self.read_at.get("default", "prompt_end"))
+
+
+def _check_read_at(read_at: ReadAt | Mapping[str, ReadAt], where: str = "") -> None:
+    given = [read_at] if isinstance(read_at, str) else list(read_at.values())
+    if unknown := set(given) - set(get_args(ReadAt)):
+        msg = f"{where}read_at={sorted(unknown)} is not known; expected one of {list(get_args(ReadAt))}."
+        raise ValueError(msg)
 
 
 @cache
@@ -115,11 +124,10 @@ def resolve(name: str | Path) -> ModelCard:
     """Card of a name of ``models.toml``, a folder (model or adapter) or a hub id, in this order."""
     if str(name) in named():
         return _checked(named()[str(name)])
-    folder = Path(name)
-    if folder.is_dir():
-        return _of_folder(folder)
+    if Path(name).is_dir():
+        return _of_folder(Path(name), above=())
     if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return ModelCard(name=name, base=name, dtype="bfloat16")
+        return _of_hub(name)
     msg = (
         f"No model {str(name)!r}. Known names: {', '.join(named())}. Otherwise pass a folder that exists, with a "
         "config.json or an adapter_config.json, or a hub id such as 'Qwen/Qwen2.5-0.5B'."
@@ -138,35 +146,115 @@ def _checked(card: ModelCard) -> ModelCard:
     return card
 
 
-def _of_folder(folder: Path) -> ModelCard:
+def _of_hub(name: str) -> ModelCard:
+    """A hub repository, at the revision and with the reading of ``models.toml`` where it stands there."""
+    for card in named().values():
+        if card.base == name and not card.adapters:
+            return replace(card, name=name)
+    return ModelCard(name=name, base=name)
+
+
+def _of_folder(folder: Path, above: tuple[Path, ...]) -> ModelCard:
     """A model's folder, or an adapter's, whose bases are followed down to a model."""
-    adapters: list[str] = []
-    at: str = str(folder)
-    while (config := Path(at) / "adapter_config.json").is_file():
-        adapters.insert(0, at)
-        base = _json(config).get("base_model_name_or_path")
-        if not base:
-            msg = f"{config} names no base model (base_model_name_or_path)."
+    if (folder / ADAPTER).is_file():
+        if folder.resolve() in above:
+            msg = f"Adapter {str(folder)!r} is its own base, by way of {above[-1] / ADAPTER}."
             raise ValueError(msg)
-        if base in adapters:
-            msg = f"Adapter {base!r} is its own base, by way of {config}."
-            raise ValueError(msg)
-        at = str(Path(at) / base) if (Path(at) / base).is_dir() else base
-    if not adapters and not (folder / "config.json").is_file():
+        return with_adapter(_base_of(folder, (*above, folder.resolve())), folder)
+    if not (folder / "config.json").is_file():
         found = sorted(path.name for path in folder.iterdir())[:8]
         msg = f"{folder} holds neither config.json nor adapter_config.json; found {found}."
         raise ValueError(msg)
-    known = next((card for card in named().values() if at == card.base and not card.adapters), None)
-    revision = known.revision if known else ""
-    return ModelCard(name=str(folder), base=at, revision=revision, adapters=tuple(adapters))
+    return ModelCard(name=str(folder), base=str(folder), **_reading(folder))
 
 
-def _json(path: Path) -> dict[str, str]:
+def trained_on(folder: Path) -> str:
+    """What an adapter names as its base, written as :func:`reference` does; word for word, if that is not there."""
+    named_base = _named_base(folder)
     try:
-        return json.loads(path.read_text("utf-8"))
+        return reference(_base_of(folder, (folder.resolve(),)))
+    except ValueError:
+        return named_base
+
+
+def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
+    """Card of the model that an adapter was trained on."""
+    base = _named_base(folder)
+    if base in named():
+        return _checked(named()[base])
+    for place in (folder / base, Path(base)):  # an absolute path is its own in both
+        if place.is_dir():
+            return _of_folder(place, above)
+    if base.count("/") > 1 or base.startswith((".", "/", "~")):
+        msg = (
+            f"{folder / ADAPTER} names the base model {base!r}, a folder that is not there. Put it back, or write "
+            "where it is now (or its name, or its hub id) as base_model_name_or_path."
+        )
+        raise ValueError(msg)
+    return _of_hub(base)
+
+
+def _named_base(folder: Path) -> str:
+    base = _json(folder / ADAPTER).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        msg = f"{folder / ADAPTER} names no base model (base_model_name_or_path)."
+        raise ValueError(msg)
+    return base
+
+
+def with_adapter(card: ModelCard, folder: Path) -> ModelCard:
+    """Put an adapter on top of a model; its note, where it has one, says how the two together are read."""
+    # peft records the commit of a hub base; adapters further up stand on the sum
+    commit = "" if card.adapters else str(_json(folder / ADAPTER).get("revision") or "")
+    unknown = f"{card.license}; adapter {folder.resolve().name}: see its own card"
+    about = {"license": unknown, "description": "", "revision": commit or card.revision, **_reading(folder)}
+    return replace(card, name=str(folder), adapters=(*card.adapters, str(folder)), **about)
+
+
+def _reading(folder: Path) -> dict[str, str | dict[str, str]]:
+    """Fields of a card that a folder's note gives."""
+    return {key: value for key, value in _note(folder).items() if key in ("wrap", "read_at", "license", "description")}
+
+
+def reference(card: ModelCard) -> str:
+    """What an adapter that was trained on this model names as its base: a name, a hub id or an absolute folder."""
+    entry = named().get(card.name)
+    if entry is not None:
+        return card.name if entry.adapters or entry.base.startswith("bundled:") else entry.base
+    return str(Path(card.name).resolve()) if Path(card.name).is_dir() else card.base
+
+
+def _note(folder: Path) -> dict[str, str | dict[str, str]]:
+    """What ``cellhermes.json`` of a folder says, checked; nothing where there is none."""
+    path = folder / NOTE
+    if not path.is_file():
+        return {}
+    note = _json(path)
+    if unknown := sorted(set(note) - set(NOTED)):
+        msg = f"{path} has unknown keys {unknown}; this version knows {list(NOTED)}. A newer cellhermes may read it."
+        raise ValueError(msg)
+    for key, value in note.items():
+        parts = list(value.values()) if key == "read_at" and isinstance(value, dict) else [value]
+        if not all(isinstance(part, str) for part in parts):
+            msg = f"{path}: {key} is {value!r}; expected text."
+            raise ValueError(msg)
+    if note.get("wrap", "") not in {"", *wraps()}:
+        msg = f"{path}: wrap is {note['wrap']!r}; expected one of {sorted(wraps())}, or '' for the tokenizer's own."
+        raise ValueError(msg)
+    _check_read_at(note.get("read_at", "prompt_end"), f"{path}: ")
+    return note
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is damaged ({error}). Fetch or write it again."
         raise ValueError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{path} holds {type(content).__name__}; expected a JSON object. Fetch or write it again."
+        raise ValueError(msg)
+    return content
 
 
 def location(card: ModelCard) -> str:

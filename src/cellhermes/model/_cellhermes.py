@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..text import Prompt
 from . import _forward
 from ._attention import GeneAttention, per_gene
-from ._tokens import Batch, Encoded, Encoder, plan, run_batches
+from ._tokens import Batch, Encoded, Encoder, check_vocabulary, plan, run_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,12 +81,7 @@ class CellHermes:
         self._decoder = lm.get_decoder()
         self._config = lm.config.get_text_config()
         self._encoder = Encoder(tokenizer, card.wrap)
-        n_known, n_rows = len(tokenizer), lm.get_input_embeddings().num_embeddings
-        if n_known > n_rows:
-            msg = (
-                f"The tokenizer of {card.name!r} has {n_known} tokens, its model {n_rows}: they do not belong together."
-            )
-            raise ValueError(msg)
+        check_vocabulary(lm, tokenizer, card.name)
 
     @classmethod
     def from_pretrained(
@@ -329,13 +324,7 @@ class CellHermes:
         return scores.numpy()
 
     def _log_probs(self, states: torch.Tensor) -> torch.Tensor:
-        return self._logits(states).log_softmax(-1)
-
-    def _logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Float32 logits of the states that are asked for, and of no others."""
-        logits = self._lm.get_output_embeddings()(states).float()
-        cap = getattr(self._config, "final_logit_softcapping", None)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+        return _forward.logits(self._lm, states).log_softmax(-1)
 
     # ------------------------------------------------------------------------------------------------- generate
 
@@ -418,7 +407,7 @@ class CellHermes:
                 input_ids=step, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             )
             cache = found.past_key_values
-            tokens = _draw(self._logits(found.last_hidden_state[:, -1]), temperature, streams)
+            tokens = _draw(_forward.logits(self._lm, found.last_hidden_state[:, -1]), temperature, streams)
             for row in sorted(open_rows):
                 if tokens[row] in stop:
                     open_rows.discard(row)

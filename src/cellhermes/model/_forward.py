@@ -93,6 +93,13 @@ def _run(
     ).last_hidden_state
 
 
+def logits(lm: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+    """Float32 logits of the states that are asked for, and of no others."""
+    found = lm.get_output_embeddings()(states).float()
+    cap = getattr(lm.config.get_text_config(), "final_logit_softcapping", None)
+    return found if cap is None else torch.tanh(found / cap) * cap
+
+
 @dataclass(slots=True)
 class Prefix:
     """Keys and values of prompts' beginnings, one pair a layer.

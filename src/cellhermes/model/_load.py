@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from . import _card, _forward
+from . import _adapter, _card, _forward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,36 +34,78 @@ def load(
     card = _card.resolve(name)
     card = replace(card, wrap=card.wrap if wrap is None else wrap, read_at=read_at or card.read_at)
     device = device or _best_device()
-    kind = getattr(torch, dtype or (card.dtype if device.startswith("cuda") else "float32"), None)
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        msg = f"dtype={dtype!r} is not a floating-point type of torch; use 'float32', 'bfloat16' or 'float16'."
-        raise ValueError(msg)
-    _forward.register()
-    base = _card.location(card)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, revision=card.revision or None)
-        with _quiet() if card.base.startswith("bundled:") else nullcontext():
-            lm = AutoModelForCausalLM.from_pretrained(
-                base,
-                revision=card.revision or None,
-                # Adapters are merged in float32: a sum rounded to half precision after each one drifts.
-                dtype=torch.float32 if card.adapters else kind,
-                attn_implementation=_forward.NAME,
-                use_safetensors=True,
-            )
-    except SafetensorError as error:
-        msg = f"The weights of {base!r} are damaged ({error}). Delete the file and fetch it again."
-        raise ValueError(msg) from error
-    except OSError as error:
-        raise OSError(_advice(base, error)) from error
-    for adapter in card.adapters:
-        lm = _merge(lm, adapter)
+    dtype = dtype or (card.dtype if device.startswith("cuda") else "float32")
+    tokenizer = load_tokenizer(card)
+    lm = load_weights(card, dtype)
     if card.name == "mini":
         logger.info(
             "mini is the small model that ships with cellhermes, for tests, tutorials and laptops. "
             "The 8B model reads the same prompts: see ch.model.list_models()."
         )
-    return card, lm.to(device=device, dtype=kind), tokenizer
+    return card, lm.to(device=device), tokenizer
+
+
+def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
+    """The tokenizer of a card's base."""
+    base = _card.location(card)
+    with _explained(base):
+        return AutoTokenizer.from_pretrained(base, revision=card.revision or None)
+
+
+def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTrainedModel":
+    """A card's base with its adapters merged, on the CPU unless ``options`` of transformers say otherwise.
+
+    Adapters are merged in float32, in their order, and the sum is cast.
+    """
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        msg = f"dtype={dtype!r} is not a floating-point type of torch; use 'float32', 'bfloat16' or 'float16'."
+        raise ValueError(msg)
+    if card.adapters and options.get("quantization_config") is not None:
+        msg = (
+            f"{card.name!r} has adapters, which cannot be added to weights of four bits. Merge them first with "
+            "ch.train.merge, and pass the folder of the merged model."
+        )
+        raise ValueError(msg)
+    _forward.register()
+    base = _card.location(card)
+    if card.adapters:
+        _check_adapters(card, base)
+    with _explained(base), _quiet() if card.base.startswith("bundled:") else nullcontext():
+        lm = AutoModelForCausalLM.from_pretrained(
+            base,
+            revision=card.revision or None,
+            # Adapters are merged in float32: a sum rounded to half precision after each one drifts.
+            dtype=torch.float32 if card.adapters else kind,
+            attn_implementation=_forward.NAME,
+            use_safetensors=True,
+            **options,
+        )
+    for adapter in card.adapters:
+        lm = _adapter.merge(lm, adapter)
+    return lm if lm.dtype == kind else lm.to(dtype=kind)
+
+
+def _check_adapters(card: "ModelCard", base: str) -> None:
+    """Whether all adapters fit, before the weights are read or even downloaded."""
+    with _explained(base):
+        config = AutoConfig.from_pretrained(base, revision=card.revision or None)
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)
+    for adapter in card.adapters:
+        _adapter.check(skeleton, adapter)
+
+
+@contextmanager
+def _explained(base: str) -> Iterator[None]:
+    """Errors of loading say what to do."""
+    try:
+        yield
+    except SafetensorError as error:
+        msg = f"The weights of {base!r} are damaged ({error}). Delete the file and fetch it again."
+        raise ValueError(msg) from error
+    except OSError as error:
+        raise OSError(_advice(base, error)) from error
 
 
 @contextmanager
@@ -82,18 +124,6 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _merge(lm: "PreTrainedModel", adapter: str) -> "PreTrainedModel":
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        msg = "LoRA adapters need peft: pip install 'cellhermes[train]'."
-        raise ImportError(msg) from error
-    if not (Path(adapter) / "adapter_model.safetensors").is_file():
-        msg = f"{adapter} has no adapter_model.safetensors; other formats can run code on loading and are not read."
-        raise ValueError(msg)
-    return PeftModel.from_pretrained(lm, adapter).merge_and_unload()
 
 
 def _advice(base: str, error: OSError) -> str:

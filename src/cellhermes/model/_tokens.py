@@ -4,6 +4,7 @@ Embedding, scoring, generation, attention and training all read what :class:`Enc
 one and their ids joined; joined text is never tokenised again.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,11 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from ..text import Prompt, Wrap, wrap
+from ..text import Prompt, QAPair, Wrap, wrap
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..text._template import Span
 
@@ -44,6 +45,25 @@ class Encoded:
     n_shared: int = 0
     genes: dict[str, range] = field(default_factory=dict)
     entity: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of a question and its answer, as training reads them.
+
+    Parameters
+    ----------
+    ids
+        Wrapped question, then the answer with its end token.
+    n_prompt
+        How many of them are the question's.
+    is_cut
+        Whether something was left out.
+    """
+
+    ids: list[int]
+    n_prompt: int
+    is_cut: bool = False
 
 
 class Encoder:
@@ -93,6 +113,39 @@ class Encoder:
         """Ids of an answer behind a prompt, closed by the end token."""
         return self._ids(self.wrap.lead + text) + self.end
 
+    def examples(self, pairs: Sequence[QAPair], *, max_tokens: int) -> list[Example | None]:
+        """Questions with their answers, of at most ``max_tokens`` tokens.
+
+        What is too long is cut in proportion: question and answer lose the same share of their tokens, each at its end,
+        and what stands around a question stays. None where nothing of an answer would be left.
+        """
+        room = max_tokens - len(self.head) - len(self.tail)
+        if room < 2 or not self.end:
+            msg = (
+                f"max_tokens is {max_tokens}, of which {len(self.head) + len(self.tail)} stand around every question; "
+                "expected more."
+                if self.end
+                else "The tokenizer has no end token (eos_token), so answers could not end. Give it one."
+            )
+            raise ValueError(msg)
+        prompts = self.prompts([pair.prompt for pair in pairs])
+        answers = [self.answer(pair.answer) for pair in pairs]
+        return [self._example(one.ids, answer, room) for one, answer in zip(prompts, answers, strict=True)]
+
+    def _example(self, prompt: list[int], answer: list[int], room: int) -> Example | None:
+        n_text = len(prompt) - len(self.head) - len(self.tail)
+        if n_text + len(answer) <= room:
+            return Example(prompt + answer, len(prompt))
+        n_answer = room * len(answer) // (n_text + len(answer))
+        if not n_answer:
+            return None
+        n_prompt = len(prompt) - n_text + room - n_answer
+        return Example(prompt[: n_prompt - len(self.tail)] + self.tail + answer[:n_answer], n_prompt, is_cut=True)
+
+    def fingerprint(self) -> str:
+        """Hash of the tokenizer: the same ids for the same text."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, without special tokens and outer white space."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True).strip()
@@ -141,6 +194,14 @@ class Encoder:
         first = int(np.searchsorted(offsets[:, 1], span[0], side="right"))
         last = int(np.searchsorted(offsets[:, 0], span[1], side="left"))
         return first + len(self.head), last + len(self.head)
+
+
+def check_vocabulary(lm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
+    """Raise if the tokenizer has tokens that the model has no vectors for."""
+    n_known, n_rows = len(tokenizer), lm.get_input_embeddings().num_embeddings
+    if n_known > n_rows:
+        msg = f"The tokenizer of {name!r} has {n_known} tokens, its model {n_rows}: they do not belong together."
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)

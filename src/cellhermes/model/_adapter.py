@@ -1,0 +1,161 @@
+"""LoRA adapters: whether one fits a model, told from names and sizes before any weight is touched, and merging it."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+PREFIX = "base_model.model."  # of every name in an adapter's file
+
+
+def merge(lm: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
+    """Add a LoRA adapter to the weights (equation 6: W + B A alpha / rank).
+
+    The updates of plain LoRA add up, so the order of several makes no difference beyond rounding. It does where an
+    adapter is not a sum: DoRA scales by the norm of the weights below, and ``modules_to_save`` replaces whole layers.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        msg = "LoRA adapters need peft: pip install 'cellhermes[train]'."
+        raise ImportError(msg) from error
+    check(lm, adapter)
+    devices = [lm.device] if lm.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), warnings.catch_warnings():  # peft draws start values before it reads the file
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # an error below
+        try:
+            tuned = PeftModel.from_pretrained(lm, adapter, torch_device=str(lm.device))
+        except (RuntimeError, ValueError) as error:
+            msg = f"Adapter {str(adapter)!r} does not fit {lm.name_or_path!r}: {error}"
+            raise ValueError(msg) from error
+    _check_targets(tuned, adapter)
+    try:
+        return tuned.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        msg = f"Adapter {str(adapter)!r} cannot be merged, its weights are not finite numbers: {error}"
+        raise ValueError(msg) from error
+
+
+def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
+    """Compare an adapter's tensors with the modules of a model, which may be without weights (device ``meta``).
+
+    Raises
+    ------
+    ValueError
+        If it is no LoRA adapter, or belongs to another model; the message has both and the first difference.
+    """
+    config, shapes = _config(Path(adapter)), _shapes(Path(adapter))
+    tied = bool(getattr(lm.config.get_text_config(), "tie_word_embeddings", False))
+    for name, shape in shapes.items():
+        part, _, kind = name.removeprefix(PREFIX).partition(".lora_")
+        problem = _lora_problem(lm, part, kind, shape) if kind else _weight_problem(lm, part, shape)
+        if not problem and tied and part.removesuffix(".weight").endswith(("embed_tokens", "lm_head")):
+            problem = (
+                f"it changes {part}, which this model shares between its first and its last layer, so that a merged "
+                "model would change both"
+            )
+        if problem:
+            msg = (
+                f"Adapter {str(adapter)!r} does not fit {lm.name_or_path!r}: {problem}. "
+                f"It was trained on base {config.get('base_model_name_or_path')!r}."
+            )
+            raise ValueError(msg)
+
+
+def _config(adapter: Path) -> dict[str, object]:
+    path = adapter / "adapter_config.json"
+    if not path.is_file():
+        msg = f"{adapter} has no adapter_config.json, so it is no folder of an adapter."
+        raise ValueError(msg)
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is damaged ({error}). Fetch or write it again."
+        raise ValueError(msg) from error
+    if config.get("peft_type") != "LORA":
+        msg = f"{path}: peft_type is {config.get('peft_type')!r}; only 'LORA' can be merged into the weights."
+        raise ValueError(msg)
+    return config
+
+
+def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor, from the head of the file."""
+    path = adapter / "adapter_model.safetensors"
+    if not path.is_file():
+        msg = f"{adapter} has no adapter_model.safetensors; other formats can run code on loading and are not read."
+        raise ValueError(msg)
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        msg = f"{path} is damaged ({error}). Fetch or write it again."
+        raise ValueError(msg) from error
+    if not shapes:
+        msg = f"{path} holds no weights. Fetch or write it again."
+        raise ValueError(msg)
+    return shapes
+
+
+def _lora_problem(lm: "PreTrainedModel", part: str, kind: str, shape: tuple[int, ...]) -> str:
+    """What is wrong with ``lora_<kind>`` of a layer: A is (rank, in), B is (out, rank)."""
+    layer = _get(lm.get_submodule, part)
+    if layer is None or getattr(layer, "weight", None) is None:
+        return f"its layer {part} is not there"
+    n_in, n_out = _sizes(layer)
+    checks = {
+        "A.weight": (1, n_in, "inputs"),
+        "embedding_A": (1, n_in, "inputs"),
+        "B.weight": (0, n_out, "outputs"),
+        "embedding_B": (0, n_out, "outputs"),
+        "B.bias": (0, n_out, "outputs"),
+        "magnitude_vector": (-1, n_out, "outputs"),
+    }
+    if kind not in checks:
+        return f"its {part} has a lora_{kind}, which is not known; expected one of {sorted(checks)}"
+    axis, expected, what = checks[kind]
+    return "" if shape[axis] == expected else f"its {part} has {shape[axis]} {what}, expected {expected}"
+
+
+def _weight_problem(lm: "PreTrainedModel", part: str, shape: tuple[int, ...]) -> str:
+    """What is wrong with a tensor that takes the place of one of the model's (``modules_to_save``)."""
+    weight = _get(lm.get_parameter, part.replace(".base_layer", ""))
+    if weight is None:
+        return f"its weight {part} is not there"
+    return "" if shape == tuple(weight.shape) else f"its {part} is {shape}, expected {tuple(weight.shape)}"
+
+
+def _get(find: Callable[[str], torch.nn.Module | torch.nn.Parameter], name: str) -> object | None:
+    try:
+        return find(name)
+    except AttributeError:
+        return None
+
+
+def _sizes(layer: torch.nn.Module) -> tuple[int, int]:
+    """(inputs, outputs); the weight of a layer in four bits does not show them."""
+    if hasattr(layer, "in_features"):
+        return layer.in_features, layer.out_features
+    return tuple(layer.weight.shape)  # an embedding, or the Conv1D of GPT-2, which keeps (in, out)
+
+
+def _check_targets(tuned: "PeftModel", adapter: str | Path) -> None:
+    """The layers that the config names and those that the file has weights for must be the same."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = {name for name, module in tuned.base_model.model.named_modules() if isinstance(module, LoraLayer)}
+    held = {n.removeprefix(PREFIX).partition(".lora_")[0] for n in _shapes(Path(adapter)) if ".lora_" in n}
+    if different := sorted(layers ^ held):
+        whose = "the file has no weights for" if different[0] in layers else "target_modules leaves out"
+        msg = (
+            f"Adapter {str(adapter)!r} contradicts itself: of {len(layers | held)} layers, adapter_config.json and "
+            f"adapter_model.safetensors differ in {len(different)}; {whose} {different[0]}. Fetch it again."
+        )
+        raise ValueError(msg)

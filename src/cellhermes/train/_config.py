@@ -1,0 +1,319 @@
+"""A training run as one frozen record: the paper's values, presets, and how they are read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Method = Literal["lora", "full"]
+LossOn = Literal["answer", "all"]
+Schedule = Literal["cosine", "linear", "constant"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained.
+
+    The defaults are those of the paper's pretraining (Methods, and the settings of its release). A config says how to
+    learn; what to learn from, and where results go, are arguments of :func:`~cellhermes.train.fit`.
+
+    Parameters
+    ----------
+    method
+        ``"lora"`` tunes a low-rank adapter, ``"full"`` all weights.
+    rank
+        Rank of the adapter (eq. 6: W + B A, scaled by ``alpha / rank``).
+    alpha
+        Scale of the adapter.
+    dropout
+        Of the adapter's input.
+    quantize
+        ``"4bit"`` keeps the frozen base in four bits (needs CUDA and bitsandbytes); ``""`` does not.
+    learning_rate
+        Highest learning rate.
+    schedule
+        How it falls, over all steps: ``"cosine"``, ``"linear"``, or ``"constant"``.
+    warmup_ratio
+        Share of all steps in which it rises from 0.
+    weight_decay
+        Of AdamW.
+    adam_betas
+        Of AdamW.
+    max_grad_norm
+        Gradients are scaled down to this norm.
+    n_epochs
+        Passes over the pairs.
+    max_steps
+        Steps in place of ``n_epochs``; needed for a stream of unknown length. 0 counts epochs.
+    batch_size
+        Examples (rows, with ``packing``) in a forward pass of one process.
+    accumulation
+        Forward passes of each process before a step. Examples in a step: ``batch_size * accumulation * processes``.
+    max_tokens
+        Longer examples are cut: the cut is shared between question and answer in proportion to their lengths.
+    loss_on
+        ``"answer"`` (eq. 5, with the end token), or ``"all"`` tokens.
+    packing
+        Fill rows of ``max_tokens`` with several examples, which do not see each other.
+    group_by_length
+        Examples of a forward pass have similar lengths. Which examples form a step stays random.
+    dtype
+        Numbers of the frozen weights and of matrix products: ``"auto"`` takes bfloat16 on CUDA devices that have it,
+        else float32. Weights that are tuned stay in float32.
+    gradient_checkpointing
+        Compute activations again in the backward pass: less memory, about a third more time.
+    liger
+        Fused kernels of liger-kernel (GPU).
+    eval_every
+        Steps between evaluations on held-out pairs.
+    save_every
+        Steps between checkpoints.
+    keep
+        Checkpoints that are kept, at least two.
+    log_every
+        Steps between lines of the log. A resumed run writes the same lines where this divides ``save_every``.
+    patience
+        Stop after so many evaluations without a lower held-out loss; 0 does not stop early.
+    keep_best
+        Take the weights of the checkpoint with the lowest held-out loss, not the last ones.
+    report_to
+        More loggers, such as ``("tensorboard", "wandb")``.
+    seed
+        Of the adapter's start values, the order of the pairs and dropout.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> config = ch.train.TrainConfig(learning_rate=1e-4)
+    >>> config.rank, config.n_epochs, config.learning_rate
+    (8, 3, 0.0001)
+    >>> ch.train.TrainConfig.preset("multitask").n_epochs
+    2
+    """
+
+    method: Method = "lora"
+    rank: int = 8
+    alpha: float = 16
+    dropout: float = 0.0
+    quantize: Literal["", "4bit"] = ""
+
+    learning_rate: float = 5e-5
+    schedule: Schedule = "cosine"
+    warmup_ratio: float = 0.0
+    weight_decay: float = 0.0
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = 1.0
+
+    n_epochs: int = 3
+    max_steps: int = 0
+    batch_size: int = 2
+    accumulation: int = 4
+    max_tokens: int = 1024
+    loss_on: LossOn = "answer"
+    packing: bool = False
+    group_by_length: bool = True
+
+    dtype: Precision = "auto"
+    gradient_checkpointing: bool = False
+    liger: bool = False
+
+    eval_every: int = 500
+    save_every: int = 500
+    keep: int = 2
+    log_every: int = 1
+    patience: int = 0
+    keep_best: bool = False
+    report_to: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        # TOML and JSON have lists only
+        object.__setattr__(self, "adam_betas", tuple(self.adam_betas))
+        object.__setattr__(self, "report_to", tuple(self.report_to))
+        _check_choices(self)
+        at_least = {
+            "rank": 1, "n_epochs": 1, "batch_size": 1, "accumulation": 1, "max_tokens": 8, "eval_every": 1,
+            "save_every": 1, "keep": 2, "log_every": 1, "max_steps": 0, "patience": 0, "seed": 0,
+        }  # fmt: skip
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                msg = f"{name} is {value!r}; expected a whole number of at least {low}."
+                raise ValueError(msg)
+        ranges = {
+            "alpha": (0, float("inf")), "learning_rate": (0, float("inf")), "dropout": (0, 1), "warmup_ratio": (0, 1),
+            "weight_decay": (0, float("inf")), "max_grad_norm": (0, float("inf")),
+        }  # fmt: skip
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
+                msg = f"{name} is {getattr(self, name)!r}; expected a number from {low} to below {high}."
+                raise ValueError(msg)
+        if (self.keep_best or self.patience) and self.save_every % self.eval_every:
+            msg = (
+                f"save_every is {self.save_every} and eval_every {self.eval_every}; keep_best and patience need "
+                "checkpoints of evaluated steps, so expected a save_every that eval_every divides."
+            )
+            raise ValueError(msg)
+        if self.method == "full" and self.quantize:
+            msg = "quantize='4bit' freezes the base, so it needs method='lora'."
+            raise ValueError(msg)
+
+    @classmethod
+    def preset(cls, name: str = "pretrain", **changes: object) -> TrainConfig:
+        """Values of a preset, with changes.
+
+        Parameters
+        ----------
+        name
+            ``"pretrain"`` (the paper's, which are the defaults), ``"multitask"`` (two epochs, for a base with the first
+            adapter merged), or ``"from_scratch"`` (all weights, loss on all tokens).
+        changes
+            Fields that differ from the preset.
+
+        Returns
+        -------
+        The config.
+
+        Raises
+        ------
+        KeyError
+            If there is no such preset.
+        ValueError
+            If a field is not known or out of its range.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.train.TrainConfig.preset("from_scratch", max_steps=100).loss_on
+        'all'
+        """
+        presets = tomllib.loads((files(__package__) / "presets.toml").read_text("utf-8"))
+        if name not in presets:
+            msg = f"No preset {name!r}. Known: {', '.join(presets)}."
+            raise KeyError(msg)
+        return cls.from_dict({**presets[name], **changes})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> TrainConfig:
+        """Config from a mapping, such as a table of a TOML file.
+
+        Parameters
+        ----------
+        values
+            Fields that differ from the defaults, and optionally ``preset``.
+
+        Returns
+        -------
+        The config.
+
+        Raises
+        ------
+        KeyError
+            If there is no such preset.
+        ValueError
+            If a field is not known or out of its range.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.train.TrainConfig.from_dict({"preset": "multitask", "rank": 16}).rank
+        16
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - {*known, "preset"}):
+            msg = f"The training config has unknown fields {unknown}. Known: {', '.join(['preset', *known])}."
+            raise ValueError(msg)
+        if "preset" in values:
+            rest = {name: value for name, value in values.items() if name != "preset"}
+            return cls.preset(str(values["preset"]), **rest)
+        return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> TrainConfig:
+        r"""Config from a TOML file: its table ``[train]`` if there is one, else the whole file.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        The config.
+
+        Raises
+        ------
+        KeyError
+            If there is no such preset.
+        ValueError
+            If the file is not TOML, or a field is not known or out of its range.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import cellhermes as ch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "run.toml")
+        ...     _ = path.write_text('preset = "multitask"\nrank = 4\n')
+        ...     ch.train.TrainConfig.from_toml(path).rank
+        4
+        """
+        try:
+            content = tomllib.loads(Path(path).read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            msg = f"{path} is not TOML: {error}"
+            raise ValueError(msg) from error
+        return cls.from_dict(content.get("train", content))
+
+    def to_dict(self) -> dict[str, object]:
+        """Every field, as JSON can hold it.
+
+        Returns
+        -------
+        Field to value.
+        """
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def replace(self, **changes: object) -> TrainConfig:
+        """A config that differs in some fields.
+
+        Parameters
+        ----------
+        changes
+            Fields and values.
+
+        Returns
+        -------
+        The new config.
+        """
+        return dataclasses.replace(self, **changes)
+
+
+def _check_choices(config: TrainConfig) -> None:
+    choices = {
+        "method": get_args(Method), "loss_on": get_args(LossOn), "schedule": get_args(Schedule),
+        "dtype": get_args(Precision), "quantize": ("", "4bit"),
+    }  # fmt: skip
+    for name, known in choices.items():
+        if getattr(config, name) not in known:
+            msg = f"{name} is {getattr(config, name)!r}; expected one of {list(known)}."
+            raise ValueError(msg)
+    for name in ("packing", "group_by_length", "gradient_checkpointing", "liger", "keep_best"):
+        if not isinstance(getattr(config, name), bool):
+            msg = f"{name} is {getattr(config, name)!r}; expected true or false."
+            raise ValueError(msg)

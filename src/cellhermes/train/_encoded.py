@@ -1,0 +1,209 @@
+"""Question-answer pairs as token ids on disk: made once, read by every process and epoch from one mapped file.
+
+Knows encoders and files, not models. What does not fit is cut or dropped here, and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..text import QAPair
+from ._corpus import read_pairs
+from ._pairs import Pairs
+
+if TYPE_CHECKING:
+    from ..model._tokens import Encoder
+
+logger = logging.getLogger("cellhermes")
+
+Source = str | Path | Sequence[QAPair]
+CHUNK = 1024  # pairs that are tokenised at once
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Examples of several sources, one after the other.
+
+    Parameters
+    ----------
+    ids
+        (tokens,) int32, all examples joined.
+    ends
+        (examples + 1,) int64, example ``i`` is ``ids[ends[i] : ends[i + 1]]``.
+    n_prompt
+        (examples,) int32, how many first ids of an example are the question's.
+    task
+        (examples,) int16, number in ``tasks``.
+    tasks
+        Names of tasks.
+    sources
+        Name of a source to how many examples it gave.
+    dropped
+        Reason to number of pairs that gave no example.
+    n_cut
+        Examples that were longer than the limit.
+    """
+
+    ids: np.ndarray
+    ends: np.ndarray
+    n_prompt: np.ndarray
+    task: np.ndarray
+    tasks: list[str]
+    sources: dict[str, int]
+    dropped: dict[str, int]
+    n_cut: int
+
+    def __len__(self) -> int:
+        return len(self.n_prompt)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(examples,) number of tokens."""
+        return np.diff(self.ends)
+
+    def about(self) -> dict[str, object]:
+        """What there is, in numbers."""
+        counts = np.bincount(self.task, minlength=len(self.tasks)).tolist()
+        return {
+            "pairs": len(self),
+            "tokens": int(self.ends[-1]),
+            "tasks": dict(zip(self.tasks, counts, strict=True)),
+            "sources": self.sources,
+            "dropped": self.dropped,
+            "cut": self.n_cut,
+        }
+
+
+def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
+    """Sources by name; a single one is called ``"pairs"``."""
+    sources = dict(pairs) if isinstance(pairs, Mapping) else {"pairs": pairs}
+    for name, source in sources.items():
+        if isinstance(source, str | Path):
+            read_pairs(source)  # whether it is there, and of a known format
+        elif not isinstance(source, Sequence):
+            msg = (
+                f"pairs of {name!r} are a {type(source).__name__}; expected a path, ch.train.Pairs, or a list of "
+                "ch.text.QAPair (a stream stands alone, with max_steps in the config)."
+            )
+            raise TypeError(msg)
+        elif len(source) and not isinstance(source[0], QAPair):
+            msg = f"pairs of {name!r} hold a {type(source[0]).__name__}; expected ch.text.QAPair."
+            raise TypeError(msg)
+    return sources
+
+
+def fingerprint(source: Source) -> str:
+    """Hash of what a source holds."""
+    if isinstance(source, Pairs):
+        return source.fingerprint()
+    digest = hashlib.sha256()
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    else:
+        for pair in source:
+            digest.update(json.dumps([pair.prompt.text, pair.answer, pair.task]).encode())
+    return digest.hexdigest()
+
+
+def encode(
+    sources: Mapping[str, Source],
+    encoder: Encoder,
+    folder: Path,
+    *,
+    max_tokens: int,
+    caps: Mapping[str, int],
+    seed: int,
+    key: str,
+) -> None:
+    """Write the examples of all sources into ``folder``; what is there already under the same key is kept."""
+    if _key(folder) == key:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    ends, n_prompt, task = [0], [], []
+    tasks: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
+    n_cut = 0
+    total = sum(_size(source, caps.get(name)) or 0 for name, source in sources.items()) or None
+    with (folder / "ids.bin").open("wb") as file, tqdm(total=total, desc="tokenise", delay=2, leave=False) as bar:
+        for number, (name, source) in enumerate(sources.items()):
+            before = len(n_prompt)
+            for chunk in _chunks(_capped(source, caps.get(name), [seed, number])):
+                for pair, example in zip(chunk, encoder.examples(chunk, max_tokens=max_tokens), strict=True):
+                    if example is None:
+                        dropped[f"{pair.task}: no room for any of the answer in {max_tokens} tokens"] += 1
+                        continue
+                    file.write(np.array(example.ids, np.int32).tobytes())
+                    ends.append(ends[-1] + len(example.ids))
+                    n_prompt.append(example.n_prompt)
+                    task.append(tasks.setdefault(pair.task, len(tasks)))
+                    n_cut += example.is_cut
+                bar.update(len(chunk))
+            counts[name] = len(n_prompt) - before
+    np.savez(
+        folder / "index.npz",
+        ends=np.array(ends, np.int64), n_prompt=np.array(n_prompt, np.int32), task=np.array(task, np.int16),
+    )  # fmt: skip
+    about = {"tasks": list(tasks), "sources": counts, "dropped": dict(dropped), "n_cut": n_cut, "key": key}
+    (folder / "about.json").write_text(json.dumps(about), "utf-8")  # last: without it the rest counts as unfinished
+
+
+def load(folder: Path) -> Encoded:
+    """Map what :func:`encode` wrote."""
+    about = json.loads((folder / "about.json").read_text("utf-8"))
+    del about["key"]
+    with np.load(folder / "index.npz") as index:
+        arrays = {name: index[name] for name in ("ends", "n_prompt", "task")}
+    n_tokens = int(arrays["ends"][-1])
+    ids = np.memmap(folder / "ids.bin", np.int32, mode="r") if n_tokens else np.empty(0, np.int32)
+    return Encoded(ids=ids, **arrays, **about)
+
+
+def _key(folder: Path) -> str:
+    try:
+        return json.loads((folder / "about.json").read_text("utf-8"))["key"]
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _size(source: Source, cap: int | None) -> int | None:
+    if isinstance(source, str | Path):
+        return None
+    return len(source) if cap is None else min(cap, len(source))
+
+
+def _capped(source: Source, cap: int | None, seed: list[int]) -> Iterable[QAPair]:
+    """At most ``cap`` pairs, drawn without replacement, in their order."""
+    if cap is None:
+        return read_pairs(source) if isinstance(source, str | Path) else source
+    n = sum(1 for _ in read_pairs(source)) if isinstance(source, str | Path) else len(source)
+    if cap >= n:
+        return _capped(source, None, seed)
+    chosen = np.sort(np.random.default_rng(seed).choice(n, cap, replace=False))
+    if isinstance(source, Pairs):
+        return source.take(chosen)
+    if isinstance(source, str | Path):
+        wanted = set(chosen.tolist())
+        return (pair for i, pair in enumerate(read_pairs(source)) if i in wanted)
+    return (source[i] for i in chosen.tolist())
+
+
+def _chunks(pairs: Iterable[QAPair]) -> Iterator[list[QAPair]]:
+    iterator = iter(pairs)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,395 @@
+"""One call from pairs to an adapter: check, tokenise, load, train, write."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._keys import version as own_version
+from . import _checkpoints, _encoded, _folder
+from ._config import TrainConfig
+from ._pairs import Pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+    from ..model import ModelCard
+    from ..model._tokens import Encoder
+    from ..text import QAPair
+    from ._encoded import Encoded, Source
+    from ._trainer import HermesTrainer
+
+logger = logging.getLogger("cellhermes")
+
+
+def fit(
+    pairs: Source | Mapping[str, Source] | Iterable[QAPair],
+    config: TrainConfig | None = None,
+    *,
+    out: str | Path,
+    base: str | Path = "mini",
+    evaluation: Source | None = None,
+    weights: Mapping[str, float] | None = None,
+    caps: Mapping[str, int] | None = None,
+    wrap: str | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Train a model on question-answer pairs.
+
+    By default this is the paper's pretraining: LoRA of rank 8 on all linear layers of the base (eq. 6), loss on the
+    tokens of the answers (eq. 5). The result is a folder that :meth:`CellHermes.from_pretrained
+    <cellhermes.CellHermes.from_pretrained>` loads, and peft too.
+
+    An interrupted run goes on from its last checkpoint when it is called again with the same arguments. SIGINT and
+    SIGTERM write a checkpoint first. Under ``accelerate launch`` or ``torchrun`` all processes call this function.
+
+    Parameters
+    ----------
+    pairs
+        What to learn from: :class:`~cellhermes.train.Pairs`, a list of :class:`~cellhermes.text.QAPair`, the path of a
+        corpus that :func:`~cellhermes.train.read_pairs` knows, or several of these by name. A stream of unknown length
+        (any other iterable) needs ``max_steps`` in the config.
+    config
+        How to learn; None takes :class:`~cellhermes.train.TrainConfig` with its defaults, the paper's values.
+    out
+        Folder of the result.
+    base
+        Name, folder or hub id of the model to start from. Adapters of its card are merged first.
+    evaluation
+        Held-out pairs. Their loss and the share of exact answers are logged for each task.
+    weights
+        Name of each source to its share of an epoch. An epoch keeps its size; sources are repeated or sampled.
+    caps
+        Name of a source to how many of its pairs are used at most, drawn without replacement.
+    wrap
+        A key of :func:`cellhermes.text.wraps`; None takes that of the base.
+    device
+        ``"cpu"`` keeps an accelerator idle; None uses it, or those that a launcher assigns.
+    overwrite
+        Replace what an earlier run left in ``out``.
+
+    Returns
+    -------
+    ``out``, with ``adapter_model.safetensors`` and ``adapter_config.json`` (or ``model.safetensors`` and a tokenizer
+    with ``method="full"``), a model card, ``cellhermes.json`` (how to read the model), ``log.jsonl`` (for
+    :func:`cellhermes.pl.training`), ``training.json`` (config, data with hashes, versions, results) and
+    ``checkpoints``.
+
+    Raises
+    ------
+    ~builtins.FileExistsError
+        If ``out`` holds a run with other arguments.
+    ~builtins.FloatingPointError
+        If the loss is not finite.
+    KeyboardInterrupt, SystemExit
+        After SIGINT and SIGTERM, with a checkpoint written.
+    ~builtins.OSError
+        If ``out`` cannot be written, or the disk is full; checkpoints before stay.
+    TypeError
+        If ``pairs`` are something else.
+    ValueError
+        If there is no pair to train on, a name of ``weights`` or ``caps`` is not known, or base and tokenizer do not
+        belong together.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import cellhermes as ch
+    >>> ask = ch.text.Prompt("Is CD3E a T-cell gene?")
+    >>> pairs = [ch.text.QAPair(ask, "Yes", "demo")]
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     adapter = ch.train.fit(pairs, ch.train.TrainConfig(max_steps=2), out=out, device="cpu")
+    ...     ch.CellHermes.from_pretrained(adapter, device="cpu").dim
+    224
+    """
+    config = config or TrainConfig()
+    stream = None if isinstance(pairs, str | Path | Sequence | Mapping) else pairs
+    sources = {} if stream is not None else _encoded.as_sources(pairs)
+    held_out = {} if evaluation is None else _encoded.as_sources({"evaluation": evaluation})
+    _check(config, sources, stream, weights, caps, has_evaluation=bool(held_out))
+    run = _run(config, Path(out), base, wrap, device, sources, held_out, weights, caps)
+    if _folder.is_finished(run.out, run.record, overwrite=overwrite):
+        logger.info("%s holds this run already, finished", run.out)
+        return run.out
+    run.args.distributed_state.wait_for_everyone()  # all have looked before one writes
+    if run.is_first:
+        if overwrite:
+            _folder.clear(run.out)
+        _folder.write(run.out / _folder.RECORD, {"run": run.record})
+    encoded = _tokenise(run, "train", sources, caps or {}) if stream is None else None
+    evaluated = _tokenise(run, "evaluation", held_out, {}) if held_out else None
+    with _random_state_kept():
+        trainer = _trainer(run, encoded if stream is None else stream, evaluated)
+        _train(trainer, run.out)
+        _finish(trainer, run, evaluated)
+    return run.out
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all steps of a run need.
+
+    Parameters
+    ----------
+    config, out
+        As given.
+    args
+        Of transformers.
+    card, tokenizer, encoder
+        Of the base.
+    record
+        What decides the result: config, base, and hashes of the pairs.
+    """
+
+    config: TrainConfig
+    out: Path
+    args: TrainingArguments
+    card: ModelCard
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder
+    record: Mapping[str, object]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.args.process_index == 0
+
+
+# Checks --------------------------------------------------------------------------------------------------------------
+
+
+def _check(
+    config: TrainConfig,
+    sources: Mapping[str, Source],
+    stream: Iterable[QAPair] | None,
+    weights: Mapping[str, float] | None,
+    caps: Mapping[str, int] | None,
+    *,
+    has_evaluation: bool,
+) -> None:
+    if stream is not None:
+        if not isinstance(stream, Iterable):
+            kind = type(stream).__name__
+            msg = f"pairs are a {kind}; expected ch.train.Pairs, a list, a path, or a mapping of these."
+            raise TypeError(msg)
+        if not config.max_steps or weights or caps:
+            msg = "A stream has no length: set max_steps in the config, and neither weights nor caps."
+            raise ValueError(msg)
+    for what, given in (("weights", weights), ("caps", caps)):
+        if given is None:
+            continue
+        unknown = sorted(set(given) - set(sources))
+        missing = sorted(set(sources) - set(given)) if what == "weights" else []
+        is_empty = what == "weights" and not any(given.values())
+        if unknown or missing or is_empty or any(value < 0 for value in given.values()):
+            msg = f"{what}={dict(given)}; expected numbers of at least 0 for the sources {list(sources)}."
+            raise ValueError(msg)
+    if (config.patience or config.keep_best) and not has_evaluation:
+        msg = "patience and keep_best need held-out pairs; pass evaluation=."
+        raise ValueError(msg)
+    if config.quantize or config.liger:
+        from ._arguments import check_gpu
+
+        check_gpu(config)
+
+
+def _run(
+    config: TrainConfig,
+    out: Path,
+    base: str | Path,
+    wrap: str | None,
+    device: str | None,
+    sources: Mapping[str, Source],
+    held_out: Mapping[str, Source],
+    weights: Mapping[str, float] | None,
+    caps: Mapping[str, int] | None,
+) -> _Run:
+    from ..model import _card
+    from ..model._load import load_tokenizer
+    from ..model._tokens import Encoder
+    from ._arguments import arguments
+
+    _folder.check_writable(out)
+    card = _card.resolve(base)
+    tokenizer = load_tokenizer(card)
+    encoder = Encoder(tokenizer, card.wrap if wrap is None else wrap)
+    card = replace(card, wrap=encoder.wrap.name)
+    record = {
+        "config": config.to_dict(),
+        "base": _card.reference(card),
+        "wrap": card.wrap,
+        "vocabulary": encoder.fingerprint(),
+        "pairs": {name: _described(source) for name, source in sources.items()} or "stream",
+        "evaluation": {name: _described(source) for name, source in held_out.items()},
+        "weights": dict(weights or {}),
+        "caps": dict(caps or {}),
+    }
+    record = json.loads(json.dumps(record))  # as it will be read again: lists for tuples
+    args = arguments(config, out / _folder.CHECKPOINTS, device=device, evaluates=bool(held_out))
+    return _Run(config, out, args, card, tokenizer, encoder, record)
+
+
+def _described(source: Source) -> dict[str, object]:
+    about = {"sha256": _encoded.fingerprint(source)}
+    if isinstance(source, Pairs):
+        return about | {"task": source.task, "about": dict(source.about), "dropped": dict(source.dropped)}
+    return about | ({"file": Path(source).name} if isinstance(source, str | Path) else {})
+
+
+# Data ----------------------------------------------------------------------------------------------------------------
+
+
+def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping[str, int]) -> Encoded:
+    """Examples, written by the first process and mapped by all."""
+    config, folder = run.config, run.out / _folder.TOKENS / name
+    if run.is_first:
+        parts = [run.record["pairs" if name == "train" else name], run.record["vocabulary"], run.record["wrap"]]
+        key = sha256(json.dumps([*parts, config.max_tokens, dict(caps), config.seed], sort_keys=True).encode())
+        _encoded.encode(
+            sources, run.encoder, folder, max_tokens=config.max_tokens, caps=caps, seed=config.seed, key=key.hexdigest()
+        )
+    run.args.distributed_state.wait_for_everyone()
+    encoded = _encoded.load(folder)
+    for reason, n in encoded.dropped.items():
+        logger.warning("%s pairs dropped, %s", f"{n:,}", reason)
+    if not len(encoded):
+        msg = f"There is no pair to {'train on' if name == 'train' else 'evaluate'}: {encoded.about()}."
+        raise ValueError(msg)
+    if encoded.n_cut:
+        logger.warning("%s of %s examples were cut to %d tokens", encoded.n_cut, len(encoded), config.max_tokens)
+    return encoded
+
+
+# Training ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Libraries below draw from global generators; the caller's are put back."""
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def _trainer(run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | None) -> HermesTrainer:
+    from transformers import EarlyStoppingCallback, set_seed
+
+    from ._encoded import Encoded
+    from ._epochs import Epochs, Stream
+    from ._trainer import HermesTrainer
+    from ._tunable import tunable
+
+    config, args = run.config, run.args
+    set_seed(config.seed)  # before the adapter draws its start values
+    lm = tunable(config, run.card, run.tokenizer, half=args.bf16 or args.fp16)
+    common = {"batch_size": config.batch_size, "seed": config.seed, "group_by_length": config.group_by_length}
+    n_steps = config.max_steps
+    if isinstance(pairs, Encoded):
+        rows = Epochs(
+            pairs, n_processes=args.world_size, weights=run.record["weights"] or None,
+            max_tokens=config.max_tokens if config.packing else 0, **common,
+        )  # fmt: skip
+        per_step = config.batch_size * args.world_size * config.accumulation
+        n_steps = n_steps or config.n_epochs * -(-len(rows) // per_step)
+    else:
+        rows = Stream(pairs, run.encoder, max_tokens=config.max_tokens, packing=config.packing, **common)
+    args.warmup_steps = round(config.warmup_ratio * n_steps)
+    held_out = None
+    if evaluated is not None:
+        held_out = Epochs(evaluated, batch_size=config.batch_size, n_processes=args.world_size), evaluated
+    trainer = HermesTrainer(lm, args, config, rows, held_out, run.out / _folder.LOG)
+    if config.patience:
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
+    return trainer
+
+
+def _train(trainer: HermesTrainer, out: Path) -> None:
+    folder = out / _folder.CHECKPOINTS
+    last = _checkpoints.latest(folder)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero() and folder.is_dir():
+        _checkpoints.remove_half_written(folder)
+    trainer.resume_log(_checkpoints.step_of(last) if last else 0)
+    trainer.accelerator.wait_for_everyone()
+    if last:
+        logger.info("training goes on from %s", last)
+    with trainer.stop.watch():
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.stop.reraise()
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _finish(trainer: HermesTrainer, run: _Run, evaluated: Encoded | None) -> None:
+    """Weights, card and record, each under its name only when it is whole; the tokens go."""
+    from ._export import write_card
+    from ._trainer import read_log
+
+    unfinished = run.out / "unfinished"
+    trainer.model.config.use_cache = True  # for generation; the trainer switches it off
+    trainer.save_model(str(unfinished))  # collective where weights are sharded
+    if run.is_first:
+        if run.config.method == "full":
+            run.tokenizer.save_pretrained(unfinished)
+        facts = {
+            "run": run.record,
+            "data": {"train": trainer.train_dataset.about(), "evaluation": evaluated.about() if evaluated else {}},
+            "results": _results(trainer, read_log(run.out / _folder.LOG)),
+            "versions": _versions(),
+        }
+        kind = "adapter" if run.config.method == "lora" else "model"
+        write_card(unfinished, card=run.card, base=run.record["base"], kind=kind, facts=facts)
+        for path in sorted(unfinished.iterdir()):
+            path.replace(run.out / path.name)
+        unfinished.rmdir()
+        shutil.rmtree(run.out / _folder.TOKENS, ignore_errors=True)
+        _folder.write(run.out / _folder.RECORD, facts)
+    trainer.accelerator.wait_for_everyone()
+    logger.info("trained: %s", run.out)
+
+
+def _results(trainer: HermesTrainer, log: list[dict[str, float]]) -> dict[str, object]:
+    lines = [line for line in log if "loss" in line]
+    step = trainer.state.best_global_step if trainer.config.keep_best else trainer.state.global_step
+    evaluated = next((line for line in log if "eval_loss" in line and line["step"] == step), {})
+    return {
+        "steps": trainer.state.global_step,
+        "weights_of_step": step,
+        "epochs": trainer.state.epoch,
+        "processes": trainer.args.world_size,
+        "device": trainer.args.device.type,
+        "tokens": lines[-1]["tokens"] if lines else 0,
+        "seconds": log[-1]["seconds"] if log else 0.0,
+        "loss": lines[-1]["loss"] if lines else None,
+        "evaluation": {name: value for name, value in evaluated.items() if name.startswith("eval_")},
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {"cellhermes": own_version()} | {
+        name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "tokenizers")
+    }

@@ -1,0 +1,99 @@
+"""The loss of a causal language model, with logits only where a token is predicted that counts.
+
+A model of 128,256 words makes half a megabyte of float32 logits for each token. A question has hundreds of tokens and
+its answer a few, so all but the answer's states are left out before the vocabulary is reached.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from ..model import _forward
+from ._epochs import IGNORED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MAX_LOGITS = 1 << 25  # held at once: 128 MB in float32
+
+
+def attach(lm: PreTrainedModel) -> None:
+    """Give a model a forward pass that knows this loss; without labels it does what it did before.
+
+    The instance's own ``forward`` is replaced, as peft, DDP, FSDP and DeepSpeed all call it through the module.
+    """
+    plain = lm.forward
+
+    def forward(
+        input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: object,
+    ) -> object:
+        if labels is None:
+            return plain(input_ids=input_ids, position_ids=position_ids, **kwargs)
+        states = lm.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+        return losses(lm, states, labels, num_items_in_batch)
+
+    lm.forward = forward
+    lm.accepts_loss_kwargs = True  # the trainer hands over how many tokens of the whole step have a loss
+
+
+def losses(
+    lm: PreTrainedModel, states: torch.Tensor, labels: torch.Tensor, n_items: torch.Tensor | int | None = None
+) -> dict[str, torch.Tensor]:
+    """Mean negative log-likelihood of the labels (eq. 5), and in evaluation what each row got right.
+
+    Parameters
+    ----------
+    lm
+        The model whose output layer is used.
+    states
+        (rows, tokens, dim) last hidden states.
+    labels
+        (rows, tokens) ids, -100 without a loss. Each is predicted from the state before it.
+    n_items
+        What the sum is divided by; None takes the number of labels here.
+
+    Returns
+    -------
+    ``loss``; without gradients also ``nll``, ``n`` and ``n_right`` of shape (rows,): the summed loss, the number of
+    labels, and how many of them are the likeliest token.
+    """
+    keep = labels[:, 1:] != IGNORED
+    targets = labels[:, 1:][keep]
+    nll, right = _nll(lm, states[:, :-1][keep], targets)
+    total = nll.sum()
+    found = {"loss": total / (len(targets) or 1 if n_items is None else n_items)}
+    if not torch.is_grad_enabled():
+        row = keep.nonzero()[:, 0]
+        zeros = torch.zeros(len(labels), device=nll.device)
+        found |= {
+            "nll": zeros.index_add(0, row, nll),
+            "n": keep.sum(1).float(),
+            "n_right": zeros.index_add(0, row, right.float()),
+        }
+    return found
+
+
+def _nll(lm: PreTrainedModel, states: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of each target and whether it is the likeliest token, a bounded number of logits at a time."""
+    size = max(1, MAX_LOGITS // lm.get_output_embeddings().weight.shape[0])
+    if len(targets) <= size:
+        return _nll_of(lm, states, targets)
+    parts = [
+        checkpoint(_nll_of, lm, *part, use_reentrant=False)
+        for part in zip(states.split(size), targets.split(size), strict=True)
+    ]
+    return torch.cat([nll for nll, _ in parts]), torch.cat([right for _, right in parts])
+
+
+def _nll_of(lm: PreTrainedModel, states: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = _forward.logits(lm, states)
+    # a pass over all logits, for which only evaluation pays
+    right = torch.zeros_like(targets) if torch.is_grad_enabled() else (logits.argmax(-1) == targets).long()
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none"), right

@@ -1,0 +1,241 @@
+"""A training run as one TOML file: read, checked, and handed to :func:`~cellhermes.train.fit`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..model import _card
+from ._config import TrainConfig
+from ._corpus import read_pairs
+from ._fit import fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..text import QAPair
+
+    Table = Mapping[str, object]
+
+KEYS = ("base", "out", "wrap", "device", "train", "pairs", "evaluation")
+PAIRS_KEYS = ("name", "path", "weight", "cap")
+EVALUATION_KEYS = ("path", "held_out")
+
+
+def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = False) -> Path:
+    """Train as a TOML file says.
+
+    The same as :func:`~cellhermes.train.fit` with the file's values, for command lines and clusters: ``cellhermes train
+    run.toml``, ``accelerate launch -m cellhermes.train run.toml``. The whole file is checked first, so that a misspelt
+    key costs a second and not a night. Paths in the file count from its folder.
+
+    Parameters
+    ----------
+    path
+        The file. ``base`` (default ``"mini"``), ``out``, ``wrap`` and ``device`` are as in ``fit``; the table
+        ``[train]`` holds fields of :class:`~cellhermes.train.TrainConfig` and optionally ``preset``; each ``[[pairs]]``
+        has the ``path`` of a corpus, and optionally ``name``, ``weight`` (share of an epoch) and ``cap`` (at most so
+        many of its pairs); ``[evaluation]`` has the ``path`` of held-out pairs, or ``held_out``: how many pairs are
+        drawn from all corpora, evaluated on, and not trained on.
+    out
+        Folder of the result, in place of the file's.
+    overwrite
+        Replace what an earlier run left there.
+
+    Returns
+    -------
+    Folder of the result.
+
+    Raises
+    ------
+    ~builtins.FileNotFoundError
+        If the file or a corpus is not there.
+    KeyError
+        If there is no such preset.
+    ValueError
+        If the file is not TOML, has an unknown key or a value out of its range, or names an unknown base.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import cellhermes as ch
+    >>> pair = '{"instruction": "Is CD3E a T-cell gene?", "output": "Yes"}'
+    >>> text = '''
+    ... out = "adapter"
+    ... [train]
+    ... max_steps = 1
+    ... [[pairs]]
+    ... path = "corpus.jsonl"
+    ... '''
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "corpus.jsonl").write_text(pair)
+    ...     _ = Path(folder, "run.toml").write_text(text)
+    ...     adapter = ch.train.run(f"{folder}/run.toml")
+    ...     (adapter / "adapter_model.safetensors").is_file()
+    True
+    """
+    path = Path(path)
+    content = _content(path)
+    config = _config(content.get("train", {}), path)
+    files, weights, caps = _sources(content.get("pairs", []), path)
+    n_held_out, evaluation = _evaluation(content.get("evaluation", {}), path)
+    target = _target(content, out, path)
+    base = _base(content, path)
+    sources: dict[str, Path | list[QAPair]] = dict(files)
+    if n_held_out:
+        sources, evaluation = _split(files, n_held_out, config.seed, path)
+    return fit(
+        sources,
+        config,
+        out=target,
+        base=base,
+        evaluation=evaluation,
+        weights=weights or None,
+        caps=caps or None,
+        wrap=_typed(content, "wrap", str, str(path)),
+        device=_typed(content, "device", str, str(path)),
+        overwrite=overwrite,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _content(path: Path) -> Table:
+    if not path.is_file():
+        msg = f"{path} is not a file."
+        raise FileNotFoundError(msg)
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not TOML: {error}"
+        raise ValueError(msg) from error
+    _check_keys(content, KEYS, str(path))
+    return content
+
+
+def _check_keys(table: object, known: tuple[str, ...], where: str) -> None:
+    if not isinstance(table, dict):
+        msg = f"{where} is {table!r}; expected a table with the keys {', '.join(known)}."
+        raise ValueError(msg)
+    if unknown := sorted(set(table) - set(known)):
+        msg = f"{where} has unknown keys {unknown}. Known: {', '.join(known)}."
+        raise ValueError(msg)
+
+
+def _typed(table: Table, key: str, kind: type, where: str) -> object:
+    """A value of a kind, or None; a true or false is no number."""
+    value = table.get(key)
+    kinds = (int, float) if kind is float else (kind,)
+    if value is None or (isinstance(value, kinds) and not isinstance(value, bool)):
+        return value
+    words = {str: "text", int: "a whole number", float: "a number"}
+    msg = f"{where}: {key} is {value!r}; expected {words[kind]}."
+    raise ValueError(msg)
+
+
+def _at_least(table: Table, key: str, kind: type, low: float, where: str) -> float | None:
+    value = _typed(table, key, kind, where)
+    if value is not None and not low <= value < float("inf"):
+        msg = f"{where}: {key} is {value!r}; expected at least {low}."
+        raise ValueError(msg)
+    return value
+
+
+def _config(table: object, path: Path) -> TrainConfig:
+    where = f"[train] of {path}"
+    if not isinstance(table, dict):
+        msg = f"{where} is {table!r}; expected a table of fields of TrainConfig."
+        raise ValueError(msg)
+    try:
+        return TrainConfig.from_dict(table)
+    except (KeyError, TypeError, ValueError) as error:
+        error.add_note(f"This stands in {where}.")
+        raise
+
+
+def _sources(blocks: object, path: Path) -> tuple[dict[str, Path], dict[str, float], dict[str, int]]:
+    """Files by name, weights and caps."""
+    if not isinstance(blocks, list) or not blocks:
+        msg = f"{path} has no [[pairs]]; expected one such block for each corpus, with its path."
+        raise ValueError(msg)
+    files, weights, caps = {}, {}, {}
+    for number, block in enumerate(blocks, 1):
+        where = f"[[pairs]] {number} of {path}"
+        _check_keys(block, PAIRS_KEYS, where)
+        file = _corpus(block, path, where)
+        name = _typed(block, "name", str, where) or file.stem
+        if name in files:
+            msg = f"{where} is called {name!r}, as one before; give each block its own name."
+            raise ValueError(msg)
+        files[name] = file
+        if (weight := _at_least(block, "weight", float, 0, where)) is not None:
+            weights[name] = weight
+        if (cap := _at_least(block, "cap", int, 1, where)) is not None:
+            caps[name] = cap
+    if weights and (missing := [name for name in files if name not in weights]):
+        msg = f"{path}: [[pairs]] {missing} have no weight, but others do; expected one for each block, or for none."
+        raise ValueError(msg)
+    return files, weights, caps
+
+
+def _corpus(table: Table, path: Path, where: str) -> Path:
+    name = _typed(table, "path", str, where)
+    if not name:
+        msg = f"{where} has no path; expected that of a corpus (.jsonl, .json or .parquet)."
+        raise ValueError(msg)
+    file = path.parent / name
+    read_pairs(file)  # whether it is there, and of a known format
+    return file
+
+
+def _evaluation(table: object, path: Path) -> tuple[int, Path | None]:
+    """How many pairs to hold out, or the file of held-out ones."""
+    where = f"[evaluation] of {path}"
+    _check_keys(table, EVALUATION_KEYS, where)
+    if len(table) > 1:
+        msg = f"{where} has both path and held_out; expected one of them."
+        raise ValueError(msg)
+    n = _at_least(table, "held_out", int, 1, where) or 0
+    return n, _corpus(table, path, where) if "path" in table else None
+
+
+def _target(content: Table, out: str | Path | None, path: Path) -> Path:
+    if out is not None:
+        return Path(out)
+    name = _typed(content, "out", str, str(path))
+    if not name:
+        msg = f'{path} names no folder for the result; write out = "..." in it, or pass out.'
+        raise ValueError(msg)
+    return path.parent / name
+
+
+def _base(content: Table, path: Path) -> str:
+    """A name, a folder beside the file, or a hub id; whether there is such a base shows here."""
+    base = str(_typed(content, "base", str, str(path)) or "mini")
+    if base not in _card.named() and (path.parent / base).is_dir():
+        base = str(path.parent / base)
+    _card.resolve(base)
+    return base
+
+
+def _split(files: Mapping[str, Path], n: int, seed: int, path: Path) -> tuple[dict[str, list[QAPair]], list[QAPair]]:
+    """Take ``n`` pairs, drawn from all files together, out of what is trained on."""
+    held = {name: list(read_pairs(file)) for name, file in files.items()}
+    total = sum(map(len, held.values()))
+    if n >= total:
+        msg = (
+            f"[evaluation] of {path}: held_out is {n:,}, and there are {total:,} pairs; some must be left to train on."
+        )
+        raise ValueError(msg)
+    # its own stream of the seed, which also orders and caps pairs
+    chosen = set(np.random.default_rng([seed, 1]).choice(total, n, replace=False).tolist())
+    kept: dict[str, list[QAPair]] = {name: [] for name in held}
+    out: list[QAPair] = []
+    for number, (name, pair) in enumerate((name, pair) for name, pairs in held.items() for pair in pairs):
+        (out if number in chosen else kept[name]).append(pair)
+    return kept, out

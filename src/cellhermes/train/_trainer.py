@@ -1,0 +1,203 @@
+"""The trainer of transformers with our loss, order, log and checkpoints; the loop itself is theirs."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from . import _checkpoints
+from ._callbacks import Progress, StopOnSignal
+from ._epochs import collate
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+    from transformers import PreTrainedModel, TrainingArguments
+
+    from ._config import TrainConfig
+    from ._encoded import Encoded
+    from ._epochs import Epochs
+
+
+class HermesTrainer(Trainer):
+    """Runs one training.
+
+    Parameters
+    ----------
+    model
+        With the loss of :func:`~cellhermes.train._loss.attach`.
+    args
+        Of transformers.
+    config
+        Ours.
+    rows
+        To train on.
+    held_out
+        To evaluate on, and its examples.
+    log_file
+        JSON lines are added to it.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        config: TrainConfig,
+        rows: Dataset,
+        held_out: tuple[Epochs, Encoded] | None,
+        log_file: Path,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=partial(collate, loss_on=config.loss_on, packed=config.packing),
+            train_dataset=rows,
+            eval_dataset=held_out[0] if held_out else None,
+        )
+        self.config = config
+        self._tasks = held_out[1].tasks if held_out else []
+        self._log_file = log_file
+        self._seen = torch.zeros((), dtype=torch.int64)
+        self._before = {"tokens": 0, "seconds": 0.0}
+        self._start = monotonic()
+        self.stop = StopOnSignal()
+        for callback in list(self.callback_handler.callbacks):
+            if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
+                self.remove_callback(callback)
+        self.add_callback(Progress())
+        self.add_callback(self.stop)
+
+    # The loss ------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 (signature of transformers)
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, dict]:
+        """Count the tokens, and leave what the model does not take."""
+        self._seen += inputs["n_tokens"].sum().cpu()
+        inputs = {name: value for name, value in inputs.items() if name not in ("task", "n_tokens")}
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
+        """Rows in their order, never packed."""
+        loader = DataLoader(
+            self.eval_dataset if eval_dataset is None else eval_dataset,
+            batch_size=self.args.per_device_eval_batch_size,
+            collate_fn=partial(collate, loss_on=self.config.loss_on, packed=False),
+        )
+        return self.accelerator.prepare(loader)
+
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
+        """Loss per token and share of exact answers, over all held-out pairs and for each task.
+
+        An answer is exact if each of its tokens is the likeliest one behind those before it: greedy decoding would
+        write it.
+        """
+        self.model.eval()
+        parts = []
+        for batch in self.get_eval_dataloader():
+            task = batch.pop("task")
+            batch.pop("n_tokens")
+            with torch.no_grad(), self.compute_loss_context_manager():
+                found = self.model_wrapped(**batch)
+            rows = torch.stack([task.float(), found["nll"], found["n"], found["n_right"]], 1)
+            parts.append(self.accelerator.gather(rows).double().cpu())
+        metrics = {f"eval_{name}": value for name, value in _summary(torch.cat(parts), self._tasks).items()}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # The log -------------------------------------------------------------------------------------------------
+
+    def resume_log(self, step: int) -> None:
+        """Keep the lines up to a step, and count tokens and seconds on from there."""
+        lines = read_log(self._log_file)
+        kept = [line for line in lines if line["step"] <= step]
+        if self.is_world_process_zero():
+            self._log_file.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        if kept:
+            self._before = {name: kept[-1][name] for name in ("tokens", "seconds")}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Write a line of numbers, and hand it to the other loggers."""
+        if "loss" in logs and not math.isfinite(logs["loss"]):
+            msg = (
+                f"The loss is {logs['loss']} at step {self.state.global_step}. Lower learning_rate, or use "
+                f"dtype='float32'. The last checkpoint is {_checkpoints.latest(Path(self.args.output_dir))}."
+            )
+            raise FloatingPointError(msg)
+        super().log(logs, start_time)
+        if not any(name in logs for name in ("loss", "eval_loss")):
+            return  # the trainer's own summary at the end
+        seen = self.accelerator.reduce(self._seen.to(self.args.device), reduction="sum")
+        line = {
+            "step": self.state.global_step,
+            "epoch": logs.get("epoch", 0.0),
+            "tokens": self._before["tokens"] + int(seen),
+            "seconds": round(self._before["seconds"] + monotonic() - self._start, 3),
+            **{name: value for name, value in logs.items() if name != "epoch"},
+        }
+        if self.is_world_process_zero():
+            with self._log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    # The checkpoints -----------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Weights and their config as safetensors; without the pickled arguments that transformers adds."""
+        if not self.args.should_save:
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        # Else peft looks on the network for the base's config, to see whether its vocabulary has grown.
+        extra = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+        model.save_pretrained(output_dir, state_dict=state_dict, **extra)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                _checkpoints.seal(folder)
+        except Exception as error:
+            if not _checkpoints.is_full_disk(error):
+                raise
+            _checkpoints.remove_half_written(folder.parent)
+            msg = (
+                f"The disk of {folder.parent} is full: checkpoint {self.state.global_step} was not written. Make room "
+                f"and run again; training goes on from {_checkpoints.latest(folder.parent) or 'the start'}."
+            )
+            raise OSError(msg) from error
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Lines of a log; one that an interruption cut short is left out."""
+    lines = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _summary(rows: torch.Tensor, tasks: list[str]) -> dict[str, float]:
+    """Loss per token and share of exact rows, from (rows, 4) task, summed loss, tokens, right tokens."""
+    rows = rows[rows[:, 2] > 0]
+    found = {}
+    parts = {"": rows} | {f"/{task}": rows[rows[:, 0] == i] for i, task in enumerate(tasks)}
+    for name, part in parts.items():
+        if len(part):
+            found[f"loss{name}"] = float(part[:, 1].sum() / part[:, 2].sum())
+            found[f"accuracy{name}"] = float((part[:, 3] == part[:, 2]).double().mean())
+    return found

@@ -1,0 +1,274 @@
+"""An adapter is merged as equation 6 says, or refused before it touches a weight."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import cellhermes as ch
+from cellhermes.model import _adapter, _card, _load
+
+IDS = torch.tensor([[1, 30, 60, 90, 120, 7]])
+LAYER = "model.layers.0.self_attn.q_proj"
+
+
+def plain(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def merged(base, *adapters):
+    lm = plain(base)
+    for adapter in adapters:
+        lm = _adapter.merge(lm, adapter)
+    return lm
+
+
+def logits(lm):
+    with torch.inference_mode():
+        return lm(IDS).logits
+
+
+def largest_difference(one, other):
+    others = other.state_dict()
+    return max((value - others[name]).abs().max().item() for name, value in one.state_dict().items())
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def adapter(tmp_path, folders, add_adapter):
+    return add_adapter(folders("llama"), tmp_path / "adapter", 1)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"q_proj": 5}, "alpha_pattern": {"v_proj": 1}}],
+    ids=["plain", "rslora", "dora", "patterns"],
+)
+def test_merged_equals_unmerged(tmp_path, folders, add_adapter, family, options):
+    folder = add_adapter(folders(family), tmp_path / "a", 1, **options)
+    expected = logits(PeftModel.from_pretrained(plain(folders(family)), folder).eval())
+    assert (expected - logits(plain(folders(family)))).abs().max() > 0.1
+    torch.testing.assert_close(logits(merged(folders(family), folder)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_merged_is_equation_6_for_each_adapter(tmp_path, folders, add_adapter):
+    base = folders("llama")
+    first = add_adapter(base, tmp_path / "first", 1)
+    second = add_adapter(base, tmp_path / "second", 2, parent=first)
+    expected = load_file(base / "model.safetensors")[f"{LAYER}.weight"].float()
+    for folder in (first, second):
+        lora = load_file(folder / "adapter_model.safetensors")
+        a, b = (lora[f"base_model.model.{LAYER}.lora_{x}.weight"] for x in "AB")
+        expected = expected + b @ a * (4 / 2)  # scaled by alpha / rank
+    lm = _load.load_weights(_card.resolve(second), "float32")
+    torch.testing.assert_close(lm.get_submodule(LAYER).weight.data, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_adapters_add_up_in_any_order(tmp_path, folders, add_adapter):
+    base = folders("llama")
+    one, two = (add_adapter(base, tmp_path / str(seed), seed) for seed in (1, 2))
+    assert largest_difference(merged(base, one, two), merged(base, two, one)) < 1e-6
+    assert largest_difference(merged(base, one, two), merged(base, one)) > 0.1
+
+
+def test_order_matters_where_an_adapter_is_not_a_sum(tmp_path, folders, add_adapter):
+    base = folders("llama")
+    one, two = (add_adapter(base, tmp_path / str(seed), seed, use_dora=True) for seed in (1, 2))
+    both = merged(base, one, two)
+    assert largest_difference(both, merged(base, two, one)) > 0.1
+    # the second, put on the merged first without being merged, gives the same: this is the order it is meant for
+    stacked = PeftModel.from_pretrained(merged(base, one), two).eval()
+    torch.testing.assert_close(logits(both), logits(stacked), rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_is_the_cast_of_the_float32_sum(tmp_path, folders, add_adapter):
+    base = folders("llama")
+    first = add_adapter(base, tmp_path / "first", 1)
+    card = _card.resolve(add_adapter(base, tmp_path / "second", 2, parent=first))
+    half, whole = (_load.load_weights(card, dtype).state_dict() for dtype in ("bfloat16", "float32"))
+    assert all(torch.equal(half[name], whole[name].bfloat16()) for name in whole)
+    stepwise = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    for folder in card.adapters:
+        stepwise = _adapter.merge(stepwise, folder)
+    assert not torch.equal(stepwise.state_dict()[f"{LAYER}.weight"], half[f"{LAYER}.weight"])
+
+
+def test_loading_leaves_the_random_state(adapter):
+    before = torch.get_rng_state()
+    ch.CellHermes.from_pretrained(adapter, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("base", ["folder", "hub"])
+def test_folder_in_the_released_layout_loads(tmp_path, folders, adapter, monkeypatch, base):
+    """Two files, and a config with fewer entries than peft writes today."""
+    folder = tmp_path / "released"
+    folder.mkdir()
+    shutil.copy(adapter / "adapter_model.safetensors", folder)
+    held = json.loads((adapter / "adapter_config.json").read_text())
+    keys = ("auto_mapping", "bias", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
+            "layers_to_transform", "lora_alpha", "lora_dropout", "modules_to_save", "peft_type", "r", "revision",
+            "target_modules", "task_type")  # fmt: skip
+    config = {key: held[key] for key in keys} | {"base_model_name_or_path": str(folders("llama"))}
+    if base == "hub":
+        config["base_model_name_or_path"] = "somebody/something"
+        for thing in (_load.AutoConfig, _load.AutoTokenizer, _load.AutoModelForCausalLM):
+            redirect(monkeypatch, thing, folders("llama"))
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    found = ch.CellHermes.from_pretrained(folder, device="cpu").embed(["Gene CD4"])
+    expected = ch.CellHermes.from_pretrained(adapter, device="cpu").embed(["Gene CD4"])
+    np.testing.assert_array_equal(found, expected)
+
+
+def redirect(monkeypatch, thing, folder):
+    real = thing.from_pretrained
+
+    def from_pretrained(name, **options):
+        return real(folder if name == "somebody/something" else name, **options)
+
+    monkeypatch.setattr(thing, "from_pretrained", from_pretrained)
+
+
+# ---- what does not fit
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """Loads a base with an adapter that does not fit; the weights of the base must not be read for that."""
+
+    def check(base, adapter, message):
+        card = _card.ModelCard("x", base=str(base), adapters=(str(adapter),))
+        with monkeypatch.context() as patch:
+            patch.setattr(_load.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("weights read"))
+            with pytest.raises(ValueError, match=message):
+                _load.load_weights(card, "float32")
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 64}, "its model.layers.0.mlp.down_proj has 48 outputs, expected 64"),
+        ({"intermediate_size": 100}, "its model.layers.0.mlp.down_proj has 96 inputs, expected 100"),
+        ({"num_hidden_layers": 2}, "its layer model.layers.2.mlp.down_proj is not there"),
+    ],
+)
+def test_adapter_of_another_model_is_refused_before_weights_are_read(
+    tmp_path, adapter, folders, refused, changes, message
+):
+    base = shutil.copytree(folders("llama"), tmp_path / "other")
+    edit(base / "config.json", **changes)
+    refused(base, adapter, f"adapter' does not fit '.*other': {message}. It was trained on base '.*llama")
+
+
+def test_one_wrong_adapter_of_several_changes_nothing(tmp_path, folders, add_adapter, adapter, refused):
+    wrong = add_adapter(folders("llama"), tmp_path / "wrong", 2)
+    weights = load_file(wrong / "adapter_model.safetensors")
+    name = f"base_model.model.{LAYER}.lora_A.weight"
+    weights[name] = torch.ones(2, 7)
+    save_file(weights, wrong / "adapter_model.safetensors")
+    refused(folders("llama"), wrong, f"its {LAYER} has 7 inputs, expected 48")
+    lm = plain(folders("llama"))
+    with pytest.raises(ValueError, match="7 inputs"):
+        _adapter.merge(lm, wrong)
+    assert largest_difference(lm, plain(folders("llama"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "IA3"}, "peft_type is 'IA3'; only 'LORA'"),
+        ({"peft_type": None}, "peft_type is None; only 'LORA'"),
+    ],
+)
+def test_adapter_of_another_kind_is_refused(folders, adapter, refused, changes, message):
+    edit(adapter / "adapter_config.json", **changes)
+    refused(folders("llama"), adapter, message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_modules": ["query"]}, "does not fit '.*': .*'query'.* not found"),
+        (
+            {"target_modules": ["q_proj"]},
+            "contradicts itself: of 21 layers, .* differ in 18; target_modules leaves out",
+        ),
+        ({"r": 3}, "does not fit"),
+    ],
+)
+def test_config_that_contradicts_the_file_is_refused(folders, adapter, changes, message):
+    edit(adapter / "adapter_config.json", **changes)
+    with pytest.raises(ValueError, match=message):
+        merged(folders("llama"), adapter)
+
+
+def test_layer_without_weights_in_the_file_is_refused(folders, adapter):
+    weights = load_file(adapter / "adapter_model.safetensors")
+    kept = {name: value for name, value in weights.items() if LAYER not in name}
+    save_file(kept, adapter / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=f"differ in 1; the file has no weights for {LAYER}"):
+        merged(folders("llama"), adapter)
+
+
+def test_adapter_that_is_not_finite_is_refused(folders, adapter):
+    weights = load_file(adapter / "adapter_model.safetensors")
+    weights[f"base_model.model.{LAYER}.lora_A.weight"][0, 0] = torch.nan
+    save_file(weights, adapter / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="its weights are not finite numbers"):
+        merged(folders("llama"), adapter)
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "empty"])
+def test_damaged_adapter_says_so(folders, adapter, refused, damage):
+    path = adapter / "adapter_model.safetensors"
+    content = path.read_bytes()
+    if damage == "empty":
+        save_file({}, path)
+    else:
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"\xff" * 64 + content[64:])
+    refused(folders("llama"), adapter, "holds no weights" if damage == "empty" else "safetensors is damaged.*again")
+
+
+def test_adapter_without_safetensors_is_refused(folders, adapter, refused):
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    refused(folders("llama"), adapter, "no adapter_model.safetensors; other formats can run code")
+
+
+@pytest.mark.parametrize("how", [{"target_modules": ["lm_head"]}, {"modules_to_save": ["embed_tokens"]}])
+def test_adapter_on_tied_layers_is_refused(tmp_path, folders, tokenizer, add_adapter, refused, how):
+    """A merged model would have one weight where the adapted one has two."""
+    tied = shutil.copytree(folders("llama"), tmp_path / "tied")
+    adapter = add_adapter(folders("llama"), tmp_path / "a", 1, **how)
+    merged(folders("llama"), adapter)  # fits where they are not tied
+    edit(tied / "config.json", tie_word_embeddings=True)
+    refused(tied, adapter, "changes (lm_head|model.embed_tokens.weight), which this model shares")
+
+
+def test_whole_layers_of_an_adapter_are_taken_over(tmp_path, folders, add_adapter):
+    adapter = add_adapter(folders("llama"), tmp_path / "a", 1, modules_to_save=["lm_head"])
+    held = load_file(adapter / "adapter_model.safetensors")
+    held["base_model.model.lm_head.weight"] += 1
+    save_file(held, adapter / "adapter_model.safetensors")
+    found = merged(folders("llama"), adapter)
+    torch.testing.assert_close(found.lm_head.weight.data, held["base_model.model.lm_head.weight"])
+    held["base_model.model.lm_head.weight"] = torch.ones(3, 3)
+    save_file(held, adapter / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"its lm_head.weight is \(3, 3\), expected"):
+        merged(folders("llama"), adapter)
+
+
+def test_adapters_are_not_added_to_weights_of_four_bits(folders, adapter):
+    card = _card.ModelCard("x", base=str(folders("llama")), adapters=(str(adapter),))
+    with pytest.raises(ValueError, match="four bits. Merge them first with ch.train.merge"):
+        _load.load_weights(card, "float32", quantization_config=object())

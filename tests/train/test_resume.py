@@ -1,0 +1,191 @@
+"""Interrupted runs: nothing since the last checkpoint is lost, and nothing half-written is trusted."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cellhermes.text import Prompt, QAPair
+from cellhermes.train import TrainConfig, _checkpoints, fit
+from cellhermes.train._trainer import HermesTrainer
+
+PAIRS = [QAPair(Prompt(f"Gene {'CD4 ' * (i % 5)}{i} is"), f"answer {i % 7}", "demo") for i in range(50)]
+CONFIG = TrainConfig(
+    n_epochs=2, save_every=3, eval_every=3, learning_rate=1e-3, batch_size=2, accumulation=2, dropout=0.1
+)
+
+
+@pytest.fixture
+def base(folders):
+    return folders("llama")
+
+
+@pytest.fixture(scope="module", params=["lora", "full"])
+def uninterrupted(request, folders, tmp_path_factory):
+    config = CONFIG.replace(method=request.param)
+    out = tmp_path_factory.mktemp("run") / "a"
+    fit(PAIRS, config, base=folders("llama"), out=out, device="cpu", evaluation=PAIRS[:6])
+    return config, out
+
+
+def losses(out):
+    """Step to whatever the log says of it but the time."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def check_equal(out, reference):
+    assert len(losses(out)) == len(losses(reference)), "no step is missing and none is there twice"
+    for found, expected in zip(losses(out), losses(reference), strict=True):
+        assert found == pytest.approx(expected, abs=1e-6)
+    (name,) = [path.name for path in reference.glob("*model.safetensors")]
+    weights, expected = load_file(out / name), load_file(reference / name)
+    assert weights.keys() == expected.keys()
+    for key, value in weights.items():
+        torch.testing.assert_close(value, expected[key], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [1, 14, 20])
+def test_a_signal_leaves_a_checkpoint_of_its_step(base, tmp_path, uninterrupted, monkeypatch, number, step):
+    config, reference = uninterrupted
+    plain = HermesTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == step - 1 and not self.stop.received:
+            signal.raise_signal(number)
+        return plain(self, *args, **kwargs)
+
+    out, handlers = tmp_path / "a", [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(HermesTrainer, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as error:
+        fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    assert number == signal.SIGINT or error.value.code == 128 + signal.SIGTERM
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert _checkpoints.latest(out / "checkpoints").name == f"checkpoint-{step}"
+    monkeypatch.setattr(HermesTrainer, "training_step", plain)
+    fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    check_equal(out, reference)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {here!r})
+from test_resume import CONFIG, PAIRS
+from cellhermes.train import _checkpoints, fit
+from cellhermes.train._trainer import HermesTrainer
+
+plain = {owner}.{name}
+
+def dying(*args, **kwargs):
+    if {when}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(*args, **kwargs)
+
+{owner}.{name} = dying
+fit(PAIRS, CONFIG.replace(method={method!r}), base={base!r}, out={out!r}, device="cpu", evaluation=PAIRS[:6])
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "when"),
+    [
+        ("HermesTrainer", "training_step", "args[0].state.global_step == 8"),  # between two checkpoints
+        ("HermesTrainer", "_save_rng_state", "args[0].state.global_step == 9"),  # in the middle of one
+        ("_checkpoints", "seal", "args[0].name == 'checkpoint-9'"),  # all is written but the list of what there is
+    ],
+)
+def test_a_kill_loses_no_more_than_the_steps_since_the_last_checkpoint(
+    base, tmp_path, uninterrupted, owner, name, when
+):
+    config, reference = uninterrupted
+    if config.method == "full" and name != "_save_rng_state":
+        pytest.skip("the same code as with an adapter; each case starts a process")
+    out = tmp_path / "a"
+    script = KILLED.format(
+        here=str(Path(__file__).parent), owner=owner, name=name, when=when, method=config.method, base=str(base),
+        out=str(out),
+    )  # fmt: skip
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
+    assert _checkpoints.latest(out / "checkpoints").name == "checkpoint-6"
+    fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    check_equal(out, reference)
+
+
+def test_damaged_checkpoints_are_skipped(base, tmp_path, uninterrupted, caplog):
+    """A file cut short, a file that is gone, and a folder without its list do not count."""
+    config, reference = uninterrupted
+    out = tmp_path / "a"
+    shutil.copytree(reference, out)
+    record = json.loads((out / "training.json").read_text())
+    (out / "training.json").write_text(json.dumps({"run": record["run"]}))
+    whole, last = _checkpoints.checkpoints(out / "checkpoints")
+    with (last / "optimizer.pt").open("r+b") as file:
+        file.truncate(100)
+    assert _checkpoints.latest(out / "checkpoints") == whole
+    assert f"{last} is half-written and skipped" in caplog.text
+    (whole / "scheduler.pt").rename(whole / "elsewhere.pt")
+    assert not _checkpoints.is_whole(whole)
+    (whole / "elsewhere.pt").rename(whole / "scheduler.pt")
+    assert _checkpoints.is_whole(whole)
+    shutil.copytree(whole, out / "checkpoints" / "checkpoint-999")
+    (out / "checkpoints" / "checkpoint-999" / "complete.json").unlink()
+    for name in [path.name for path in out.glob("*model.safetensors")]:
+        (out / name).unlink()
+    fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    check_equal(out, reference)
+
+
+@pytest.mark.parametrize("writer", ["torch", "safetensors"])
+def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(base, tmp_path, uninterrupted, monkeypatch, writer):
+    config, reference = uninterrupted
+    out, plain = tmp_path / "a", HermesTrainer._save_rng_state
+
+    def full(self, folder):
+        if self.state.global_step == 6:
+            if writer == "torch":
+                raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return plain(self, folder)
+
+    monkeypatch.setattr(HermesTrainer, "_save_rng_state", full)
+    with pytest.raises(OSError, match="is full: checkpoint 6 was not written.*goes on from .*checkpoint-3"):
+        fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    assert [path.name for path in _checkpoints.checkpoints(out / "checkpoints")] == ["checkpoint-3"]
+    monkeypatch.setattr(HermesTrainer, "_save_rng_state", plain)
+    fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    check_equal(out, reference)
+
+
+def test_checkpoints_are_read_without_unpickling(base, tmp_path, monkeypatch):
+    loaded, plain = [], torch.load
+
+    def load(*args, **kwargs):
+        loaded.append(kwargs.get("weights_only"))
+        return plain(*args, **kwargs)
+
+    step = HermesTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 4:
+            raise RuntimeError("power cut")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(HermesTrainer, "training_step", interrupted)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(PAIRS, CONFIG, base=base, out=tmp_path / "a", device="cpu")
+    monkeypatch.setattr(HermesTrainer, "training_step", step)
+    monkeypatch.setattr(torch, "load", load)
+    fit(PAIRS, CONFIG, base=base, out=tmp_path / "a", device="cpu")
+    assert loaded
+    assert all(loaded)
