@@ -65,24 +65,31 @@ html_theme_options = {
 if os.environ.get("READTHEDOCS"):
     intersphinx_mapping = {
         "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "matplotlib": ("https://matplotlib.org/stable/", None),
         "mudata": ("https://mudata.readthedocs.io/stable/", None),
         "networkx": ("https://networkx.org/documentation/stable/", None),
         "numpy": ("https://numpy.org/doc/stable/", None),
         "pandas": ("https://pandas.pydata.org/docs/", None),
+        "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
         "python": ("https://docs.python.org/3/", None),
         "torch": ("https://docs.pytorch.org/docs/stable/", None),
     }
 _EXTERNAL = "|".join(
     [
+        "accelerate",
         "anndata",
+        "builtins",
         "collections",
         "importlib",
+        "matplotlib",
         "mudata",
         "networkx",
         "numpy",
         "os",
         "pandas",
         "pathlib",
+        "peft",
+        "scanpy",
         "scipy",
         "tokenizers",
         "torch",

@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _installed_version
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -15,7 +17,12 @@ SENTENCE = "cell_sentence"  # obs, uns
 GENE_MASK = "sentence_gene"  # var
 EMBEDDING = "X_cellhermes"  # obsm, varm, uns
 GENE_PARAMS = "gene_params"  # uns[EMBEDDING]: of varm, as "params" is of obsm
-GROUPS, CONTEXTS = "groups", "contexts"  # uns[EMBEDDING]: frames of the groups of genes' vectors
+GROUPS, CONTEXTS = "groups", "contexts"  # uns[EMBEDDING], uns[NETWORK]: frames of groups; of genes' contexts
+NETWORK = "gene_network"  # varp, uns
+MODULES = "modules"  # var, obsm, uns
+TABLE, JACCARD, NULLS = "table", "jaccard", "nulls"  # uns[MODULES]; uns[ENRICH] has a table too
+HALF = "half"  # obs
+ENRICH = "enrich"  # uns
 
 Param = str | bool | int | float | list
 """What a stored parameter may be: the types that h5ad and zarr give back as they were."""
@@ -46,6 +53,19 @@ def group_keys(key: str, groups: Iterable[object]) -> dict[object, str]:
         owner[name] = group
         keys[group] = name
     return keys
+
+
+def half_labels(group: object) -> tuple[str, str]:
+    """Labels of the two halves of a group's cells, as ``tl.split_groups`` writes them."""
+    return f"{group} (half 1)", f"{group} (half 2)"
+
+
+def write_groups(adata: AnnData, key: str, frame: pd.DataFrame) -> None:
+    """Put rows of groups into ``uns[key]["groups"]``; rows of labels that were there are replaced."""
+    old = adata.uns.get(key, {}).get(GROUPS)
+    kept = [] if old is None else [old[~old["label"].isin(frame["label"])]]
+    rows = pd.concat([*(part for part in kept if len(part)), frame], ignore_index=True)
+    adata.uns[key] = {**adata.uns.get(key, {}), GROUPS: rows}
 
 
 def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:

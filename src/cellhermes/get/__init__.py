@@ -1,5 +1,21 @@
 """Readers: fresh frames from what the tools stored. They never write."""
 
+from ._degree_change import degree_change
+from ._enrich import enrich
+from ._gene_network import gene_network
+from ._modules import jaccard, module_genes, module_nulls, module_scores, modules
 from ._prompts import prompts
+from ._training_log import training_log
 
-__all__ = ["prompts"]
+__all__ = [
+    "degree_change",
+    "enrich",
+    "gene_network",
+    "jaccard",
+    "module_genes",
+    "module_nulls",
+    "module_scores",
+    "modules",
+    "prompts",
+    "training_log",
+]

@@ -2,5 +2,9 @@
 
 from ._embed_cells import embed_cells
 from ._embed_genes import embed_genes
+from ._enrich import enrich
+from ._gene_network import gene_network
+from ._modules import modules
+from ._split_groups import split_groups
 
-__all__ = ["embed_cells", "embed_genes"]
+__all__ = ["embed_cells", "embed_genes", "enrich", "gene_network", "modules", "split_groups"]

@@ -1,0 +1,62 @@
+"""A stored network of genes as a graph."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from .. import _adata
+from .._keys import NETWORK
+from .._networks import network_of
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def gene_network(
+    data: "AnnData | MuData", group: str | None = None, *, key: str = NETWORK, mod: str | None = None
+) -> "nx.Graph":
+    """Return the network of a group as a graph of gene symbols.
+
+    Parameters
+    ----------
+    data
+        Annotated data with a network (:func:`cellhermes.tl.gene_network`).
+    group
+        Label of the group; None is the network without groups.
+    key
+        Entry of ``varp`` and ``uns`` with the network.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    Undirected graph of the genes that are in the network, in their order in the data, with the attribute ``weight`` on
+    each edge.
+
+    Raises
+    ------
+    KeyError
+        If the network is not there.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> adata = ch.datasets.toy()
+    >>> ch.tl.gene_network(adata, source="expression")
+    >>> network = ch.get.gene_network(adata)
+    >>> "CD3E" in network["CD3D"]
+    True
+    """
+    import networkx as nx
+
+    weights, symbols, present = network_of(_adata.resolve(data, mod), group, key)
+    edges = sparse.triu(weights, 1).tocoo()
+    graph = nx.Graph()
+    graph.add_nodes_from(symbols[np.flatnonzero(present)].tolist())
+    graph.add_weighted_edges_from(
+        zip(symbols[edges.row].tolist(), symbols[edges.col].tolist(), edges.data.tolist(), strict=True)
+    )
+    return graph

@@ -1,0 +1,11 @@
+"""Plots: each draws what a tool stored, on the axes it is given, and returns them. Nothing is computed or saved."""
+
+from ._degree_change import degree_change
+from ._enrich import enrich
+from ._gene_network import gene_network
+from ._jaccard import jaccard
+from ._module_scores import module_scores
+from ._modules import modules
+from ._training import training
+
+__all__ = ["degree_change", "enrich", "gene_network", "jaccard", "module_scores", "modules", "training"]

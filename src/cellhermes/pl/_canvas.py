@@ -1,0 +1,99 @@
+"""Axes to draw on, colours, and labels beside points. Touches no global style."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import ScaledTranslation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers, without yellow, which is lost on white
+ACCENT, SECOND, THIRD = "#D55E00", "#0072B2", "#009E73"
+CYCLE = (SECOND, ACCENT, THIRD, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+QUIET, INK = "#BBBBBB", "#333333"
+DIVERGING = "RdBu_r"
+POINTS = LinearSegmentedColormap.from_list("points", ["#DDDDDD", "#7FB8DA", SECOND, "#00263D"])  # grey is still seen
+HEAT = LinearSegmentedColormap.from_list("heat", [(0, "white"), (0.2, "#A6CEE6"), (0.6, SECOND), (1, "#00263D")])
+
+
+def canvas(ax: Axes | None, width: float = 4.0, height: float = 3.2) -> Axes:
+    """Return ``ax``, or the axes of a new figure of that size in inches."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    return ax
+
+
+def open_frame(ax: Axes) -> None:
+    """Leave only the lines of the axes that carry ticks."""
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def color_bar(ax: Axes, drawn: object, label: str, *, extend: str = "neither") -> None:
+    """Put a slim colour bar beside the lower right corner of the axes; above it is room for a legend."""
+    inches = ax.figure.dpi_scale_trans + ScaledTranslation(1, 0, ax.transAxes)  # from that corner
+    height = min(1.2, 0.55 * ax.get_position().height * ax.figure.get_figheight())
+    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((0.16, 0, 0.09, height), transform=inches), extend=extend)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize="small")
+    bar.set_label(label, fontsize="small")
+
+
+def label_points(
+    ax: Axes, xy: np.ndarray, labels: Sequence[str], *, others: np.ndarray, fontsize: float = 7.0, gap: float = 5.0
+) -> None:
+    """Write each label beside its point, where it covers least of the other labels and points (``others``).
+
+    Places are tried in turn (right, left, above, below, and between); sizes of texts are estimated, so that nothing has
+    to be rendered. ``gap`` is the distance from the point's centre in typographic points.
+    """
+    scale = ax.figure.dpi / 72
+    at, around = ax.transData.transform(xy), ax.transData.transform(others)
+    frame = ax.get_window_extent()
+    taken: list[tuple[float, float, float, float]] = []
+    for (x, y), label in zip(at, labels, strict=True):
+        width, height = 0.62 * fontsize * scale * len(label), 1.15 * fontsize * scale
+        best = None
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+            reach = gap * scale * (0.75 if right and up else 1)
+            left = x + right * reach - width * (1 - right) / 2
+            low = y + up * reach - height * (1 - up) / 2
+            box = (left, low, left + width, low + height)
+            cost = sum(_overlap(box, other) for other in taken) * 3
+            inside = (around > box[:2]).all(axis=1) & (around < box[2:]).all(axis=1)
+            cost += inside.sum() * height**2 + _outside(box, frame.extents) * 4
+            if best is None or cost < best[0]:
+                best = (cost, box, right, up, reach / scale)
+            if cost == 0:
+                break
+        _, box, right, up, reach = best
+        taken.append(box)
+        ax.annotate(
+            label,
+            ax.transData.inverted().transform((x, y)),
+            xytext=(right * reach, up * reach),
+            textcoords="offset points",
+            fontsize=fontsize,
+            ha=("right", "center", "left")[right + 1],
+            va=("top", "center", "bottom")[up + 1],
+            color=INK,
+            zorder=5,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+        )
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Area that two boxes (left, low, right, high) share."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _outside(box: Sequence[float], frame: Sequence[float]) -> float:
+    """Area of a box outside the frame."""
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, frame)

@@ -1,0 +1,301 @@
+"""Nearest-neighbour networks of genes: from the vectors of a model, or from co-expression as the control."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from .. import _adata
+from .._keys import EMBEDDING, GENE_PARAMS, GROUPS, NETWORK, group_keys, read_params, write_groups, write_params
+from ._expression import blocks
+from ._groups import group_of_cells
+from ._knn import connectivities
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+logger = logging.getLogger("cellhermes")
+
+Source = Literal["embedding", "expression"]
+Profiles = np.ndarray | sparse.csr_matrix
+
+MIN_CELLS = 3  # the correlation over two cells is always 1 or -1
+SPARSE_BELOW = 0.25  # share of non-zeros under which products of sparse profiles are faster than of dense ones
+CONSTANT = 1e-9  # a gene whose variance is this small beside its mean square is constant but for rounding
+
+
+def gene_network(
+    data: "AnnData | MuData",
+    *,
+    groupby: str | None = None,
+    groups: Sequence[str] | None = None,
+    source: Source = "embedding",
+    n_neighbors: int = 15,
+    embedding_key: str = EMBEDDING,
+    genes: Sequence[str] | None = None,
+    gene_symbols: str | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    key_added: str = NETWORK,
+    mod: str | None = None,
+) -> None:
+    """Connect each gene to the genes that are most like it, in all cells or in the cells of a group.
+
+    The paper's cell-specific gene networks (Methods, "Cell-specific gene network construction"): a k-nearest-neighbour
+    graph of the genes' vectors by cosine, made by :func:`scanpy.pp.neighbors`. The search is exact at any size, where
+    scanpy's own is approximate from 4,096 rows on. ``source="expression"`` makes the paper's control by the same
+    procedure: the Pearson correlation of two genes' expression over the cells takes the place of the cosine.
+
+    The weight of an edge is scanpy's connectivity: 1 for a gene's nearest neighbour, falling with the distance, and for
+    both directions together w_ij + w_ji - w_ij w_ji. A gene has at least ``n_neighbors - 1`` edges, and more when it is
+    among the nearest of many others: its degree.
+
+    Parameters
+    ----------
+    data
+        Annotated data with vectors of genes (:func:`cellhermes.tl.embed_genes`), or with log-normalised expression.
+    groupby
+        Column of ``obs`` with the groups; None makes one network of vectors without context, or over all cells.
+    groups
+        Groups to make networks of; None takes all that have vectors, or cells.
+    source
+        ``"embedding"``, or ``"expression"`` for the control.
+    n_neighbors
+        Size of a neighbourhood as scanpy counts it, the gene itself included; the paper's k.
+    embedding_key
+        Entry of ``varm`` and ``uns`` with the vectors.
+    genes
+        Symbols of the genes to connect; None takes every gene that has a vector, or whose expression varies. A control
+        should be made of the same genes as the network that it is held against.
+    gene_symbols
+        Column of ``var`` with gene symbols; None takes what the vectors were made with, else ``var_names``.
+    layer, use_raw
+        Expression for ``source="expression"``, log-normalised.
+    key_added
+        Entry of ``varp`` and ``uns`` that is written.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    Nothing; writes
+
+    ``varp[key_added]`` or ``varp[f"{key_added}:{group}"]`` : (genes, genes) CSR float32
+        Symmetric weights. Rows of genes without a vector, or with constant expression, are empty; ``/`` in a group's
+        name becomes ``_``.
+    ``uns[key_added]["groups"]`` : DataFrame
+        A row for each network: true ``label`` (``""`` without groups), varp ``key``, ``groupby``, ``source``,
+        ``n_neighbors``, ``n_genes`` in the network and ``n_without`` (asked for, but without vector or constant).
+    ``uns[key_added]["params"]`` : dict
+        The arguments of the last call, and the version.
+
+    Raises
+    ------
+    KeyError
+        If vectors, a column, a layer or genes are not there.
+    ValueError
+        If a group has no cells or too few, if there are not more genes than ``n_neighbors``, if all genes are alike, or
+        if the expression holds raw counts, negative values, NaN or infinity.
+
+    Warns
+    -----
+    UserWarning
+        If genes are identical to so many others that their neighbours are any of those.
+
+    See Also
+    --------
+    cellhermes.get.gene_network, cellhermes.get.degree_change, cellhermes.tl.modules, cellhermes.pl.gene_network
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> adata = ch.datasets.toy()
+    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    >>> network = ch.get.gene_network(adata, "B")
+    >>> min(degree for _, degree in network.degree) >= 14
+    True
+    """
+    adata = _adata.resolve(data, mod)
+    _adata.check_writable(adata)
+    _adata.check_not_empty(adata)
+    _check_arguments(source, n_neighbors, groups)
+    if source == "embedding":
+        gene_symbols = gene_symbols or read_params(adata, embedding_key, name=GENE_PARAMS).get("gene_symbols") or None
+    columns = _columns(_adata.symbols(adata, gene_symbols), genes)
+    labels = [""] if groupby is None else _labels(adata, groupby, groups, source, embedding_key)
+    keys = _network_keys(adata, key_added, labels)
+    if source == "embedding":
+        profiles = _vectors(adata, labels, embedding_key, columns)
+    else:
+        profiles = _expression(adata, groupby, labels, columns, layer, use_raw=use_raw)
+    networks = {label: _network(*profiles[label], adata.n_vars, label, n_neighbors, source) for label in labels}
+    for label, weights in networks.items():
+        adata.varp[keys[label]] = weights
+    n_genes = [len(profiles[label][1]) for label in labels]
+    table = pd.DataFrame(
+        {
+            "label": labels,
+            "key": [keys[label] for label in labels],
+            "groupby": groupby or "",
+            "source": source,
+            "n_neighbors": n_neighbors,
+            "n_genes": n_genes,
+            "n_without": [len(columns) - n for n in n_genes],
+        }
+    )
+    params = {"groupby": groupby, "source": source, "n_neighbors": n_neighbors, "metric": "cosine"}
+    params |= {"embedding_key": embedding_key if source == "embedding" else "", "gene_symbols": gene_symbols}
+    write_params(adata, key_added, {**params, "layer": layer, "use_raw": use_raw})
+    write_groups(adata, key_added, table)
+    _report(table, "without a vector" if source == "embedding" else "whose expression does not vary")
+
+
+def _check_arguments(source: str, n_neighbors: int, groups: Sequence[str] | None) -> None:
+    if source not in ("embedding", "expression"):
+        msg = f"source={source!r} is not known; expected 'embedding' or 'expression'."
+        raise ValueError(msg)
+    if n_neighbors < 2:
+        msg = f"n_neighbors={n_neighbors}; expected at least 2, since the gene itself is counted."
+        raise ValueError(msg)
+    if isinstance(groups, str):
+        msg = f"groups is the single string {groups!r}; expected a list of groups."
+        raise TypeError(msg)
+
+
+def _columns(symbols: np.ndarray, genes: Sequence[str] | None) -> np.ndarray:
+    """Columns of the genes that are asked for: each symbol once, at its first column."""
+    first = pd.Series(np.arange(len(symbols)), index=symbols)[~pd.Index(symbols).duplicated()].drop("", errors="ignore")
+    if genes is None:
+        return first.to_numpy()
+    if isinstance(genes, str):
+        msg = f"genes is the single string {genes!r}; expected a list of gene symbols."
+        raise TypeError(msg)
+    asked = pd.Index(genes, dtype=object).unique()
+    if len(missing := asked.difference(first.index, sort=False)):
+        msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."
+        raise KeyError(msg)
+    return np.sort(first[asked].to_numpy())
+
+
+def _labels(
+    adata: AnnData, groupby: str, groups: Sequence[str] | None, source: Source, embedding_key: str
+) -> list[str]:
+    """The groups to make networks of, each of which has vectors or cells."""
+    asked = None if groups is None else list(dict.fromkeys(str(group) for group in groups))
+    if source == "embedding":
+        table = adata.uns.get(embedding_key, {}).get(GROUPS)
+        known = [] if table is None else list(table.loc[table["groupby"] == groupby, "label"])
+        call = f"groupby={groupby!r}" + ("" if asked is None else f", groups={[g for g in asked if g not in known]}")
+        hint = f"Run `ch.tl.embed_genes(adata, {call})` first."
+        lacking, where = "no vectors of genes", f"under {embedding_key!r}"
+    else:
+        known = sorted({label for label in group_of_cells(adata, groupby) if label is not None})
+        hint, lacking, where = "Pass groups that have.", "no cells", f"in obs[{groupby!r}]"
+    if not known or asked == [] or (asked and set(asked) - set(known)):
+        unknown = "Any group" if not asked else f"Groups {[g for g in asked if g not in known]}"
+        msg = f"{unknown} of {groupby!r} has {lacking} {where}; those that have: {known}. {hint}"
+        raise KeyError(msg) if source == "embedding" else ValueError(msg)
+    return known if asked is None else asked
+
+
+def _network_keys(adata: AnnData, key: str, labels: list[str]) -> dict[str, str]:
+    """Entry of varp of each label; one that another label has already is an error."""
+    if labels == [""]:
+        return {"": key}
+    table = adata.uns.get(key, {}).get(GROUPS)
+    there = [] if table is None else [label for label in table["label"] if label and label not in labels]
+    keys = group_keys(key, [*there, *labels])
+    return {label: keys[label] for label in labels}
+
+
+def _vectors(
+    adata: AnnData, labels: list[str], key: str, columns: np.ndarray
+) -> dict[str, tuple[Profiles, np.ndarray]]:
+    """Vectors of each group's genes, and the columns of the genes that have one."""
+    entries = {"": key}
+    if labels != [""]:
+        entries = adata.uns[key][GROUPS].set_index("label")["key"].to_dict()
+    found = {}
+    for label in labels:
+        vectors = _adata.require_varm(adata, entries[label], "Run `ch.tl.embed_genes(adata)` first.")
+        vectors = np.asarray(vectors)[columns]
+        has = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)  # a vector of zeros has no direction
+        found[label] = vectors[has], columns[has]
+    return found
+
+
+def _expression(
+    adata: AnnData, groupby: str | None, labels: list[str], columns: np.ndarray, layer: str | None, *, use_raw: bool
+) -> dict[str, tuple[Profiles, np.ndarray]]:
+    """Expression of each group's genes over its cells, and the columns of the genes that vary."""
+    _adata.check_own_genes(adata, use_raw=use_raw)
+    of_cell = np.full(adata.n_obs, "") if groupby is None else group_of_cells(adata, groupby)
+    n_cells = {label: int((of_cell == label).sum()) for label in labels}
+    if few := {label: n for label, n in n_cells.items() if n < MIN_CELLS}:
+        label, n = next(iter(few.items()))
+        msg = f"{_named(label)} has {n} cell{'s' * (n != 1)}; a correlation between genes needs {MIN_CELLS} or more."
+        raise ValueError(msg)
+    parts: dict[str, list] = {label: [] for label in labels}
+    for start, block in blocks(adata, layer, use_raw=use_raw, log_normalised=True):
+        inside = slice(start, start + block.shape[0])
+        for label in labels:
+            rows = np.flatnonzero(of_cell[inside] == label)
+            parts[label].append(block[rows][:, columns])
+    return {label: _varying(sparse.vstack(parts.pop(label)).T.tocsr(), columns) for label in labels}
+
+
+def _varying(profiles: sparse.csr_matrix, columns: np.ndarray) -> tuple[Profiles, np.ndarray]:
+    """Profiles and columns of the genes that are not constant."""
+    profiles = profiles.astype(np.float64)
+    square = np.asarray(profiles.multiply(profiles).mean(axis=1)).ravel()
+    mean = np.asarray(profiles.mean(axis=1)).ravel()
+    varies = square - mean**2 > CONSTANT * square
+    profiles = profiles[np.flatnonzero(varies)]
+    share = profiles.nnz / max(1, np.prod(profiles.shape))
+    return (profiles if share < SPARSE_BELOW else profiles.toarray()), columns[varies]
+
+
+def _network(
+    profiles: Profiles, columns: np.ndarray, n_vars: int, label: str, n_neighbors: int, source: Source
+) -> sparse.csr_matrix:
+    """Weights between all genes of the object; rows of genes without profile are empty."""
+    where, n = _named(label), len(columns)
+    if n <= n_neighbors:
+        what = "a vector" if source == "embedding" else "expression that varies"
+        msg = (
+            f"{where}: {n} genes have {what}; expected more than n_neighbors={n_neighbors}. "
+            "Pass more genes or a smaller n_neighbors=."
+        )
+        raise ValueError(msg)
+    weights, crowded = connectivities(profiles, n_neighbors, centre=source == "expression")
+    if crowded == n:
+        msg = (
+            f"{where}: each of {n:,} genes is identical to {n_neighbors - 1} or more others, so that no neighbour is "
+            "nearer than another. Expected vectors that differ."
+        )
+        raise ValueError(msg)
+    if crowded:
+        warnings.warn(
+            f"{where}: {crowded:,} of {n:,} genes are identical to {n_neighbors - 1} or more others; which of those "
+            "become neighbours is decided by the order of the genes.",
+            stacklevel=4,
+        )
+    place = sparse.csr_matrix((np.ones(n, np.float32), (columns, np.arange(n))), shape=(n_vars, n))
+    placed = (place @ weights @ place.T).tocsr()
+    placed.sort_indices()
+    return placed
+
+
+def _named(label: str) -> str:
+    return f"Group {label!r}" if label else "The network without groups"
+
+
+def _report(table: pd.DataFrame, lacking: str) -> None:
+    for row in table.itertuples():
+        counts = f"{row.n_genes:,}", f"{row.n_without:,}"
+        logger.info("varp[%r]: network of %s genes; %s %s are left out.", row.key, *counts, lacking)

@@ -1,0 +1,78 @@
+"""Gene sets from a GMT file, a mapping, or a library of Enrichr by name: term to genes. Knows no AnnData."""
+
+import gzip
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .._fetch import fetch
+
+LIBRARY = "https://maayanlab.cloud/Enrichr/geneSetLibrary?mode=text&libraryName={name}"
+ADVICE = (
+    "Names of libraries stand at https://maayanlab.cloud/Enrichr/#libraries. "
+    "A GMT file (gene_sets='sets.gmt') or a dict of gene sets needs no connection."
+)
+
+
+def gene_sets_of(source: str | Path | Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], str]:
+    """Return term to genes, each once in their order, and what ``source`` is called in the stored parameters."""
+    if isinstance(source, Mapping):
+        if wrong := next((term for term, genes in source.items() if isinstance(genes, str)), None):
+            msg = f"gene_sets[{wrong!r}] is the single string {source[wrong]!r}; expected a list of gene symbols."
+            raise TypeError(msg)
+        sets, name = {str(term): list(dict.fromkeys(genes)) for term, genes in source.items()}, "dict"
+    elif not isinstance(source, str | Path):
+        msg = f"gene_sets is a {type(source).__name__}; expected a GMT file, a dict of lists, or a library's name."
+        raise TypeError(msg)
+    elif (path := Path(source)).is_file() or re.search(r"\.gmt(\.gz)?$|[/\\]", str(source), re.I):
+        sets, name = read_gmt(path), path.name
+    else:
+        sets, name = read_gmt(library(str(source))), str(source)
+    if not sets:
+        msg = f"gene_sets={source!r} is empty."
+        raise ValueError(msg)
+    return sets, name
+
+
+def read_gmt(path: Path) -> dict[str, list[str]]:
+    """Read a GMT file, plain or gzipped: term, description, genes, separated by tabs.
+
+    Weights that Enrichr writes behind a gene (``CD3E,1.0``) are left out.
+    """
+    if not path.is_file():
+        msg = f"gene_sets={str(path)!r}: no such file."
+        raise FileNotFoundError(msg)
+    opened = gzip.open if path.suffix == ".gz" else open
+    sets: dict[str, list[str]] = {}
+    with opened(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            term, *rest = line.rstrip("\r\n").split("\t")
+            if not rest or not term:
+                msg = (
+                    f"{path.name}, line {number}: expected term, description and genes separated by tabs, "
+                    f"got {line.strip()[:60]!r}."
+                )
+                raise ValueError(msg)
+            genes = [gene.split(",")[0].strip() for gene in rest[1:]]
+            sets[term] = list(dict.fromkeys([*sets.get(term, []), *filter(None, genes)]))
+    if not sets:
+        msg = f"{path.name} holds no gene sets."
+        raise ValueError(msg)
+    return sets
+
+
+def library(name: str) -> Path:
+    """GMT file of a library of Enrichr, downloaded once and checked ever after."""
+    if not re.fullmatch(r"[\w.+-]+", name):
+        msg = f"gene_sets={name!r} is neither a file nor the name of a library. {ADVICE}"
+        raise ValueError(msg)
+    return fetch(LIBRARY.format(name=name), f"enrichr/{name}.gmt", check=read_gmt, advice=ADVICE)
+
+
+def fingerprint(sets: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 of gene sets, which does not depend on their order: two results with the same one used the same sets."""
+    lines = sorted("\t".join([term, *sorted(genes)]) for term, genes in sets.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""What chance gives where modules are called specific: another seed, and two halves of the same cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from tqdm.auto import trange
+
+from .._networks import degrees_of_both
+from ._louvain import OUTSIDE, jaccard, partition
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What decides over modules, for groups and nulls alike.
+
+    ``max_jaccard`` and ``min_genes`` say which are specific; ``resolution`` and ``seed`` are of the clustering.
+    """
+
+    max_jaccard: float
+    min_genes: int
+    resolution: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Null:
+    """One null: ``specific``, how often each module of the group is called so (0 to 1, NaN where not computed).
+
+    ``shares`` and ``n_modules`` have a value for each comparison: the share of specific modules among those that are
+    large enough, and their number. ``networks`` are compared for their degrees.
+    """
+
+    specific: np.ndarray | float
+    shares: Sequence[float] = ()
+    n_modules: Sequence[int] = ()
+    networks: Sequence[sparse.csr_matrix] = ()
+
+
+def specific(modules: np.ndarray, reference: np.ndarray, rule: Rule) -> np.ndarray:
+    """Whether each module is large enough and below the limit with every module of the reference."""
+    return large(modules, rule) & (jaccard(modules, reference).max(axis=1) < rule.max_jaccard)
+
+
+def large(modules: np.ndarray, rule: Rule) -> np.ndarray:
+    """Whether each module has the genes that it needs to be called specific."""
+    return np.bincount(modules[modules != OUTSIDE]) >= rule.min_genes
+
+
+def reseeded(weights: sparse.csr_matrix, own: np.ndarray, rule: Rule, n_null: int) -> Null:
+    """Hold the group's modules against those of the same network under other seeds."""
+    if n_null == 0:
+        return Null(np.nan)
+    called = np.empty((n_null, own.max() + 1))
+    for i in trange(n_null, desc="null: other seeds", delay=2, leave=False):
+        again = partition(weights, resolution=rule.resolution, seed=(rule.seed + 1 + i) % 2**32)
+        called[i] = specific(own, again, rule)
+    enough = large(own, rule)
+    shares = [_mean(row) for row in called[:, enough]]
+    return Null(called.mean(axis=0), shares, [enough.sum()] * n_null, [weights, weights])
+
+
+def halved(halves: Sequence[sparse.csr_matrix], own: np.ndarray, rule: Rule) -> Null:
+    """Hold the modules of one half of the group's cells against the other's, and the group's against both."""
+    if not halves:
+        return Null(np.nan)
+    one, two = (partition(weights, resolution=rule.resolution, seed=rule.seed) for weights in halves)
+    called = np.mean([specific(own, half, rule) for half in (one, two)], axis=0)
+    shares = [_share(one, two, rule), _share(two, one, rule)]
+    return Null(called, shares, [large(half, rule).sum() for half in (one, two)], halves)
+
+
+def summary(
+    own: np.ndarray,
+    other: np.ndarray | None,
+    networks: Sequence[sparse.csr_matrix],
+    reseed: Null,
+    halves: Null,
+    rule: Rule,
+) -> pd.DataFrame:
+    """A row for what was observed and for each null: modules, share of specific ones, changes of degree."""
+    enough = large(own, rule)
+    share = [] if other is None else [_share(own, other, rule)]
+    rows = {"observed": Null(np.nan, share, [enough.sum()], networks), "reseed": reseed, "halves": halves}
+    frame = pd.DataFrame({"comparison": list(rows)})
+    frame["n_modules"] = [_mean(null.n_modules) for null in rows.values()]
+    frame["share_specific"] = [_mean(null.shares) for null in rows.values()]
+    changes = [_changes(null.networks) for null in rows.values()]
+    frame["median_degree_change"] = [np.median(c) if len(c) else np.nan for c in changes]
+    frame["largest_degree_change"] = [c.max() if len(c) else np.nan for c in changes]
+    return frame
+
+
+def _share(modules: np.ndarray, reference: np.ndarray, rule: Rule) -> float:
+    """Share of specific modules among those that are large enough."""
+    return _mean(specific(modules, reference, rule)[large(modules, rule)])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else np.nan
+
+
+def _changes(networks: Sequence[sparse.csr_matrix]) -> np.ndarray:
+    """Sizes of the changes of degree between two networks."""
+    if len(networks) < 2:
+        return np.array([])
+    _, degree, degree_reference = degrees_of_both(*networks)
+    return np.abs(degree - degree_reference).astype(float)

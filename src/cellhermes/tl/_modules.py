@@ -1,0 +1,336 @@
+"""Modules of gene networks: which are specific of a group, how they are expressed, and what chance gives."""
+
+import logging
+import warnings
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from .. import _adata
+from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, write_params
+from .._networks import half_networks, network_groups, network_of
+from ._expression import blocks
+from ._groups import group_of_cells
+from ._louvain import OUTSIDE, check_resolution, jaccard, partition
+from ._module_nulls import Rule, halved, reseeded, specific, summary
+from ._module_scores import SCORE, compare, module_scores
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+logger = logging.getLogger("cellhermes")
+
+
+def modules(
+    data: "AnnData | MuData",
+    group: str | None = None,
+    reference: str | None = None,
+    *,
+    max_jaccard: float = 0.4,
+    min_genes: int = 10,
+    resolution: float = 1.0,
+    n_null: int = 10,
+    null_groups: tuple[str, str] | None = None,
+    groupby: str | None = None,
+    donor_key: str | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    rng: int | np.random.Generator | None = 0,
+    network_key: str = NETWORK,
+    key_added: str = MODULES,
+    mod: str | None = None,
+) -> None:
+    r"""Find the gene modules of a group, those that a reference group does not have, and how they are expressed.
+
+    The paper's analysis (Methods, "Cell-specific gene network construction"): Louvain clustering of both networks
+    (python-louvain, with weights), the Jaccard index between every module :math:`A` of the group and :math:`B` of the
+    reference (eq. 7),
+
+    .. math:: J(A, B) = |A \cap B| \,/\, |A \cup B|,
+
+    and a module is *specific* if it is below ``max_jaccard`` for all modules of the reference. Its expression in a cell
+    is :func:`scanpy.tl.score_genes`; group and reference are compared by the Wilcoxon test of
+    :func:`scanpy.tl.rank_genes_groups` on the scores. The effect is the difference of mean scores, since a log fold
+    change of scores has no meaning.
+
+    **What chance gives** stands beside it. Louvain clustering is random: the group's own network, clustered again with
+    another seed, has modules that the first clustering did not have. And two halves of the group's own cells give two
+    networks. ``reseed_specific`` and ``halves_specific`` say of each module how often it would be called specific of
+    those. Believe a specific module where both are near 0, and a share of specific modules where the nulls are lower.
+    Halves have fewer cells and so noisier networks than the groups have: that null errs on the careful side.
+
+    The halves are networks as any other: split the cells (:func:`cellhermes.tl.split_groups`), embed the genes in the
+    contexts of both halves if the network is one of vectors, and make their networks. Without them the column is NaN.
+
+    Cells are no replicates: p-values over cells become small with many cells. ``donor_key`` adds a test over donors.
+
+    Parameters
+    ----------
+    data
+        Annotated data with networks (:func:`cellhermes.tl.gene_network`) and log-normalised expression.
+    group
+        Group whose modules are wanted; None takes the network without groups, whose modules are scored but not tested.
+    reference
+        Group that they are held against; None tests the group's cells against all others, and no module is called
+        specific.
+    max_jaccard
+        Modules below it with all modules of the reference are specific; 0.4 in the paper.
+    min_genes
+        Modules of fewer genes are never called specific; the paper names no limit.
+    resolution
+        Of the clustering; the paper names none. Values at which python-louvain falls apart (often those under 0.7) are
+        refused.
+    n_null
+        How often the group's network is clustered again with another seed.
+    null_groups
+        Labels of the networks of two halves of the group's cells; None looks for those of
+        :func:`cellhermes.tl.split_groups`.
+    groupby
+        Column of ``obs`` with the groups; None takes that of the networks.
+    donor_key
+        Column of ``obs`` with donors, for the test over donors.
+    layer, use_raw
+        Log-normalised expression for the scores.
+    rng
+        Seed or generator: of the clustering, and of the control genes of the scores.
+    network_key
+        Entry of ``varp`` and ``uns`` with the networks.
+    key_added
+        Entry of ``var``, ``obsm`` and ``uns`` that is written.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    Nothing; writes
+
+    ``var[f"{key_added}:{group}"]``, ``var[f"{key_added}:{reference}"]`` : Int64
+        Module of each gene, numbered from 0 by falling size; NA for genes outside the network. ``var[key_added]``
+        without a group.
+    ``obsm[key_added]`` : DataFrame
+        Scores (cells x modules of the group); NaN for modules without expressed genes.
+    ``uns[key_added]["table"]`` : DataFrame
+        A row for each module of the group; :func:`cellhermes.get.modules` describes the columns.
+    ``uns[key_added]["jaccard"]`` : array
+        All Jaccard indices, modules of the group x modules of the reference.
+    ``uns[key_added]["nulls"]`` : DataFrame
+        Share of specific modules and changes of degree, observed and under both nulls;
+        :func:`cellhermes.get.module_nulls` describes the columns.
+    ``uns[key_added]["params"]`` : dict
+        The arguments, options of the scores, seed, version.
+
+    Raises
+    ------
+    KeyError
+        If a network or a column is not there.
+    ValueError
+        If the network falls apart at this resolution, if the networks are of different columns, if a group has no cells
+        or too few donors, or if the expression holds raw counts, negative values, NaN or infinity.
+
+    Warns
+    -----
+    UserWarning
+        If modules have no score, if a group has one cell, or if genes of modules are not in the reference's network.
+
+    See Also
+    --------
+    cellhermes.get.modules, cellhermes.get.jaccard, cellhermes.tl.enrich, cellhermes.pl.modules
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> adata = ch.datasets.toy()
+    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    >>> ch.tl.modules(adata, "B", "NK")
+    >>> table = ch.get.modules(adata)
+    >>> bool((table["n_genes"].diff().dropna() <= 0).all())
+    True
+    """
+    adata = _adata.resolve(data, mod)
+    _adata.check_writable(adata)
+    rule = _rule(group, reference, max_jaccard, min_genes, resolution, n_null, rng)
+    labels = [None] if group is None else [str(label) for label in (group, reference) if label is not None]
+    networks = {label: network_of(adata, label, network_key)[0] for label in labels}
+    null_groups = half_networks(adata, group, null_groups, network_key)
+    halves = [network_of(adata, label, network_key)[0] for label in null_groups]
+    cells = _cells(adata, labels, groupby, network_key)
+    donors = None if donor_key is None else _donors(adata, donor_key)
+    expression = _expression(adata, layer, use_raw=use_raw)
+
+    found = {label: _partition(weights, rule, label) for label, weights in networks.items()}
+    own, other = found[labels[0]], found[labels[1]] if len(labels) > 1 else None
+    table, overlap = _overlaps(own, other, rule)
+    own_null = reseeded(networks[labels[0]], own, rule, n_null)
+    half_null = halved(halves, own, rule)
+    scores, n_expressed, without_control = module_scores(expression, own, seed=rule.seed)
+    table = table.assign(reseed_specific=own_null.specific, halves_specific=half_null.specific, n_expressed=n_expressed)
+    table = table.join(compare(scores, cells.group, cells.reference, donors))
+    table.insert(1, "group", group or "")
+    table.insert(2, "reference", reference or "")
+    nulls = summary(own, other, list(networks.values()), own_null, half_null, rule)
+    _warn(table, without_control, cells)
+
+    keys = {None: key_added} if group is None else group_keys(key_added, labels)
+    for label, numbers in found.items():
+        adata.var[keys[label]] = pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == OUTSIDE)
+    adata.obsm[key_added] = pd.DataFrame(scores, index=adata.obs_names, columns=table["module"].astype(str).tolist())
+    adata.uns[key_added] = {TABLE: table, JACCARD: overlap, NULLS: nulls}
+    params = {"group": group, "reference": reference, "groupby": cells.groupby, "donor_key": donor_key}
+    params |= {**asdict(rule), "n_null": n_null, "null_groups": list(null_groups), "network_key": network_key}
+    write_params(adata, key_added, {**params, "layer": layer, "use_raw": use_raw, **SCORE})
+    _report(table, nulls, key_added)
+
+
+def _rule(
+    group: str | None,
+    reference: str | None,
+    max_jaccard: float,
+    min_genes: int,
+    resolution: float,
+    n_null: int,
+    rng: int | np.random.Generator | None,
+) -> Rule:
+    """Check the arguments; what decides over modules becomes a record."""
+    if reference is not None and group is None:
+        msg = f"reference={reference!r} was passed without a group; pass group= as well."
+        raise ValueError(msg)
+    if group is not None and str(group) == str(reference):
+        msg = (
+            f"group and reference are both {group!r}; expected two groups. For what chance gives, see tl.split_groups."
+        )
+        raise ValueError(msg)
+    seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
+    for name, value, fine, expected in (
+        ("max_jaccard", max_jaccard, 0 < max_jaccard <= 1, "above 0, at most 1"),
+        ("min_genes", min_genes, min_genes >= 1, "at least 1"),
+        ("resolution", resolution, 0 < resolution < np.inf, "above 0"),
+        ("n_null", n_null, n_null >= 0, "at least 0"),
+        ("rng", seed, 0 <= seed < 2**32, "a generator, or a seed from 0 to 2**32 - 1"),
+    ):
+        if not fine:
+            msg = f"{name}={value}; expected {expected}."
+            raise ValueError(msg)
+    return Rule(float(max_jaccard), int(min_genes), float(resolution), seed)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Cells of a group and of its reference: the column they come from, and rows; None without a group."""
+
+    groupby: str
+    group: np.ndarray | None
+    reference: np.ndarray | None
+
+
+def _cells(adata: AnnData, labels: list[str | None], groupby: str | None, network_key: str) -> _Cells:
+    """Cells that are compared; without a reference, the group's against all others."""
+    if labels == [None]:
+        return _Cells("", None, None)
+    if groupby is None:
+        columns = network_groups(adata, network_key).loc[labels, "groupby"].unique()
+        if len(columns) > 1:
+            msg = (
+                f"The networks of {labels} come from different columns of obs, {list(columns)}, so that their cells "
+                "may be the same. Pass groupby= of a column that has both groups."
+            )
+            raise ValueError(msg)
+        groupby = str(columns[0])
+    of_cell = group_of_cells(adata, groupby)
+    rows = [np.flatnonzero(of_cell == label) for label in labels]
+    if empty := [label for label, at in zip(labels, rows, strict=True) if len(at) == 0]:
+        there = sorted({label for label in of_cell if label is not None})
+        msg = f"No cells in groups {empty} of obs[{groupby!r}]; the groups with cells are {there}."
+        raise ValueError(msg)
+    if len(rows) == 1:
+        rows.append(np.flatnonzero((of_cell != labels[0]) & (of_cell != None)))  # noqa: E711 # cell by cell
+    return _Cells(groupby, *rows)
+
+
+def _donors(adata: AnnData, donor_key: str) -> np.ndarray:
+    column = _adata.require_obs(adata, donor_key, f"Its columns are {list(adata.obs.columns)}; pass donor_key= of one.")
+    return column.astype(object).where(column.notna(), None).to_numpy()
+
+
+def _expression(adata: AnnData, layer: str | None, *, use_raw: bool) -> sparse.csr_matrix:
+    _adata.check_own_genes(adata, use_raw=use_raw)
+    parts = [block for _, block in blocks(adata, layer, use_raw=use_raw, log_normalised=True)]
+    return sparse.vstack(parts, format="csr")
+
+
+def _partition(weights: sparse.csr_matrix, rule: Rule, label: str | None) -> np.ndarray:
+    """Modules of one network, refused where they are no answer."""
+    options = {"resolution": rule.resolution, "seed": rule.seed}
+    numbers = partition(weights, **options)
+    where = "The network without groups" if label is None else f"Group {label!r}"
+    check_resolution(weights, numbers, **options, min_genes=rule.min_genes, where=where)
+    return numbers
+
+
+def _overlaps(own: np.ndarray, other: np.ndarray | None, rule: Rule) -> tuple[pd.DataFrame, np.ndarray]:
+    """Size of each module and its overlap with those of the reference, and all Jaccard indices."""
+    n_genes = np.bincount(own[own != OUTSIDE])
+    number = np.arange(len(n_genes))
+    if other is None:
+        unknown = pd.arrays.IntegerArray(np.zeros(len(number), np.int64), np.ones(len(number), bool))
+        table = pd.DataFrame({"module": number, "n_genes": n_genes, "n_in_reference": unknown})
+        empty = {"max_jaccard": np.nan, "nearest": unknown, "specific": unknown.astype("boolean")}
+        return table.assign(**empty), np.zeros((len(number), 0))
+    overlap = jaccard(own, other)
+    shared = np.bincount(own[(own != OUTSIDE) & (other != OUTSIDE)], minlength=len(number))
+    table = pd.DataFrame(
+        {
+            "module": number,
+            "n_genes": n_genes,
+            "n_in_reference": pd.array(shared, dtype="Int64"),
+            "max_jaccard": overlap.max(axis=1),
+            "nearest": pd.arrays.IntegerArray(overlap.argmax(axis=1), overlap.max(axis=1) == 0),
+            "specific": pd.array(specific(own, other, rule), dtype="boolean"),
+        }
+    )
+    return table, overlap
+
+
+def _warn(table: pd.DataFrame, without_control: list[int], cells: _Cells) -> None:
+    n = len(table)
+    messages = []
+    if silent := int((table["n_expressed"] == 0).sum()):
+        messages.append(f"{silent} of {n} modules have no expressed gene and get no score (NaN)")
+    if without_control:
+        messages.append(
+            f"{len(without_control)} of {n} modules hold all genes of their level of expression, so that no control "
+            "genes are left and they get no score (NaN)"
+        )
+    if cells.group is not None and min(len(cells.group), len(cells.reference)) < 2:
+        counts = f"{len(cells.group)} in the group, {len(cells.reference)} in the reference"
+        messages.append(f"A test needs two cells on each side; there are {counts}, and p-values are NaN")
+    if few := int((table["n_in_reference"] * 2 < table["n_genes"]).sum()):
+        messages.append(
+            f"{few} of {n} modules have less than half of their genes in the network of the reference, so that they "
+            "can't overlap with its modules; make both networks of the same genes"
+        )
+    for message in messages:
+        warnings.warn(f"{message}.", stacklevel=3)
+
+
+def _report(table: pd.DataFrame, nulls: pd.DataFrame, key: str) -> None:
+    if table["specific"].isna().all():
+        logger.info("%d modules; uns[%r]['table'].", len(table), key)
+        return
+    share = nulls.set_index("comparison")["share_specific"]
+    chance = {"another seed": share["reseed"], "two halves of the group's cells": share["halves"]}
+    known = [f"{what} {value:.0%}" for what, value in chance.items() if not np.isnan(value)]
+    n = int(nulls["n_modules"].iloc[0])
+    logger.info(
+        "%d of %d modules are specific (%.0f%%); chance gives: %s. uns[%r]['table'].",
+        table["specific"].sum(),
+        n,
+        100 * share["observed"],
+        ", ".join(known) or "not computed",
+        key,
+    )
+    if np.isnan(share["halves"]):
+        logger.info("For the null of two halves, see ch.tl.split_groups.")
