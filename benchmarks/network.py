@@ -122,6 +122,7 @@ def plot(rows: list[dict], path: Path) -> None:
         axes.plot([row["genes"] for row in rows], [row[step] for row in rows], marker="o", label=step)
     axes.set(xscale="log", yscale="log", xlabel="genes", ylabel="seconds")
     axes.set_xticks([row["genes"] for row in rows], [f"{row['genes']:,}" for row in rows], minor=False)
+    axes.minorticks_off()
     axes.legend(frameon=False)
     figure.savefig(path)
 

@@ -24,6 +24,13 @@ def test_losses_of_training_and_held_out_pairs_over_steps(log):
     assert held_out.get_xydata().tolist() == [[100, 1.0], [200, 0.5]]
 
 
+def test_a_folder_is_read(log, tmp_path):
+    log.to_json(tmp_path / "log.jsonl", orient="records", lines=True)
+    drawn, expected = ch.pl.training(tmp_path).lines, ch.pl.training(log).lines
+    for line, same in zip(drawn, expected, strict=True):
+        np.testing.assert_allclose(line.get_xydata(), same.get_xydata(), atol=1e-9)
+
+
 def test_the_learning_rate_has_an_axis_of_its_own(log):
     ax = ch.pl.training(log)
     other = next(a for a in ax.figure.axes if a is not ax)

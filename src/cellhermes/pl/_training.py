@@ -1,10 +1,12 @@
 """How a training run goes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from ..get import training_log
 from ._canvas import ACCENT, CYCLE, INK, QUIET, SECOND, canvas, open_frame
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def training(
-    log: pd.DataFrame,
+    log: str | Path | pd.DataFrame,
     *,
     y: Literal["loss", "accuracy"] = "loss",
     ax: "Axes | None" = None,
@@ -26,7 +28,7 @@ def training(
     Parameters
     ----------
     log
-        Table of :func:`cellhermes.get.training_log`.
+        Folder of the run, or the table that :func:`cellhermes.get.training_log` reads from it.
     y
         ``"loss"``, of training and held-out pairs, with the learning rate on an axis of its own; or ``"accuracy"`` of
         held-out pairs, over all and for each task.
@@ -41,6 +43,8 @@ def training(
 
     Raises
     ------
+    FileNotFoundError
+        If the folder has no log.
     ValueError
         If the log has no such values (yet).
 
@@ -54,6 +58,8 @@ def training(
     if y not in ("loss", "accuracy"):
         msg = f"y={y!r} is not known; expected 'loss' or 'accuracy'."
         raise ValueError(msg)
+    if not isinstance(log, pd.DataFrame):
+        log = training_log(log)
     lines = _loss_lines(log) if y == "loss" else _accuracy_lines(log)
     if not lines:
         msg = f"The log has no {'losses' if y == 'loss' else 'accuracies of held-out pairs'} yet; it has {list(log)}."
