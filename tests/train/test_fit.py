@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import cellhermes as ch
@@ -194,6 +195,34 @@ def test_gradient_checkpointing_changes_nothing(base, tmp_path):
 def test_bfloat16_on_a_cpu_learns(base, tmp_path):
     out = fit(questions(8), config(dtype="bfloat16"), base=base, out=tmp_path / "a", device="cpu")
     assert all(math.isfinite(line["loss"]) for line in log_of(out))
+
+
+def test_sampled_words_and_a_slower_table_learn_too(base, tmp_path):
+    """The table moves by its own share of the learning rate; the loss falls with a tenth of the words."""
+    pairs = questions(20)
+    learn = config(
+        method="full",
+        learning_rate=3e-3,
+        max_steps=60,
+        sampled_softmax=32,
+        embedding_lr_factor=0.1,
+        schedule="constant",
+    )
+    out = fit(pairs, learn, base=base, out=tmp_path / "a", device="cpu", evaluation=pairs)
+    evaluated = [line["eval_loss"] for line in log_of(out) if "eval_loss" in line]
+    assert evaluated[-1] < evaluated[0] / 3
+    first = learn.replace(max_steps=1, sampled_softmax=0)
+    fit(pairs, first, base=base, out=tmp_path / "slow", device="cpu")
+    fit(pairs, first.replace(embedding_lr_factor=1.0), base=base, out=tmp_path / "fast", device="cpu")
+    before = load_file(base / "model.safetensors")
+    moved = {
+        (name, key): (load_file(tmp_path / name / "model.safetensors")[key] - before[key]).abs().max().item()
+        for name in ("slow", "fast")
+        for key in ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight")
+    }
+    table, layer = "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"
+    assert moved["slow", table] == pytest.approx(moved["fast", table] / 10, rel=1e-2)
+    assert moved["slow", layer] == pytest.approx(moved["fast", layer], rel=1e-4)
 
 
 def test_streams_are_read_as_they_come(base, tmp_path):

@@ -139,3 +139,49 @@ def test_model_without_labels_is_as_before(lm, rows):
     with torch.no_grad():
         found = lm(input_ids=ids).logits
     assert found.shape == (1, 9, lm.config.vocab_size)
+
+
+def test_sampled_softmax_is_right_on_average(folders, rows):
+    """The sum over drawn words, each standing for others, estimates the sum over all words without bias."""
+    _forward.register()
+    lm = AutoModelForCausalLM.from_pretrained(folders("llama"), attn_implementation=_forward.NAME)
+    states, words = torch.randn(6, lm.config.hidden_size), lm.config.vocab_size
+    targets = torch.tensor([7, 9, 7, 30, 31, 32])
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        full = _forward.logits(lm, states).double().exp().sum(1)
+        found = []
+        for _ in range(4000):
+            chosen, log_odds, at = _loss._draw(targets, words, 40)
+            assert chosen[at].tolist() == targets.tolist()
+            assert len(chosen) == len(set(chosen.tolist())) == 5 + 40
+            found.append((_forward.logits(lm, states, chosen).double() + log_odds).exp().sum(1))
+    found = torch.stack(found)
+    error = found.std(0) / len(found) ** 0.5
+    assert ((found.mean(0) - full).abs() < 5 * error).all()
+
+
+def test_sampled_softmax_with_all_words_is_the_full_one(folders, rows):
+    _forward.register()
+    batch = tensors(collate([[row] for row in rows], loss_on="answer", packed=False))
+    grads = []
+    for n_sampled in (0, 10_000):
+        lm = AutoModelForCausalLM.from_pretrained(folders("llama"), attn_implementation=_forward.NAME).train()
+        _loss.attach(lm, n_sampled)
+        loss = lm(**batch)["loss"]
+        loss.backward()
+        grads.append([loss.detach(), *(w.grad for w in lm.parameters())])
+    torch.testing.assert_close(grads[0], grads[1], atol=1e-6, rtol=1e-4)
+
+
+def test_evaluation_reads_all_words(folders, rows):
+    _forward.register()
+    batch = tensors(collate([[row] for row in rows], loss_on="answer", packed=False))
+    found = []
+    for n_sampled in (0, 3):
+        lm = AutoModelForCausalLM.from_pretrained(folders("llama"), attn_implementation=_forward.NAME).eval()
+        _loss.attach(lm, n_sampled)
+        with torch.no_grad():
+            found.append(lm(**batch))
+    assert found[0]["n_right"].tolist() == found[1]["n_right"].tolist()
+    torch.testing.assert_close(found[0]["nll"], found[1]["nll"])

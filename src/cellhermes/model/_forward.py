@@ -93,9 +93,14 @@ def _run(
     ).last_hidden_state
 
 
-def logits(lm: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
-    """Float32 logits of the states that are asked for, and of no others."""
-    found = lm.get_output_embeddings()(states).float()
+def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None = None) -> torch.Tensor:
+    """Float32 logits of the states that are asked for, and of no others; over all words, or some."""
+    head = lm.get_output_embeddings()
+    if words is None:
+        found = head(states).float()
+    else:
+        bias = None if head.bias is None else head.bias[words]
+        found = torch.nn.functional.linear(states, head.weight[words], bias).float()
     cap = getattr(lm.config.get_text_config(), "final_logit_softcapping", None)
     return found if cap is None else torch.tanh(found / cap) * cap
 

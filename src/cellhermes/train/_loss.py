@@ -6,6 +6,7 @@ its answer a few, so all but the answer's states are left out before the vocabul
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
 MAX_LOGITS = 1 << 25  # held at once: 128 MB in float32
 
 
-def attach(lm: PreTrainedModel) -> None:
+def attach(lm: PreTrainedModel, n_sampled: int = 0) -> None:
     """Give a model a forward pass that knows this loss; without labels it does what it did before.
 
     The instance's own ``forward`` is replaced, as peft, DDP, FSDP and DeepSpeed all call it through the module.
+
+    Parameters
+    ----------
+    lm
+        The model.
+    n_sampled
+        Words that are drawn to stand for those that are no target, 0 for all; never in evaluation.
     """
     plain = lm.forward
 
@@ -37,14 +45,18 @@ def attach(lm: PreTrainedModel) -> None:
         if labels is None:
             return plain(input_ids=input_ids, position_ids=position_ids, **kwargs)
         states = lm.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
-        return losses(lm, states, labels, num_items_in_batch)
+        return losses(lm, states, labels, num_items_in_batch, n_sampled if lm.training else 0)
 
     lm.forward = forward
     lm.accepts_loss_kwargs = True  # the trainer hands over how many tokens of the whole step have a loss
 
 
 def losses(
-    lm: PreTrainedModel, states: torch.Tensor, labels: torch.Tensor, n_items: torch.Tensor | int | None = None
+    lm: PreTrainedModel,
+    states: torch.Tensor,
+    labels: torch.Tensor,
+    n_items: torch.Tensor | int | None = None,
+    n_sampled: int = 0,
 ) -> dict[str, torch.Tensor]:
     """Mean negative log-likelihood of the labels (eq. 5), and in evaluation what each row got right.
 
@@ -58,6 +70,8 @@ def losses(
         (rows, tokens) ids, -100 without a loss. Each is predicted from the state before it.
     n_items
         What the sum is divided by; None takes the number of labels here.
+    n_sampled
+        As for :func:`attach`.
 
     Returns
     -------
@@ -66,7 +80,10 @@ def losses(
     """
     keep = labels[:, 1:] != IGNORED
     targets = labels[:, 1:][keep]
-    nll, right = _nll(lm, states[:, :-1][keep], targets)
+    words, log_odds = None, None
+    if n_sampled:
+        words, log_odds, targets = _draw(targets, lm.get_output_embeddings().weight.shape[0], n_sampled)
+    nll, right = _nll(lm, states[:, :-1][keep], targets, words, log_odds)
     total = nll.sum()
     found = {"loss": total / (len(targets) or 1 if n_items is None else n_items)}
     if not torch.is_grad_enabled():
@@ -80,20 +97,53 @@ def losses(
     return found
 
 
-def _nll(lm: PreTrainedModel, states: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _draw(targets: torch.Tensor, n_words: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Words to compare with, the log of one over the chance of each to be drawn, and where the targets are among them.
+
+    All targets are there, and ``n`` of the other words; each of these stands for as many as were left out for it, so
+    that the expected sum over the drawn words is the sum over all (Bengio and Senecal 2003, with equal chances).
+    """
+    present, at = targets.unique(return_inverse=True)
+    others = torch.ones(n_words, dtype=torch.bool, device=targets.device)
+    others[present] = False
+    others = others.nonzero()[:, 0]
+    n = min(n, len(others))
+    # global generator: the trainer seeds it, and checkpoints keep it
+    drawn = others[torch.randperm(len(others), device=targets.device)[:n]]
+    log_odds = torch.zeros(len(present) + n, device=targets.device)
+    log_odds[len(present) :] = math.log(len(others) / n) if n else 0.0
+    return torch.cat([present, drawn]), log_odds, at
+
+
+def _nll(
+    lm: PreTrainedModel,
+    states: torch.Tensor,
+    targets: torch.Tensor,
+    words: torch.Tensor | None,
+    log_odds: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of each target and whether it is the likeliest token, a bounded number of logits at a time."""
-    size = max(1, MAX_LOGITS // lm.get_output_embeddings().weight.shape[0])
+    n_words = lm.get_output_embeddings().weight.shape[0] if words is None else len(words)
+    size = max(1, MAX_LOGITS // n_words)
     if len(targets) <= size:
-        return _nll_of(lm, states, targets)
+        return _nll_of(lm, states, targets, words, log_odds)
     parts = [
-        checkpoint(_nll_of, lm, *part, use_reentrant=False)
+        checkpoint(_nll_of, lm, *part, words, log_odds, use_reentrant=False)
         for part in zip(states.split(size), targets.split(size), strict=True)
     ]
     return torch.cat([nll for nll, _ in parts]), torch.cat([right for _, right in parts])
 
 
-def _nll_of(lm: PreTrainedModel, states: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = _forward.logits(lm, states)
+def _nll_of(
+    lm: PreTrainedModel,
+    states: torch.Tensor,
+    targets: torch.Tensor,
+    words: torch.Tensor | None,
+    log_odds: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = _forward.logits(lm, states, words)
+    if log_odds is not None:
+        logits = logits + log_odds
     # a pass over all logits, for which only evaluation pays
     right = torch.zeros_like(targets) if torch.is_grad_enabled() else (logits.argmax(-1) == targets).long()
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none"), right

@@ -88,6 +88,18 @@ class HermesTrainer(Trainer):
         inputs = {name: value for name, value in inputs.items() if name not in ("task", "n_tokens")}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW, in which the token table may learn at a rate of its own."""
+        if self.optimizer is None and self.config.embedding_lr_factor != 1:
+            super().create_optimizer(model)
+            table = self.accelerator.unwrap_model(self.model).get_input_embeddings().weight
+            for group in list(self.optimizer.param_groups):
+                if any(weight is table for weight in group["params"]):
+                    group["params"] = [weight for weight in group["params"] if weight is not table]
+                    rate = group["lr"] * self.config.embedding_lr_factor
+                    self.optimizer.add_param_group({**group, "params": [table], "lr": rate})
+        return super().create_optimizer(model)
+
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         """Rows in their order, never packed."""
         loader = DataLoader(

@@ -25,7 +25,7 @@ def tunable(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizer
         options["quantization_config"] = _four_bits(dtype)
     lm = load_weights(card, dtype, **options)
     check_vocabulary(lm, tokenizer, card.name)
-    attach(lm)
+    attach(lm, config.sampled_softmax)
     if config.gradient_checkpointing:
         # transformers renames it in the course of version 5
         enable = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
