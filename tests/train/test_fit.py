@@ -50,8 +50,8 @@ def exact(model, pairs):
 @pytest.mark.parametrize("packing", [False, True])
 def test_a_tiny_model_memorises_its_pairs(base, tmp_path, packing):
     learn = config(
-        method="full", learning_rate=3e-3, max_steps=600, batch_size=4 if packing else 20, accumulation=1,
-        max_tokens=128, packing=packing, save_every=600, schedule="linear",
+        method="full", learning_rate=5e-3, max_steps=300, batch_size=4 if packing else 20, accumulation=1,
+        max_tokens=128, packing=packing, save_every=300, schedule="linear",
     )  # fmt: skip
     right, wrong = questions(200), questions(200, shuffled=True)
     model = ch.CellHermes.from_pretrained(fit(right, learn, base=base, out=tmp_path / "a", device="cpu"), device="cpu")

@@ -264,13 +264,14 @@ def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping
         )
     run.args.distributed_state.wait_for_everyone()
     encoded = _encoded.load(folder)
-    for reason, n in encoded.dropped.items():
-        logger.warning("%s pairs dropped, %s", f"{n:,}", reason)
     if not len(encoded):
         msg = f"There is no pair to {'train on' if name == 'train' else 'evaluate'}: {encoded.about()}."
         raise ValueError(msg)
-    if encoded.n_cut:
-        logger.warning("%s of %s examples were cut to %d tokens", encoded.n_cut, len(encoded), config.max_tokens)
+    if run.is_first:
+        for reason, n in encoded.dropped.items():
+            logger.warning("%s pairs dropped, %s", f"{n:,}", reason)
+        if encoded.n_cut:
+            logger.warning("%s of %s examples were cut to %d tokens", encoded.n_cut, len(encoded), config.max_tokens)
     return encoded
 
 
@@ -297,7 +298,6 @@ def _random_state_kept() -> Iterator[None]:
 def _trainer(run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | None) -> HermesTrainer:
     from transformers import EarlyStoppingCallback, set_seed
 
-    from ._encoded import Encoded
     from ._epochs import Epochs, Stream
     from ._trainer import HermesTrainer
     from ._tunable import tunable
@@ -307,7 +307,7 @@ def _trainer(run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | 
     lm = tunable(config, run.card, run.tokenizer, half=args.bf16 or args.fp16)
     common = {"batch_size": config.batch_size, "seed": config.seed, "group_by_length": config.group_by_length}
     n_steps = config.max_steps
-    if isinstance(pairs, Encoded):
+    if isinstance(pairs, _encoded.Encoded):
         rows = Epochs(
             pairs, n_processes=args.world_size, weights=run.record["weights"] or None,
             max_tokens=config.max_tokens if config.packing else 0, **common,
