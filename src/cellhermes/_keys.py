@@ -60,12 +60,12 @@ def half_labels(group: object) -> tuple[str, str]:
     return f"{group} (half 1)", f"{group} (half 2)"
 
 
-def write_groups(adata: AnnData, key: str, frame: pd.DataFrame) -> None:
-    """Put rows of groups into ``uns[key]["groups"]``; rows of labels that were there are replaced."""
-    old = adata.uns.get(key, {}).get(GROUPS)
+def write_groups(adata: AnnData, key: str, frame: pd.DataFrame, *, name: str = GROUPS) -> None:
+    """Put rows of groups into ``uns[key][name]``; rows of labels that were there are replaced."""
+    old = adata.uns.get(key, {}).get(name)
     kept = [] if old is None else [old[~old["label"].isin(frame["label"])]]
     rows = pd.concat([*(part for part in kept if len(part)), frame], ignore_index=True)
-    adata.uns[key] = {**adata.uns.get(key, {}), GROUPS: rows}
+    adata.uns[key] = {**adata.uns.get(key, {}), name: rows}
 
 
 def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:

@@ -12,7 +12,17 @@ from anndata import AnnData
 from scipy import sparse
 
 from .. import _adata
-from .._keys import CONTEXTS, EMBEDDING, GENE_MASK, GENE_PARAMS, GROUPS, SENTENCE, group_keys, read_params, write_params
+from .._keys import (
+    CONTEXTS,
+    EMBEDDING,
+    GENE_MASK,
+    GENE_PARAMS,
+    SENTENCE,
+    group_keys,
+    read_params,
+    write_groups,
+    write_params,
+)
 from ..model import CellHermes, PromptLengthError
 from ..text import template
 from ..text._cell import cell_sentences, vocabulary
@@ -157,8 +167,8 @@ def embed_genes(
     params = {**provenance(model, template("gene_in_cell")), "gene_symbols": gene_symbols}
     params |= {"groupby": groupby, "context": context, "layer": layer, "use_raw": use_raw, "seed": seed}
     write_params(adata, key_added, params, name=GENE_PARAMS)
-    for name, frame in ((GROUPS, table), (CONTEXTS, contexts)):
-        adata.uns[key_added] = {**adata.uns[key_added], name: _update(adata.uns[key_added].get(name), frame)}
+    write_groups(adata, key_added, table)
+    write_groups(adata, key_added, contexts, name=CONTEXTS)
     logger.info(
         "%s genes embedded in %d groups, varm[%r] and so on.", f"{len(columns):,}", len(labels), keys[labels[0]]
     )
@@ -311,11 +321,3 @@ def _scatter(vectors: np.ndarray, columns: np.ndarray, n_vars: int) -> np.ndarra
     out = np.full((n_vars, vectors.shape[1]), np.nan, np.float32)
     out[columns] = vectors
     return out
-
-
-def _update(old: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
-    """Rows of labels that were embedded again replace their old ones."""
-    if old is None:
-        return new
-    kept = old[~old["label"].isin(new["label"])]
-    return pd.concat([kept, new], ignore_index=True) if len(kept) else new
