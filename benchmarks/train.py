@@ -52,9 +52,10 @@ def write_base(folder: Path) -> None:
 
     import cellhermes as ch
 
-    torch.manual_seed(0)
     config = AutoConfig.for_model("llama", vocab_size=VOCABULARY, tie_word_embeddings=True, **SHAPE)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(Path(ch.__file__).parent / "model" / "mini").save_pretrained(folder)
 
 

@@ -125,13 +125,15 @@ def test_a_stream_reads_each_pair_once_and_again_the_same(model, packing):
     pairs = [QAPair(Prompt(f"Gene {'CD3E ' * (i % 7)}MS4A1"), f"a{i}", "demo") for i in range(300)]
     encoder = model._encoder
     stream = Stream(
-        iter_again(pairs), encoder, batch_size=4, seed=0, max_tokens=40, packing=packing, group_by_length=True
-    )
+        iter_again(pairs), encoder, batch_size=4, step=16, seed=0, max_tokens=40, packing=packing,
+        group_by_length=True,
+    )  # fmt: skip
     expected = Counter(tuple(example.ids) for example in encoder.examples(pairs, max_tokens=40))
     first = [[tuple(ids.tolist()) for ids, _, _ in row] for row in stream]
     assert Counter(ids for row in first for ids in row) == expected
     assert first == [[tuple(ids.tolist()) for ids, _, _ in row] for row in stream]
     assert (max(map(len, first)) > 1) == packing
+    assert len(first) % 16 == 0, "the last step is whole"
 
 
 def iter_again(pairs):

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import cellhermes as ch
 from cellhermes.text import Prompt, QAPair
 from cellhermes.train import TrainConfig, _tunable, fit
+from cellhermes.train._trainer import HermesTrainer
 
 WORDS = ["CD4", "CD", "MALAT1", "gene", "cell", "Yes", "No", "rank", "user", "expression"]
 
@@ -239,6 +240,39 @@ def test_streams_are_read_as_they_come(base, tmp_path):
     assert [line["step"] for line in log_of(out)] == [1, 2, 3]
     with pytest.raises(ValueError, match="A stream has no length: set max_steps"):
         fit(iter(questions(3)), config(max_steps=0), base=base, out=tmp_path / "b", device="cpu")
+
+
+def test_a_stream_that_ends_says_so(base, tmp_path, caplog):
+    """Every pair is read, the last step with what is left; the loss of each step is that of its pairs."""
+    pairs = [QAPair(pair.prompt, "Yes", "demo") for pair in questions(30)]  # so steps weigh by their number of pairs
+    learn = config(max_steps=20, learning_rate=0.0)
+    out = fit(iter(pairs), learn, base=base, out=tmp_path / "a", device="cpu")
+    assert "The pairs ended after 4 of 20 steps" in caplog.text
+    model = ch.CellHermes.from_pretrained(base, device="cpu")
+    nll = -sum(float(model.score([pair.prompt], [pair.answer])[0, 0]) for pair in pairs)
+    n = len(model._encoder.answer("Yes"))
+    found = [line["loss"] for line in log_of(out)]
+    assert sum(loss * size * n for loss, size in zip(found, [8, 8, 8, 6], strict=True)) == pytest.approx(nll, rel=1e-4)
+
+
+def test_a_stream_goes_on_where_it_was_interrupted(base, tmp_path, monkeypatch):
+    learn = config(max_steps=9, packing=True, max_tokens=64)
+    whole = fit(iter(questions(400)), learn, base=base, out=tmp_path / "a", device="cpu")
+    plain = HermesTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            raise OSError("power cut")
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(HermesTrainer, "training_step", interrupted)
+    with pytest.raises(OSError, match="power cut"):
+        fit(iter(questions(400)), learn, base=base, out=tmp_path / "b", device="cpu")
+    monkeypatch.setattr(HermesTrainer, "training_step", plain)
+    resumed = fit(iter(questions(400)), learn, base=base, out=tmp_path / "b", device="cpu")
+    assert [line["loss"] for line in log_of(resumed)] == pytest.approx(
+        [line["loss"] for line in log_of(whole)], abs=1e-6
+    )
 
 
 def test_an_adapter_on_an_adapter(base, tmp_path):

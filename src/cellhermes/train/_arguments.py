@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,13 +62,6 @@ def arguments(config: TrainConfig, folder: Path, *, device: str | None, evaluate
         ddp_find_unused_parameters=False,
         accelerator_config={"dispatch_batches": False},  # each process reads a stream and takes its part
     )
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
-    if wanted != args.world_size:
-        msg = (
-            f"The launcher started {wanted} processes, but here are {args.world_size}: each would train alone. "
-            "Start with `torchrun`, or pass device='cpu' where there is no GPU."
-        )
-        raise RuntimeError(msg)
     if args.n_gpu > 1:
         logger.warning("One of %d GPUs is used; start with `accelerate launch` or `torchrun` for all.", args.n_gpu)
         args._n_gpu = 1

@@ -120,6 +120,8 @@ class Stream(IterableDataset):
         Of the model.
     batch_size, seed, max_tokens, packing, group_by_length
         As for :class:`Epochs`; examples are cut to ``max_tokens`` in any case.
+    step
+        Rows of a step of all processes. Rows without examples fill the last one, which would not be taken otherwise.
     """
 
     def __init__(
@@ -128,12 +130,13 @@ class Stream(IterableDataset):
         encoder: Encoder,
         *,
         batch_size: int,
+        step: int,
         seed: int,
         max_tokens: int,
         packing: bool,
         group_by_length: bool,
     ) -> None:
-        self._pairs, self._encoder = pairs, encoder
+        self._pairs, self._encoder, self._step = pairs, encoder, step
         self._batch_size, self._seed = batch_size, seed
         self._max_tokens, self._packing, self._group = max_tokens, packing, group_by_length
         self._n_dropped = 0
@@ -143,6 +146,13 @@ class Stream(IterableDataset):
         return {"stream": True, "dropped": {"no room for any of the answer": self._n_dropped}}
 
     def __iter__(self) -> Iterator[Row]:
+        n_rows = 0
+        for row in self._read():
+            n_rows += 1
+            yield row
+        yield from ([] for _ in range(-n_rows % self._step))
+
+    def _read(self) -> Iterator[Row]:
         pairs, block = iter(self._pairs), 0
         while chunk := list(islice(pairs, BLOCK * self._batch_size)):
             rng = np.random.default_rng([self._seed, block])

@@ -306,16 +306,17 @@ def _trainer(run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | 
     set_seed(config.seed)  # before the adapter draws its start values
     lm = tunable(config, run.card, run.tokenizer, half=args.bf16 or args.fp16)
     common = {"batch_size": config.batch_size, "seed": config.seed, "group_by_length": config.group_by_length}
-    n_steps = config.max_steps
+    n_steps, per_step = config.max_steps, config.batch_size * args.world_size * config.accumulation
     if isinstance(pairs, _encoded.Encoded):
         rows = Epochs(
             pairs, n_processes=args.world_size, weights=run.record["weights"] or None,
             max_tokens=config.max_tokens if config.packing else 0, **common,
         )  # fmt: skip
-        per_step = config.batch_size * args.world_size * config.accumulation
         n_steps = n_steps or config.n_epochs * -(-len(rows) // per_step)
     else:
-        rows = Stream(pairs, run.encoder, max_tokens=config.max_tokens, packing=config.packing, **common)
+        rows = Stream(
+            pairs, run.encoder, step=per_step, max_tokens=config.max_tokens, packing=config.packing, **common
+        )  # fmt: skip
     args.warmup_steps = round(config.warmup_ratio * n_steps)
     held_out = None
     if evaluated is not None:
@@ -339,6 +340,12 @@ def _train(trainer: HermesTrainer, out: Path) -> None:
     with trainer.stop.watch():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     trainer.stop.reraise()
+    if trainer.state.global_step < trainer.config.max_steps and not trainer.config.patience:
+        logger.warning(
+            "The pairs ended after %d of %d steps, before the learning rate had fallen; lower max_steps, or pass more.",
+            trainer.state.global_step,
+            trainer.config.max_steps,
+        )
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
