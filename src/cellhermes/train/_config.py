@@ -68,6 +68,9 @@ class TrainConfig:
         Compare each target with the targets of the same forward pass and so many other words, drawn anew each time, in
         place of all words (0). What is drawn is weighted by one over its chance, so that the sum over all words is met
         on average. Saves most of the time of a small model with a large vocabulary on a CPU. Evaluation reads all.
+    temperature
+        Of the groups of :func:`~cellhermes.train.fit`: cosines of vectors are divided by it before they become shares
+        of nearness.
     packing
         Fill rows of ``max_tokens`` with several examples, which do not see each other.
     group_by_length
@@ -75,6 +78,9 @@ class TrainConfig:
     dtype
         Numbers of the frozen weights and of matrix products: ``"auto"`` takes bfloat16 on CUDA devices that have it,
         else float32. Weights that are tuned stay in float32.
+    attention
+        Kernel of the attention, as transformers names it: ``"eager"``, ``"sdpa"``, ``"flash_attention_2"``; ``""``
+        takes that of this package, which is like ``"sdpa"``. For short texts on a CPU, ``"eager"`` is the fastest.
     gradient_checkpointing
         Compute activations again in the backward pass: less memory, about a third more time.
     liger
@@ -132,10 +138,12 @@ class TrainConfig:
     max_tokens: int = 1024
     loss_on: LossOn = "answer"
     sampled_softmax: int = 0
+    temperature: float = 0.1
     packing: bool = False
     group_by_length: bool = True
 
     dtype: Precision = "auto"
+    attention: str = ""
     gradient_checkpointing: bool = False
     liger: bool = False
 
@@ -162,6 +170,9 @@ class TrainConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 msg = f"{name} is {value!r}; expected a whole number of at least {low}."
                 raise ValueError(msg)
+        if not self.temperature > 0:
+            msg = f"temperature is {self.temperature!r}; expected a number above 0."
+            raise ValueError(msg)
         ranges = {
             "alpha": (0, float("inf")), "learning_rate": (0, float("inf")), "dropout": (0, 1), "warmup_ratio": (0, 1),
             "embedding_lr_factor": (0, float("inf")), "weight_decay": (0, float("inf")),
@@ -193,7 +204,7 @@ class TrainConfig:
         ----------
         name
             ``"pretrain"`` (the paper's, which are the defaults), ``"multitask"`` (two epochs, for a base with the first
-            adapter merged), or ``"from_scratch"`` (all weights, loss on all tokens).
+            adapter merged), ``"instruct"`` (one task), or ``"from_scratch"`` (all weights, loss on all tokens).
         changes
             Fields that differ from the preset.
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..text import QAPair
     from ._config import LossOn
     from ._encoded import Encoded
+    from ._groups import Group, Groups
 
 IGNORED = -100  # label of tokens without a loss
 BLOCK = 64  # forward passes whose rows are sorted by length together
@@ -217,6 +219,30 @@ def arrange(n: int, lengths: np.ndarray | None, *, batch_size: int, rng: np.rand
     if not groups:
         return order
     return np.concatenate([group[rng.permutation(len(group))] for group in groups]).ravel()
+
+
+def group_tensors(group: Group, groups: Groups, encoder: Encoder, token_of: np.ndarray) -> dict[str, torch.Tensor]:
+    """Padded tensors of a group; ``token_of`` is the first token of each of its words."""
+    encoded = [one.ids for one in encoder.prompts(group.prompts)]
+    ids = torch.zeros(len(encoded), max(map(len, encoded)), dtype=torch.int64)
+    for row, one in zip(ids, encoded, strict=True):
+        row[: len(one)] = torch.tensor(one)
+    found = {"input_ids": ids, "end": torch.tensor([len(one) - 1 for one in encoded])}
+    if group.near is not None and groups.near_weight:
+        found |= {"near": torch.from_numpy(group.near), "near_weight": torch.tensor(groups.near_weight)}
+    if group.first is not None and groups.first_weight:
+        # words that begin with the same token share a column
+        n_tokens = int(token_of.max()) + 1
+        table = sp.csr_array(group.first @ sp.csr_array(
+            (np.ones(len(token_of), np.float32), (np.arange(len(token_of)), token_of)), shape=(len(token_of), n_tokens)
+        )).tocoo()  # fmt: skip
+        found |= {
+            "row": torch.from_numpy(table.row.astype(np.int64)),
+            "word": torch.from_numpy(table.col.astype(np.int64)),
+            "first": torch.from_numpy(table.data.astype(np.float32)),
+            "first_weight": torch.tensor(groups.first_weight),
+        }
+    return found
 
 
 def collate(rows: Sequence[Row], *, loss_on: LossOn, packed: bool) -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ import numpy as np
 from .._keys import version as own_version
 from . import _checkpoints, _encoded, _folder
 from ._config import TrainConfig
+from ._groups import as_groups
 from ._pairs import Pairs
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ..model._tokens import Encoder
     from ..text import QAPair
     from ._encoded import Encoded, Source
+    from ._groups import Groups
     from ._trainer import HermesTrainer
 
 logger = logging.getLogger("cellhermes")
@@ -42,6 +44,7 @@ def fit(
     out: str | Path,
     base: str | Path = "mini",
     evaluation: Source | None = None,
+    groups: Groups | Mapping[str, Groups] | None = None,
     weights: Mapping[str, float] | None = None,
     caps: Mapping[str, int] | None = None,
     wrap: str | None = None,
@@ -71,6 +74,9 @@ def fit(
         Name, folder or hub id of the model to start from. Adapters of its card are merged first.
     evaluation
         Held-out pairs. Their loss and the share of exact answers are logged for each task.
+    groups
+        What the vectors shall learn beside the pairs: :class:`~cellhermes.train.Groups`, or several of these by name.
+        With every forward pass one group of each is read, and its losses are added.
     weights
         Name of each source to its share of an epoch. An epoch keeps its size; sources are repeated or sampled.
     caps
@@ -119,9 +125,10 @@ def fit(
     config = config or TrainConfig()
     stream = None if isinstance(pairs, str | Path | Sequence | Mapping) else pairs
     sources = {} if stream is not None else _encoded.as_sources(pairs)
+    named = as_groups(groups)
     held_out = {} if evaluation is None else _encoded.as_sources({"evaluation": evaluation})
     _check(config, sources, stream, weights, caps, has_evaluation=bool(held_out))
-    run = _run(config, Path(out), base, wrap, device, sources, held_out, weights, caps)
+    run = _run(config, Path(out), base, wrap, device, sources, held_out, weights, caps, named)
     if _folder.is_finished(run.out, run.record, overwrite=overwrite):
         logger.info("%s holds this run already, finished", run.out)
         return run.out
@@ -133,7 +140,7 @@ def fit(
     encoded = _tokenise(run, "train", sources, caps or {}) if stream is None else None
     evaluated = _tokenise(run, "evaluation", held_out, {}) if held_out else None
     with _random_state_kept():
-        trainer = _trainer(run, encoded if stream is None else stream, evaluated)
+        trainer = _trainer(run, encoded if stream is None else stream, evaluated, named)
         _train(trainer, run.out)
         _finish(trainer, run, evaluated)
     return run.out
@@ -217,6 +224,7 @@ def _run(
     held_out: Mapping[str, Source],
     weights: Mapping[str, float] | None,
     caps: Mapping[str, int] | None,
+    groups: Mapping[str, Groups],
 ) -> _Run:
     from ..model import _card
     from ..model._load import load_tokenizer
@@ -237,10 +245,24 @@ def _run(
         "evaluation": {name: _described(source) for name, source in held_out.items()},
         "weights": dict(weights or {}),
         "caps": dict(caps or {}),
+        "groups": {
+            name: {"sha256": part.fingerprint(), "task": part.task, "about": dict(part.about)}
+            for name, part in groups.items()
+        },
     }
+    if groups:
+        _check_read_at(card)
     record = json.loads(json.dumps(record))  # as it will be read again: lists for tuples
     args = arguments(config, out / _folder.CHECKPOINTS, device=device, evaluates=bool(held_out))
     return _Run(config, out, args, card, tokenizer, encoder, record)
+
+
+def _check_read_at(card: ModelCard) -> None:
+    """Groups teach the vector at the end of a prompt; a model that is read elsewhere would not notice."""
+    places = {card.read(kind) for kind in ("gene", "cell", "gene_in_cell")}
+    if places != {"prompt_end"}:
+        msg = f"{card.name} is read at {sorted(places)}; groups train the vector at 'prompt_end' only."
+        raise ValueError(msg)
 
 
 def _described(source: Source) -> dict[str, object]:
@@ -295,7 +317,9 @@ def _random_state_kept() -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def _trainer(run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | None) -> HermesTrainer:
+def _trainer(
+    run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | None, groups: Mapping[str, Groups]
+) -> HermesTrainer:
     from transformers import EarlyStoppingCallback, set_seed
 
     from ._epochs import Epochs, Stream
@@ -321,7 +345,7 @@ def _trainer(run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | 
     held_out = None
     if evaluated is not None:
         held_out = Epochs(evaluated, batch_size=config.batch_size, n_processes=args.world_size), evaluated
-    trainer = HermesTrainer(lm, args, config, rows, held_out, run.out / _folder.LOG)
+    trainer = HermesTrainer(lm, args, config, rows, held_out, run.out / _folder.LOG, groups=groups, encoder=run.encoder)
     if config.patience:
         trainer.add_callback(EarlyStoppingCallback(config.patience))
     return trainer

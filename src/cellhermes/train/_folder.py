@@ -36,7 +36,7 @@ def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> boo
     if overwrite:
         return False
     if not found:
-        if any((out / name).exists() for name in WEIGHTS):
+        if any((out / name).exists() for name in (*WEIGHTS, CHECKPOINTS)):
             msg = f"{out} holds weights of something else. Pass another out=, or overwrite=True to replace them."
             raise FileExistsError(msg)
         return False

@@ -16,12 +16,14 @@ from ..model import _forward
 from ._epochs import IGNORED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedModel
 
 MAX_LOGITS = 1 << 25  # held at once: 128 MB in float32
 
 
-def attach(lm: PreTrainedModel, n_sampled: int = 0) -> None:
+def attach(lm: PreTrainedModel, n_sampled: int = 0, temperature: float = 0.1) -> None:
     """Give a model a forward pass that knows this loss; without labels it does what it did before.
 
     The instance's own ``forward`` is replaced, as peft, DDP, FSDP and DeepSpeed all call it through the module.
@@ -32,6 +34,8 @@ def attach(lm: PreTrainedModel, n_sampled: int = 0) -> None:
         The model.
     n_sampled
         Words that are drawn to stand for those that are no target, 0 for all; never in evaluation.
+    temperature
+        Of the nearness of the prompts of a group.
     """
     plain = lm.forward
 
@@ -40,15 +44,57 @@ def attach(lm: PreTrainedModel, n_sampled: int = 0) -> None:
         labels: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        groups: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
         **kwargs: object,
     ) -> object:
         if labels is None:
             return plain(input_ids=input_ids, position_ids=position_ids, **kwargs)
         states = lm.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
-        return losses(lm, states, labels, num_items_in_batch, n_sampled if lm.training else 0)
+        found = losses(lm, states, labels, num_items_in_batch, n_sampled if lm.training else 0)
+        if groups:
+            found["groups"] = {name: of_group(lm, group, temperature) for name, group in groups.items()}
+            found["loss"] = found["loss"] + sum(part for parts in found["groups"].values() for part in parts.values())
+        return found
 
     lm.forward = forward
     lm.accepts_loss_kwargs = True  # the trainer hands over how many tokens of the whole step have a loss
+
+
+def of_group(lm: PreTrainedModel, group: Mapping[str, torch.Tensor], temperature: float) -> dict[str, torch.Tensor]:
+    """Losses of a group of prompts, each times its weight.
+
+    ``near`` is the cross entropy between the shares of nearness that are wanted and a softmax over the cosines of the
+    vectors at the ends of the prompts, as in contrastive learning with several soft positives (InfoNCE; van den Oord et
+    al. 2018). ``first`` is that of the first token of the answer. Both are above the entropy of what is wanted, so that
+    0 is the best; both are means over the prompts of which something is known.
+
+    Parameters
+    ----------
+    lm
+        The model.
+    group
+        Made by :func:`~cellhermes.train._epochs.group_tensors`.
+    temperature
+        Cosines are divided by it.
+    """
+    ids = group["input_ids"]
+    states = lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    states = states[torch.arange(len(ids), device=ids.device), group["end"]]
+    found = {}
+    if "near" in group:
+        unit = torch.nn.functional.normalize(states.float(), dim=-1)
+        itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+        log_p = (unit @ unit.T / temperature).masked_fill(itself, -1e4).log_softmax(-1)
+        wanted = group["near"]
+        above = torch.xlogy(wanted, wanted).sum(1) - (wanted * log_p).sum(1)
+        found["near"] = group["near_weight"] * above.sum() / wanted.any(1).sum().clamp(min=1)
+    if "first" in group:
+        row, word, share = group["row"], group["word"], group["first"]
+        logits = _forward.logits(lm, states)
+        log_p = logits[row, word] - logits.logsumexp(-1)[row]
+        known = row.unique().numel()
+        found["first"] = group["first_weight"] * (torch.xlogy(share, share) - share * log_p).sum() / max(known, 1)
+    return found
 
 
 def losses(

@@ -9,21 +9,26 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from . import _checkpoints
 from ._callbacks import Progress, StopOnSignal
-from ._epochs import collate
+from ._epochs import collate, group_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch.utils.data import Dataset
     from transformers import PreTrainedModel, TrainingArguments
 
+    from ..model._tokens import Encoder
     from ._config import TrainConfig
     from ._encoded import Encoded
     from ._epochs import Epochs
+    from ._groups import Groups
 
 
 class HermesTrainer(Trainer):
@@ -43,6 +48,10 @@ class HermesTrainer(Trainer):
         To evaluate on, and its examples.
     log_file
         JSON lines are added to it.
+    groups
+        Of each, one is read with every forward pass.
+    encoder
+        Of the model, for the groups.
     """
 
     def __init__(
@@ -53,6 +62,9 @@ class HermesTrainer(Trainer):
         rows: Dataset,
         held_out: tuple[Epochs, Encoded] | None,
         log_file: Path,
+        *,
+        groups: Mapping[str, Groups] | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -64,6 +76,13 @@ class HermesTrainer(Trainer):
         self.config = config
         self._tasks = held_out[1].tasks if held_out else []
         self._log_file = log_file
+        self._groups, self._encoder = dict(groups or {}), encoder
+        self._token_of = {
+            name: np.array([encoder.answer(word)[0] for word in part.words], np.int64)
+            for name, part in self._groups.items()
+        }
+        self._pass = 0, 0  # step, forward passes of it so far
+        self._parts: dict[str, list[torch.Tensor]] = {}
         self._seen = torch.zeros((), dtype=torch.int64)
         self._before = {"tokens": 0, "seconds": 0.0}
         self._start = monotonic()
@@ -86,7 +105,33 @@ class HermesTrainer(Trainer):
         """Count the tokens, and leave what the model does not take."""
         self._seen += inputs["n_tokens"].sum().cpu()
         inputs = {name: value for name, value in inputs.items() if name not in ("task", "n_tokens")}
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not self._groups:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, found = super().compute_loss(
+            model, inputs | {"groups": self._next_groups()}, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        for name, parts in found.pop("groups").items():
+            for kind, part in parts.items():
+                self._parts.setdefault(f"loss/{name}/{kind}", []).append(part.detach())
+        return (loss, found) if return_outputs else loss
+
+    def _next_groups(self) -> dict[str, dict[str, torch.Tensor]]:
+        """A group of each source; which one is a function of the step, so a resumed run goes on with the next."""
+        step = self.state.global_step
+        at = self._pass[1] if self._pass[0] == step else 0
+        self._pass = step, at + 1
+        processes = self.accelerator.num_processes
+        number = (step * self.config.accumulation + at) * processes + self.accelerator.process_index
+        found = {}
+        for name, groups in self._groups.items():
+            tensors = group_tensors(groups[number], groups, self._encoder, self._token_of[name])
+            self._seen += tensors["end"].sum() + len(tensors["end"])
+            # the pairs' loss is a sum over the whole step, divided by its tokens: passes and processes add up
+            for weight in ("near_weight", "first_weight"):
+                if weight in tensors:
+                    tensors[weight] = tensors[weight] / (self.config.accumulation * processes)
+            found[name] = {key: value.to(self.args.device) for key, value in tensors.items()}
+        return found
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW, in which the token table may learn at a rate of its own."""
@@ -158,10 +203,20 @@ class HermesTrainer(Trainer):
             "tokens": self._before["tokens"] + int(seen),
             "seconds": round(self._before["seconds"] + monotonic() - self._start, 3),
             **{name: value for name, value in logs.items() if name != "epoch"},
+            **self._means("loss" in logs),
         }
         if self.is_world_process_zero():
             with self._log_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+    def _means(self, is_training: bool) -> dict[str, float]:  # noqa: FBT001
+        """Losses of the groups since the last line, of this process, and forget them."""
+        if not is_training:
+            return {}
+        scale = self.config.accumulation * self.accelerator.num_processes
+        found = {name: round(scale * float(torch.stack(part).mean()), 6) for name, part in self._parts.items()}
+        self._parts = {}
+        return found
 
     # The checkpoints -----------------------------------------------------------------------------------------
 

@@ -23,9 +23,11 @@ def tunable(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizer
         dtype = "bfloat16" if config.dtype in ("auto", "bfloat16") else "float16"
     if config.quantize:
         options["quantization_config"] = _four_bits(dtype)
+    if config.attention:
+        options["attn_implementation"] = config.attention
     lm = load_weights(card, dtype, **options)
     check_vocabulary(lm, tokenizer, card.name)
-    attach(lm, config.sampled_softmax)
+    attach(lm, config.sampled_softmax, config.temperature)
     if config.gradient_checkpointing:
         # transformers renames it in the course of version 5
         enable = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
