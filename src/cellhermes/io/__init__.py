@@ -1,5 +1,19 @@
-"""Readers of the field's files: interaction graphs."""
+"""Readers of the field's files: interaction graphs, tables of databases, released questions."""
 
+from ._depmap import read_depmap
+from ._gene_categories import read_gene_categories
+from ._genetic_interactions import read_genetic_interactions
 from ._graphs import read_biogrid, read_edges, read_string
+from ._perturbation_effects import read_perturbation_effects
+from ._questions import read_questions
 
-__all__ = ["read_biogrid", "read_edges", "read_string"]
+__all__ = [
+    "read_biogrid",
+    "read_depmap",
+    "read_edges",
+    "read_gene_categories",
+    "read_genetic_interactions",
+    "read_perturbation_effects",
+    "read_questions",
+    "read_string",
+]

@@ -1,6 +1,7 @@
-"""Strings only: prompts, templates and the ranking of genes. Knows neither AnnData nor tensors."""
+"""Strings only: prompts, templates, tasks and the ranking of genes. Knows neither AnnData nor tensors."""
 
 from ._modality import Modality, modalities, modality
+from ._task import Task, task, tasks
 from ._template import Prompt, QAPair, Template, template, templates
 from ._wrap import Wrap, wrap, wraps
 
@@ -8,10 +9,13 @@ __all__ = [
     "Modality",
     "Prompt",
     "QAPair",
+    "Task",
     "Template",
     "Wrap",
     "modalities",
     "modality",
+    "task",
+    "tasks",
     "template",
     "templates",
     "wrap",

@@ -1,0 +1,219 @@
+"""Tables of genes and their categories: cell types, diseases, phenotypes.
+
+Each file is read as its database offers it, comments above the header included. A new table is an entry of ``LAYOUTS``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from xml.parsers import expat
+
+import pandas as pd
+
+from ._graphs import _lines
+from ._tables import is_symbol, once, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+HEAD = 200  # lines in which a header is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where a database keeps genes and categories."""
+
+    gene: str
+    category: str
+    species: str = ""
+    """Column with the species, where there is one."""
+    needed: str = ""
+    """A row counts only where this column is not empty."""
+    several: bool = False
+    """Whether a cell of the table lists genes, with commas between them."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Further columns that are kept, by their name in the result."""
+
+
+# The first layout whose columns are all there is taken.
+LAYOUTS = {
+    "CellMarker 2.0": _Layout("Symbol", "cell_name", "species", extra={"tissue": "tissue_type"}),
+    "CellMarker 1.0": _Layout("geneSymbol", "cellName", "speciesType", several=True, extra={"tissue": "tissueType"}),
+    "CellMatch": _Layout("gene", "celltype", "species", extra={"tissue": "tissue"}),
+    "ScType": _Layout("geneSymbolmore1", "cellName", several=True, extra={"tissue": "tissueType"}),
+    "CTD": _Layout("GeneSymbol", "DiseaseName", needed="DirectEvidence", extra={"id": "DiseaseID"}),
+    "DisGeNET": _Layout("geneSymbol", "diseaseName", extra={"id": "diseaseId"}),
+    "DisGeNET (API)": _Layout("symbolOfGene", "diseaseName"),
+    "HPO": _Layout("gene_symbol", "hpo_name", extra={"id": "hpo_id"}),
+    "HPO before 2023": _Layout("entrez-gene-symbol", "HPO-Term-Name", extra={"id": "HPO-Term-ID"}),
+    "gene and HPO term": _Layout("gene", "hpo_term", extra={"id": "hpo_id"}),
+    "gene and disease": _Layout("gene", "disease"),
+    "gene and category": _Layout("gene", "category"),
+}
+
+
+def read_gene_categories(path: str | Path, *, species: str | None = "Human", member: str | None = None) -> pd.DataFrame:
+    r"""Genes and the category they belong to: cell type, disease, phenotype.
+
+    Which database a file is from is seen from its columns: CellMarker 1.0 and 2.0 (saved as text), CellMatch, ScType,
+    CTD (``CTD_genes_diseases.csv``, with its comments; only curated associations, those with direct evidence),
+    DisGeNET, HPO (``genes_to_phenotype.txt`` of any year), Orphanet (``en_product6.xml``), or a table of your own with
+    the columns ``gene`` and ``category``. Columns are separated by tabs or commas.
+
+    Parameters
+    ----------
+    path
+        The file as downloaded: plain, gzip or zip, told by its first bytes.
+    species
+        Only rows of this species, where the table has a column for it; None keeps all.
+    member
+        Name of the file inside a zip archive with several.
+
+    Returns
+    -------
+    ``gene``, ``category`` and, where known, ``tissue`` or ``id``; each pair of gene and category once, in the order of
+    the file. ``attrs`` holds ``"format"``, ``"source"`` (file name), ``"rows"`` and ``"dropped"`` (reason to number).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the table is none of the known ones (the message has its columns), is damaged, or no row is left.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import cellhermes as ch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "CTD_genes_diseases.csv")
+    ...     _ = path.write_text(
+    ...         "# Fields:\n# GeneSymbol,GeneID,DiseaseName,DiseaseID,DirectEvidence\n#\n"
+    ...         "BRCA1,672,Breast Neoplasms,MESH:D001943,marker/mechanism\n"
+    ...         "ACTB,60,Breast Neoplasms,MESH:D001943,\n"
+    ...     )
+    ...     frame = ch.io.read_gene_categories(path)
+    >>> frame.to_dict("list"), frame.attrs["format"], frame.attrs["dropped"]
+    ({'gene': ['BRCA1'], 'category': ['Breast Neoplasms'], 'id': ['MESH:D001943']}, 'CTD', {'no DirectEvidence': 1})
+    """
+    path = Path(path)
+    with opened(path, member) as file:
+        is_xml = re.match(rb"(\xef\xbb\xbf)?\s*<", file.read(64)) is not None
+    dropped: Counter[str] = Counter()
+    if is_xml:
+        name, frame = "Orphanet", _orphanet(path, member)
+    else:
+        try:
+            name, frame = _categories(path, member, species, dropped)
+        except csv.Error as error:
+            msg = f"{path} cannot be read as a table: {error}."
+            raise ValueError(msg) from None
+    return once(frame, ["gene", "category"], path, dropped, format=name)
+
+
+def _categories(path: Path, member: str | None, species: str | None, dropped: Counter[str]) -> tuple[str, pd.DataFrame]:
+    """The name of a table's layout, and its genes and categories."""
+    lines = (line.decode("utf-8", "replace") for line in _lines(path, member))
+    name, names, sep, n_before = _header(path, lines)
+    layout = LAYOUTS[name]
+    columns = {"gene": layout.gene, "category": layout.category, **layout.extra}
+    columns = {what: names.index(column) for what, column in columns.items() if column in names}
+    at_species, at_needed = (names.index(c) if c in names else None for c in (layout.species, layout.needed))
+    at_gene, at_category = columns["gene"], columns["category"]
+    # A quotation mark in a table with tabs is a part of the text.
+    rows = csv.reader(lines, delimiter=sep, quoting=csv.QUOTE_NONE if sep == "\t" else csv.QUOTE_MINIMAL)
+    found: list[tuple[str, ...]] = []
+    for row in rows:
+        if not row or (not found and len(row) == 1 and row[0].startswith("#")):  # comments go on below the names
+            continue
+        if len(row) != len(names):
+            msg = f"{path}, line {n_before + rows.line_num}: {len(row)} columns, expected {len(names)}. Row: {row[:6]}."
+            raise ValueError(msg)
+        if at_species is not None and species is not None and row[at_species].lower() != species.lower():
+            dropped["other species"] += 1
+        elif at_needed is not None and not row[at_needed]:
+            dropped[f"no {layout.needed}"] += 1
+        else:
+            genes = re.split(r"[\[\],]+", row[at_gene]) if layout.several else [row[at_gene]]
+            for gene in (gene.strip(' "') for gene in genes if gene.strip() or not layout.several):
+                if is_symbol(gene) and row[at_category].strip():
+                    found.append((gene, *(row[place].strip(' "') for place in [*columns.values()][1:])))
+                else:
+                    dropped["no symbol or category"] += 1
+    return name, pd.DataFrame(found, columns=[*columns])
+
+
+def _header(path: Path, lines: Iterator[str]) -> tuple[str, list[str], str, int]:
+    """Layout, names of the columns, what stands between them, and the number of the line; it is the first that fits."""
+    seen: list[list[str]] = []
+    for number, line in zip(range(1, HEAD), lines, strict=False):
+        for sep in ("\t", ","):
+            names = _names(line, sep)
+            for name, layout in LAYOUTS.items():
+                if {layout.gene, layout.category} <= {*names}:
+                    return name, names, sep, number
+            seen.append(names)
+        if not line.startswith("#"):
+            break
+    known = "; ".join(f"{name} ({layout.gene}, {layout.category})" for name, layout in LAYOUTS.items())
+    msg = (
+        f"{path} is none of the known tables. Found the columns {max(seen, key=len, default=[])[:20]}. "
+        f"Known, with two of their columns: {known}; Orphanet (XML)."
+    )
+    raise ValueError(msg)
+
+
+def _names(line: str, sep: str) -> list[str]:
+    """Names in a header, which may stand in a comment (CTD) or spell its tabs out (HPO)."""
+    text = line.strip("\ufeff# \r\n").removeprefix("Format:").strip(" ").replace("<tab>", "\t")
+    return [name.strip() for name in next(csv.reader([text], delimiter=sep), [])]
+
+
+def _orphanet(path: Path, member: str | None) -> pd.DataFrame:
+    """Genes of rare diseases; a file that declares entities is refused, so that none is ever expanded."""
+    stack: list[str] = []
+    rows: list[tuple[str, str, str]] = []
+    now = {"name": "", "code": "", "symbol": ""}
+    places = {
+        ("Disorder", "Name"): "name",
+        ("Disorder", "OrphaCode"): "code",
+        ("Gene", "Symbol"): "symbol",
+    }
+
+    def start(tag: str, _: object) -> None:
+        stack.append(tag)
+        if (what := places.get(tuple(stack[-2:]))) is not None:
+            now[what] = ""
+
+    def text(data: str) -> None:
+        if (what := places.get(tuple(stack[-2:]))) is not None:
+            now[what] += data
+
+    def end(tag: str) -> None:
+        stack.pop()
+        if tag == "DisorderGeneAssociation":
+            rows.append((now["symbol"].strip(), now["name"].strip(), f"ORPHA:{now['code'].strip()}"))
+
+    def refuse(*_: object) -> NoReturn:
+        msg = f"{path} declares a document type, which may hold entities; the files of Orphanet have none."
+        raise ValueError(msg)
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
+    parser.StartDoctypeDeclHandler = refuse
+    with opened(path, member) as file:
+        try:
+            parser.ParseFile(file)
+        except expat.ExpatError as error:
+            msg = f"{path} is no whole XML: {error}. Download it again."
+            raise ValueError(msg) from None
+    if not rows:
+        msg = f"{path} is XML without genes of disorders; expected en_product6.xml of Orphanet."
+        raise ValueError(msg)
+    return pd.DataFrame(rows, columns=["gene", "category", "id"])

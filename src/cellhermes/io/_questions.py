@@ -1,0 +1,73 @@
+"""The released question files become frames: JSON of ``instruction``, ``input`` and ``output``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+
+def read_questions(path: str | Path) -> pd.DataFrame:
+    """Questions and answers of a file as the authors release them, or as :func:`~cellhermes.train.write_pairs` does.
+
+    Parameters
+    ----------
+    path
+        A JSON list or JSON lines; each record has ``instruction``, ``output`` and, optionally, ``input``.
+
+    Returns
+    -------
+    ``question`` (instruction, line break, input), ``answer``, and the two parts as ``instruction`` and ``input``; a
+    frame for the task ``"question"``. ``attrs`` holds ``"source"``, the name of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no JSON, or a record lacks a field (the message says which record).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import cellhermes as ch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "GI_synthetic_test.json")
+    ...     _ = path.write_text('[{"instruction": "Do they interact?", "input": "BRCA1 PARP1", "output": "Yes"}]')
+    ...     frame = ch.io.read_questions(path)
+    >>> task = ch.text.task("question").with_answers(["Yes", "No"])
+    >>> print(task.prompts(frame)[0].text)
+    Do they interact?
+    BRCA1 PARP1
+    """
+    path = Path(path)
+    rows = []
+    for number, record in enumerate(_records(path), 1):
+        texts = (
+            [record.get(key) or "" for key in ("instruction", "input", "output")] if isinstance(record, dict) else []
+        )
+        if not texts or not all(isinstance(text, str) for text in texts) or not (texts[0] or texts[1]) or not texts[2]:
+            msg = f"{path}, record {number}: expected instruction, input and output, got {str(record)[:120]!r}."
+            raise ValueError(msg)
+        instruction, block, answer = (text.strip() for text in texts)
+        rows.append(("\n".join(filter(None, [instruction, block])), answer, instruction, block))
+    if not rows:
+        msg = f"{path} has no record."
+        raise ValueError(msg)
+    frame = pd.DataFrame(rows, columns=["question", "answer", "instruction", "input"])
+    frame.attrs = {"source": path.name}
+    return frame
+
+
+def _records(path: Path) -> list[object]:
+    """A list, or one record a line; which of both is seen from the text, not from the name."""
+    text = path.read_text("utf-8-sig")
+    try:
+        if text.lstrip().startswith("["):
+            return json.loads(text)
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        msg = f"{path} is neither a JSON list nor JSON lines: {error}."
+        raise ValueError(msg) from None

@@ -1,0 +1,528 @@
+"""A prediction task is one TOML file: how it is asked, which answers there are, and how an answer is read.
+
+A task knows strings. A frame is anything with named columns (a data frame, a mapping of lists), so that cells
+(``adata.obs``) and tables of questions are asked in the same way. Which model answers, and how, is not known here.
+"""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from ._template import Prompt, Template
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Frame = pd.DataFrame | Mapping[str, Sequence[object]]
+
+Unit = Literal["cell", "row"]
+
+SENTENCE = "cell_sentence"  # the column with a cell's ranked genes
+ANSWERS = "answers"  # the slot that lists the answers in a question
+SEPARATORS = {SENTENCE: None, "genes": None, "perturbation": "+"}  # columns with lists of genes; None is white space
+MANDATORY = {"version": int, "unit": str, "source": str, "instructions": list}  # keys of a file
+OPTIONAL = {"input": str, "expression": str, "answers": list, "label": str, "pattern": str, "labels": dict}
+SHOWN = 5  # examples in a message
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of question: its wordings, its answers, and how an answer is read from text.
+
+    Parameters
+    ----------
+    name
+        Name of its file.
+    version
+        Raised whenever a wording or an answer changes; stored with results.
+    unit
+        ``"cell"``: asked about the cells of an AnnData, columns are those of ``obs``. ``"row"``: asked about the rows
+        of a frame.
+    template
+        The wordings. Each slot is a column, but for ``{answers}``, which lists the answers.
+    expression
+        The wordings with a place for the cell's ranked genes (``{cell_sentence}``), None for a task without one.
+    answers
+        All answers of a closed task. None: open, or given later with :meth:`with_answers`.
+    label
+        The column with the true answer.
+    pattern
+        Regular expression with one group that finds the answer in generated text (the last match counts); ``""`` looks
+        at the whole text.
+    labels
+        Value in the label column to answer, for columns that hold ``1`` where the answer is ``"Yes"``.
+    source
+        Where the task is described.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> task = ch.text.task("genetic_interaction_synthetic")
+    >>> task.fields, task.answers
+    (('gene_a', 'gene_b'), ('Yes', 'No'))
+    >>> print(task.prompts({"gene_a": ["BRCA1"], "gene_b": ["PARP1"]})[0].text)
+    Do these two genes have a synthetic genetic interaction? Answer Yes or No.
+    Gene BRCA1 and Gene PARP1
+    """
+
+    name: str
+    version: int
+    unit: Unit
+    template: Template
+    expression: Template | None = None
+    answers: tuple[str, ...] | None = None
+    label: str = "answer"
+    pattern: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        wrong = self._wrong()
+        if wrong:
+            msg = f"Task {self.name!r}: {wrong}."
+            raise ValueError(msg)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "Task":
+        """Read a task from its file.
+
+        Parameters
+        ----------
+        path
+            A TOML file; its name without the ending is the name of the task.
+
+        Returns
+        -------
+        The task.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no TOML, a key is missing or not known, or the parts do not fit together.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import cellhermes as ch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "doublet.toml")
+        ...     _ = file.write_text('''
+        ... version = 1
+        ... unit = "cell"
+        ... source = "our laboratory"
+        ... instructions = ["Is this profile a doublet? Answer Yes or No."]
+        ... input = "A cell with genes ranked by expression: {cell_sentence}"
+        ... answers = ["Yes", "No"]
+        ... ''')
+        ...     ch.text.Task.from_toml(file).name
+        'doublet'
+        """
+        path = Path(path)
+        return _read(path.stem, path.read_text("utf-8"), str(path))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns that a question needs, in the order of the wording; ``cell_sentence`` only where it always does."""
+        return tuple(slot for slot in self.template.slots if slot != ANSWERS)
+
+    @property
+    def takes_expression(self) -> bool:
+        """Whether a question can show the cell's ranked genes."""
+        return self.expression is not None or SENTENCE in self.fields
+
+    def with_answers(self, answers: Iterable[str]) -> "Task":
+        """The same task with these answers, such as the labels of your cells.
+
+        Parameters
+        ----------
+        answers
+            All answers that may be given, each once.
+
+        Returns
+        -------
+        A closed task.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two, or they are empty or not distinct.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.task("cell_type").with_answers(["B cell", "T cell"]).answers
+        ('B cell', 'T cell')
+        """
+        answers = tuple(map(str, answers))
+        return replace(self, answers=answers, labels={k: v for k, v in self.labels.items() if v in answers})
+
+    def prompts(
+        self,
+        frame: "Frame",
+        *,
+        expression: bool | None = None,
+        rng: int | np.random.Generator | None = None,
+        variant: int | Sequence[int] = 0,
+    ) -> list[Prompt]:
+        """Write one question for each row.
+
+        Parameters
+        ----------
+        frame
+            A data frame or a mapping of columns, with the :attr:`fields`. ``genes`` and ``cell_sentence`` are lists of
+            genes, or strings with blanks between them; ``perturbation`` may join several genes with ``+``.
+        expression
+            Show the cell's ranked genes, read from the column ``cell_sentence`` (the paper's "w/ GE"). None shows them
+            only where the question cannot do without.
+        rng
+            Seed or generator that picks a wording for each row; None takes ``variant``.
+        variant
+            Number of the wording, one for all rows or one for each.
+
+        Returns
+        -------
+        One :class:`Prompt` a row.
+
+        Raises
+        ------
+        KeyError
+            If a column is missing.
+        ValueError
+            If a value is missing (the message says in which rows), there is no such wording, or the task cannot be
+            asked with or without expression as wished.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> task = ch.text.task("cell_type").with_answers(["B cell", "T cell"])
+        >>> print(task.prompts({"cell_sentence": ["CD3E IL7R"]})[0].text)
+        Which of the listed types is this cell? Answer with one of them.
+        A cell with genes ranked by expression: CD3E IL7R
+        Possible answers: B cell, T cell
+        """
+        template = self._wordings(expression=expression)
+        columns = self.columns(frame, expression=expression)
+        n_rows = len(next(iter(columns.values())))
+        if ANSWERS in template.slots:
+            if self.answers is None:
+                msg = f"Task {self.name!r} lists its answers, and has none yet. Pass answers=, or use with_answers()."
+                raise ValueError(msg)
+            columns[ANSWERS] = [", ".join(self.answers)] * n_rows
+        variants = _variants(len(template.variants), n_rows, rng, variant, self.name)
+        return [
+            template.fill(variant=number, **dict(zip(columns, values, strict=True)))
+            for number, values in zip(variants, zip(*columns.values(), strict=True), strict=True)
+        ]
+
+    def columns(self, frame: "Frame", *, expression: bool | None = None) -> dict[str, list[str | list[str]]]:
+        """What questions are made of: the columns that a question shows, checked, each value as it is written.
+
+        Parameters
+        ----------
+        frame, expression
+            As for :meth:`prompts`, which raises the same errors.
+
+        Returns
+        -------
+        Column to its values: strings, or lists of genes.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.task("gene_set_disease").columns({"genes": ["TP53 MDM2"], "n": [2]})
+        {'genes': [['TP53', 'MDM2']]}
+        """
+        slots = self._wordings(expression=expression).slots
+        found = {slot: _column(frame, slot, self.name) for slot in slots if slot != ANSWERS}
+        lengths = {name: len(values) for name, values in found.items()}
+        if len(set(lengths.values())) > 1:
+            msg = f"Task {self.name!r}: columns have different lengths, {lengths}."
+            raise ValueError(msg)
+        return found
+
+    def answers_of(self, frame: "Frame") -> list[str]:
+        """True answers of each row: the label column, in the words of the task.
+
+        Parameters
+        ----------
+        frame
+            A data frame or a mapping of columns, with the column :attr:`label`.
+
+        Returns
+        -------
+        One answer a row.
+
+        Raises
+        ------
+        KeyError
+            If the column is missing.
+        ValueError
+            If a label is missing, or is none of the answers; the message names them.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.task("cell_fitness").answers_of({"answer": [1, 0, "Yes"]})
+        ['Yes', 'No', 'Yes']
+        """
+        found = [self.labels.get(label, label) for label in _column(frame, self.label, self.name, lists=False)]
+        if self.answers is not None and (outside := sorted(set(found) - set(self.answers))):
+            msg = (
+                f"{len(outside)} labels in column {self.label!r} are no answers of task {self.name!r}, such as "
+                f"{outside[:SHOWN]}. Expected {_listed(self.answers)}"
+                + (f", or {_listed(self.labels)}" if self.labels else "")
+                + ". Rename them, or pass the answers that you want."
+            )
+            raise ValueError(msg)
+        return found
+
+    def parse(self, text: str) -> str | None:
+        """Read the answer from generated text; None where there is none, or more than one. Never a guess.
+
+        A closed task looks for its answers as whole words, in their own spelling and longer ones first, so that
+        ``"Reactive"`` is not found inside ``"Non-Reactive"`` or ``"not Reactive"``; upper and lower case count as the
+        same only where the text is nothing but the answer. An open task takes what :attr:`pattern` finds, or the text.
+
+        Parameters
+        ----------
+        text
+            What a model wrote.
+
+        Returns
+        -------
+        One of the answers, or any text for an open task; None where it cannot be read.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> task = ch.text.task("t_cell_reactivity")
+        >>> task.parse("This cell is Non-Reactive."), task.parse("reactive"), task.parse("Reactive or Non-Reactive")
+        ('Non-Reactive', 'Reactive', None)
+        """
+        if self.pattern:
+            matches = list(re.finditer(self.pattern, text, re.DOTALL))
+            text = (matches[-1].group(1) or "") if matches else ""
+        text = text.strip()
+        if self.answers is None or not text:
+            return text or None
+        bare = text.strip(" \t\r\n.!\"'`*").casefold()
+        same = [answer for answer in self.answers if answer.casefold() == bare]
+        if len(same) == 1:
+            return same[0]
+        found = {(match.group(2), bool(match.group(1))) for match in self._finder.finditer(text)}
+        answer, is_denied = found.pop() if len(found) == 1 else (None, False)
+        return None if is_denied else answer
+
+    def fingerprint(self) -> str:
+        """Hash of all that decides question and answer, for results that are kept.
+
+        Returns
+        -------
+        SHA-256.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> len(ch.text.task("cell_type").fingerprint())
+        64
+        """
+        wordings = [self.template.variants, self.expression and self.expression.variants]
+        parts = [self.name, self.version, self.unit, wordings, self.answers, self.pattern, dict(self.labels)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def _finder(self) -> re.Pattern:
+        """Any answer as a whole word, and a "not" before it; the longest answer that fits is taken."""
+        words = "|".join(map(re.escape, sorted(self.answers, key=len, reverse=True)))
+        return re.compile(rf"(\b[Nn]o[tn] +)?(?<!\w)(?<!\w-)({words})(?!\w)(?!-\w)")
+
+    def _wordings(self, *, expression: bool | None) -> Template:
+        if expression is False and SENTENCE in self.fields:
+            msg = f"Task {self.name!r} asks about the genes of a cell; it cannot be asked with expression=False."
+            raise ValueError(msg)
+        if not expression or SENTENCE in self.fields:
+            return self.template
+        if self.expression is None:
+            msg = f"Task {self.name!r} has no place for the genes of a cell; pass expression=False."
+            raise ValueError(msg)
+        return self.expression
+
+    def _wrong(self) -> str:
+        """What does not fit together, ``""`` if all does."""
+        if self.unit not in get_args(Unit):
+            return f"unit is {self.unit!r}; expected one of {get_args(Unit)}"
+        if not self.fields or any("{}" in text for text in self.template.variants):
+            return "the wording has no slot with a name, such as {gene}"
+        if self.expression is not None and {*self.expression.slots} != {*self.template.slots, SENTENCE}:
+            return f"expression must have the slot {{{SENTENCE}}}, and no other that the input lacks"
+        if self.answers is not None:
+            if len(self.answers) < 2 or any(not answer or answer != answer.strip() for answer in self.answers):
+                return f"answers are {_listed(self.answers)}; expected at least two, without blanks at their ends"
+            if repeated := sorted({answer for answer in self.answers if self.answers.count(answer) > 1}):
+                return f"the answers {repeated[:SHOWN]} come more than once"
+            if outside := sorted(set(self.labels.values()) - set(self.answers)):
+                return f"labels lead to {outside[:SHOWN]}; expected answers, {_listed(self.answers)}"
+        try:
+            if self.pattern and re.compile(self.pattern).groups != 1:
+                return f"pattern {self.pattern!r} needs exactly one group, the answer"
+        except re.error as error:
+            return f"pattern {self.pattern!r} is no regular expression: {error}"
+        return ""
+
+
+def task(task: str | Path | Task) -> Task:
+    """One task, by name or from your own file.
+
+    Parameters
+    ----------
+    task
+        A key of :func:`tasks`, the path of a TOML file, or a :class:`Task`, which is returned as it is.
+
+    Returns
+    -------
+    The :class:`Task`.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name; the message lists the known ones.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not a task; the message says what is wrong.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.text.task("t_cell_reactivity").answers
+    ('Reactive', 'Non-Reactive')
+    """
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, Path) or task.endswith(".toml"):
+        return Task.from_toml(task)
+    if task not in tasks():
+        msg = f"No task {task!r}. Known: {', '.join(tasks())}; or pass the path of a TOML file."
+        raise KeyError(msg)
+    return tasks()[task]
+
+
+@cache
+def tasks() -> Mapping[str, Task]:
+    """All tasks that come with the package, by name, read from ``text/tasks/*.toml``.
+
+    Returns
+    -------
+    Mapping of name to :class:`Task`.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> [name for name in ch.text.tasks() if name.startswith("gene_set")]
+    ['gene_set_cell_type', 'gene_set_disease', 'gene_set_phenotype', 'gene_set_rare_disease']
+    """
+    found = sorted((files(__package__) / "tasks").iterdir(), key=lambda file: file.name)
+    names = {file.name.removesuffix(".toml"): file for file in found if file.name.endswith(".toml")}
+    return {name: _read(name, file.read_text("utf-8"), file.name) for name, file in names.items()}
+
+
+def _read(name: str, text: str, where: str) -> Task:
+    try:
+        entry = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{where} is no TOML: {error}."
+        raise ValueError(msg) from None
+    known = MANDATORY | OPTIONAL
+    if unknown := sorted(set(entry) - set(known)):
+        msg = f"{where}: {unknown} are not known. A task may have {', '.join(known)}."
+        raise ValueError(msg)
+    if missing := sorted(set(MANDATORY) - set(entry)):
+        msg = f"{where}: {missing} are missing. A task needs {', '.join(MANDATORY)}."
+        raise ValueError(msg)
+    if wrong := [key for key, value in entry.items() if not isinstance(value, known[key])]:
+        msg = f"{where}: {wrong[0]} is {entry[wrong[0]]!r}; expected {known[wrong[0]].__name__}."
+        raise ValueError(msg)
+    version, instructions = entry["version"], entry.pop("instructions")
+    if not all(isinstance(one, str) and one.strip() and "\n" not in one for one in instructions):
+        msg = f"{where}: instructions must be texts of one line each."
+        raise ValueError(msg)
+    block, shown = entry.pop("input", ""), entry.pop("expression", "")
+    try:
+        if shown:
+            entry["expression"] = _template(f"{name}/expression", version, instructions, [shown, block])
+        if "answers" in entry:
+            entry["answers"] = tuple(entry["answers"])
+        return Task(name=name, template=_template(name, version, instructions, [block]), **entry)
+    except ValueError as error:
+        msg = f"{where}: {error}"
+        raise ValueError(msg) from None
+
+
+def _template(name: str, version: int, instructions: Sequence[str], blocks: Sequence[str]) -> Template:
+    """An instruction, a line break and the input: what the released files keep apart."""
+    return Template(name, version, tuple("\n".join(filter(None, [one, *blocks])) for one in instructions))
+
+
+def _column(frame: "Frame", name: str, task: str, *, lists: bool = True) -> list[str | list[str]]:
+    """A column as strings or, where ``lists``, as lists of genes; every row must have a value."""
+    if name not in frame:
+        hint = " Run `ch.pp.cell_sentences(adata)` for it." if name == SENTENCE else ""
+        msg = f"Task {task!r} needs the column {name!r}; there are {[str(key) for key in frame][:30]}.{hint}"
+        raise KeyError(msg)
+    values = [_value(value, name if lists else "") for value in frame[name]]
+    if empty := [row for row, value in enumerate(values) if not value]:
+        rows = ", ".join(map(str, empty[:SHOWN]))
+        msg = (
+            f"Task {task!r}: column {name!r} has no value in {len(empty):,} of {len(values):,} rows (counted from 0: "
+            f"{rows}). Fill or leave out these rows."
+        )
+        raise ValueError(msg)
+    return values
+
+
+def _value(value: object, name: str) -> str | list[str]:
+    """What is written for a value, ``""`` for a missing one; whole numbers without a point."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return ""
+        value = int(value) if float(value).is_integer() else value
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return [word for word in (str(one).strip() for one in value) if word]
+    text = str(value).strip()
+    if name not in SEPARATORS:
+        return text
+    return [word for word in (part.strip() for part in text.split(SEPARATORS[name])) if word]
+
+
+def _variants(
+    n_variants: int, n_rows: int, rng: int | np.random.Generator | None, variant: int | Sequence[int], task: str
+) -> list[int]:
+    if rng is not None:
+        return np.random.default_rng(rng).integers(n_variants, size=n_rows).tolist()
+    found = [variant] * n_rows if isinstance(variant, int) else list(variant)
+    if len(found) != n_rows or not all(0 <= number < n_variants for number in found):
+        msg = (
+            f"variant={variant!r}; expected numbers from 0 to {n_variants - 1} for the {n_rows} rows of task {task!r}."
+        )
+        raise ValueError(msg)
+    return found
+
+
+def _listed(words: Iterable[str]) -> str:
+    words = list(words)
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return f"{words[:SHOWN]}{more}"

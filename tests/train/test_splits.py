@@ -1,0 +1,215 @@
+"""Splits: what is kept apart is apart, whatever the table and the seed."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cellhermes as ch
+
+PARTS = ["train", "valid", "test"]
+GENES = [f"G{i}" for i in range(20)]
+LINES = [f"L{i}" for i in range(12)]
+THIRDS = (0.5, 0.25, 0.25)
+
+
+def fitness() -> pd.DataFrame:
+    return pd.DataFrame(itertools.product(GENES, LINES), columns=["gene", "cell_line"]).assign(answer="Yes", effect=0.5)
+
+
+def combinations(genes: list[str]) -> pd.DataFrame:
+    pairs = [f"{b}+{a}" if i % 2 else f"{a}+{b}" for i, (a, b) in enumerate(itertools.combinations(genes, 2))]
+    return pd.DataFrame({"perturbation": [*genes, *pairs] * 2, "gene": "HBZ", "answer": "Yes"})
+
+
+def seen_in_training(frame: pd.DataFrame, column: str) -> set[str]:
+    return {gene for value in frame.loc[frame["split"] == "train", column] for gene in value.split("+")}
+
+
+# ---- independent checks, with sets and loops
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_unseen_cell_lines_are_unseen(seed: int) -> None:
+    found = ch.train.split_by(fitness(), "cell_line", seed=seed)
+    lines = {part: set(found.loc[found["split"] == part, "cell_line"]) for part in PARTS}
+    assert all(lines.values())
+    assert lines["train"].isdisjoint(lines["valid"] | lines["test"])
+    assert lines["valid"].isdisjoint(lines["test"])
+    assert found.drop(columns="split").equals(fitness())
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_unseen_genes_are_unseen_also_within_combinations(seed: int) -> None:
+    found = ch.train.split_unseen_genes(combinations(GENES), "perturbation", seed=seed)
+    genes = [{g for v in found.loc[found["split"] == part, "perturbation"] for g in v.split("+")} for part in PARTS]
+    assert all(genes)
+    assert not any(a & b for a, b in itertools.combinations(genes, 2))
+    n_dropped = len(combinations(GENES)) - len(found)
+    assert found.attrs["dropped"] == {"genes of different parts": n_dropped}
+
+
+@given(st.integers(0, 1000), st.sampled_from([0, 1, 2, None]))
+@settings(max_examples=40, deadline=None)
+def test_combinations_have_as_many_seen_genes_as_they_say(seed: int, n_seen: int | None) -> None:
+    found = ch.train.split_unseen_combinations(combinations(GENES), n_seen=n_seen, fractions=THIRDS, seed=seed)
+    trained = seen_in_training(found, "perturbation")
+    whole = {frozenset(v.split("+")) for v in found.loc[found["split"] == "train", "perturbation"]}
+    asked = found[found["split"] != "train"]
+    for value, count in zip(asked["perturbation"], asked["n_seen"], strict=True):
+        genes = frozenset(value.split("+"))
+        assert len(genes) == 2
+        assert genes not in whole
+        assert len(genes & trained) == count
+    assert set(asked["n_seen"]) == ({0, 1, 2} if n_seen is None else {n_seen})
+    assert found.loc[found["split"] == "train", "n_seen"].isna().all()
+
+
+def test_a_pair_is_the_same_the_other_way_round() -> None:
+    pairs = list(itertools.combinations(GENES, 2))
+    frame = pd.DataFrame(pairs + [(b, a) for a, b in pairs], columns=["gene_a", "gene_b"])
+    found = ch.train.split_by(frame, ["gene_a", "gene_b"], unordered=True)
+    half = len(pairs)
+    assert found["split"].tolist()[:half] == found["split"].tolist()[half:]
+
+
+def test_rows_that_ask_the_same_are_together() -> None:
+    frame = pd.concat([fitness(), fitness().assign(answer="No", effect=0.1)], ignore_index=True)
+    found = ch.train.split_random(frame)
+    assert (found.groupby(["gene", "cell_line"])["split"].nunique() == 1).all()
+    assert found.groupby("cell_line")["split"].nunique().max() == 3  # at random otherwise
+
+
+@pytest.mark.parametrize("how", ["split_random", "split_unseen_genes"])
+def test_order_of_the_rows_does_not_count(how: str) -> None:
+    frame = fitness()
+    shuffled = frame.sample(frac=1, random_state=1)
+    split = getattr(ch.train, how)
+    pd.testing.assert_frame_equal(split(frame), split(shuffled).sort_index())
+
+
+def test_same_seed_same_split_and_other_seed_another() -> None:
+    first, again, other = (ch.train.split_by(fitness(), "gene", seed=seed)["split"].tolist() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_nothing_is_written_into_the_frame() -> None:
+    frame = fitness()
+    ch.train.split(frame, "cell_fitness/unseen_gene")
+    pd.testing.assert_frame_equal(frame, fitness())
+
+
+@given(st.integers(3, 200), st.integers(1, 8), st.integers(1, 8), st.integers(1, 8))
+def test_shares_are_as_asked_for_and_no_part_is_empty(n: int, a: int, b: int, c: int) -> None:
+    fractions = np.array([a, b, c]) / (a + b + c)
+    frame = pd.DataFrame({"donor": np.arange(n)})
+    if n * fractions[0] < 2:  # the others may leave nothing for training
+        return
+    counts = ch.train.split_by(frame, "donor", fractions=fractions)["split"].value_counts()
+    assert all(abs(counts[part] - n * share) <= 2 for part, share in zip(PARTS, fractions, strict=True))
+
+
+def test_a_part_may_be_left_out() -> None:
+    assert set(ch.train.split_by(fitness(), "gene", fractions=(0.8, 0, 0.2))["split"]) == {"train", "test"}
+
+
+# ---- errors
+
+
+def test_check_sees_a_leak_of_each_kind() -> None:
+    check, error = ch.train.check_split, ch.train.LeakError
+    pairs = pd.DataFrame({"a": ["X", "Y"], "b": ["Y", "X"], "split": ["train", "test"]})
+    check(pairs, ["a", "b"])
+    with pytest.raises(error, match=r"1 of 1 values of a and b .* \('X', 'Y'\)"):
+        check(pairs, ["a", "b"], unordered=True)
+    with pytest.raises(error, match="2 of 2 values"):
+        check(pairs, ["a", "b"], genes=True)
+    joined = pd.DataFrame({"p": ["X+Y", "Y"], "split": ["train", "valid"]})
+    check(joined, "p")
+    with pytest.raises(error, match="such as 'Y'"):
+        check(joined, "p", genes=True)
+
+
+def test_a_split_that_leaks_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cellhermes.train import _splits
+
+    def broken(members: list, *_: object) -> dict:  # a gene's part is asked for often, and answered at random
+        return type("Random", (dict,), {"__missing__": lambda _, gene: next(turn)})()
+
+    turn = itertools.cycle([0, 1, 2, 2, 1, 0, 0])
+    monkeypatch.setattr(_splits, "_of_genes", broken)
+    with pytest.raises(ch.train.LeakError):
+        ch.train.split_unseen_genes(combinations(GENES), "perturbation")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda f: ch.train.split_by(f, "donor"), "no column ['donor']"),
+        (lambda f: ch.train.split_by(f.assign(donor=[None] + [1] * (len(f) - 1)), "donor"), "no value in 1 of 240"),
+        (lambda f: ch.train.split_by(f[:24], "gene"), "2 gene cannot be split"),
+        (lambda f: ch.train.split_by(f, "gene", fractions=(0.5, 0.2)), "add up to 1"),
+        (lambda f: ch.train.split_by(f, "gene", fractions=(0.5, 0.2, 0.2)), "add up to 1"),
+        (lambda f: ch.train.split_unseen_combinations(f, "gene"), "no row is left for valid and test"),
+        (lambda f: ch.train.split_unseen_combinations(f, "gene", n_seen=3), "expected 0, 1, 2 or None"),
+        (lambda f: ch.train.split_unseen_combinations(f.assign(gene="A+B+C"), "gene"), "more than two genes"),
+        (lambda f: ch.train.split(f, "fitness"), "cell_fitness/unseen_gene"),
+        (lambda f: ch.train.check_split(f, "gene"), "Split it first"),
+        (lambda f: ch.train.check_split(f.assign(split="dev"), "gene"), "has ['dev']"),
+    ],
+)
+def test_what_cannot_be_split_says_why(call, said: str) -> None:
+    with pytest.raises((KeyError, ValueError)) as error:
+        call(fitness())
+    assert said in str(error.value)
+
+
+# ---- settings
+
+
+def test_there_are_the_thirteen_settings_of_the_paper() -> None:
+    table = ch.train.settings()
+    of_the_paper = [name for name in table.index if not name.startswith("t_cell")]
+    assert len(of_the_paper) == 13
+    asked = {task for tasks in table["tasks"] for task in tasks.split(", ")}
+    assert asked <= {*ch.text.tasks()}
+    assert {name.split("/")[0] for name in of_the_paper if name.startswith("genetic")} == {
+        name for name in ch.text.tasks() if name.startswith("genetic")
+    }
+
+
+def frame_for(setting: str) -> pd.DataFrame:
+    if setting.startswith("perturbation"):
+        return combinations(GENES).merge(pd.DataFrame({"cell_line": LINES}), how="cross")
+    if setting.startswith("cell_fitness"):
+        return fitness()
+    if setting.startswith("genetic"):
+        return pd.DataFrame(itertools.combinations(GENES, 2), columns=["gene_a", "gene_b"])
+    if setting.startswith("gene_set"):
+        return pd.DataFrame(itertools.product(GENES, ["x", "y"]), columns=["gene", "category"])
+    return pd.DataFrame({"cell": np.arange(60), "clonotype": np.arange(60) // 3})
+
+
+@pytest.mark.parametrize("setting", ch.train.settings().index)
+def test_each_setting_keeps_apart_what_it_names(setting: str) -> None:
+    found = ch.train.split(frame_for(setting), setting)
+    assert set(found["split"]) == set(PARTS)
+    apart = {
+        "perturbed gene": lambda row: row["perturbation"].split("+"),
+        "combination of perturbed genes": lambda row: [frozenset(row["perturbation"].split("+"))],
+        "cell line": lambda row: [row["cell_line"]],
+        "gene": lambda row: [row["gene"]],
+        "pair of genes": lambda row: [frozenset((row["gene_a"], row["gene_b"]))],
+        "gene of the category": lambda row: [(row["gene"], row["category"])],
+        "cell": lambda row: [row["cell"]],
+        "T-cell receptor": lambda row: [row["clonotype"]],
+    }[ch.train.settings().loc[setting, "unseen"]]
+    part_of: dict[object, str] = {}
+    for row in found.to_dict("records"):
+        for thing in apart(row):
+            assert part_of.setdefault(thing, row["split"]) == row["split"]
