@@ -261,8 +261,8 @@ def test_answers_and_new_tokens_count_towards_the_context(tiny):
     [
         (lambda m: m.embed("Gene CD4"), TypeError, "list of prompts"),
         (lambda m: m.embed(["  "]), ValueError, "needs text"),
-        (lambda m: m.score(["a"], []), ValueError, "needs answers"),
-        (lambda m: m.score(["a"], ["Yes", ""]), ValueError, "needs answers"),
+        (lambda m: m.score(["a"], []), ValueError, "needs a list of answers"),
+        (lambda m: m.score(["a"], ["Yes", ""]), ValueError, "needs a list of answers"),
         (lambda m: m.generate(["a"], temperature=-1.0), ValueError, "temperature"),
         (lambda m: m.generate(["a"], max_new_tokens=0), ValueError, "max_new_tokens"),
         (lambda m: m.attend(["Gene CD4"]), ValueError, "lists no genes"),

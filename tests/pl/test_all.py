@@ -12,6 +12,15 @@ from mudata import MuData
 import cellhermes as ch
 
 LOG = pd.DataFrame({"step": [1, 2, 3], "loss": [2.5, 2.1, 2.0], "learning_rate": [5e-5, 4e-5, 1e-5]})
+SCORES = pd.DataFrame(
+    [
+        ("cell_fitness", "mini", 0.7, 0.6, 0.8),
+        ("cell_fitness", "majority", 0.5, 0.5, 0.5),
+        ("gene", "mini", 0.6, 0.5, 0.7),
+    ],
+    columns=["task", "method", "value", "low", "high"],
+).assign(metric="balanced_accuracy", over="rows")
+TABLES = {"scores": SCORES, "training": LOG}  # plots of a table, without AnnData
 CALLS = {
     "degree_change": (("B", "NK"), {}),
     "enrich": (("T",), {}),
@@ -19,6 +28,7 @@ CALLS = {
     "jaccard": ((), {}),
     "module_scores": ((0,), {"basis": "X_two"}),
     "modules": ((), {}),
+    "scores": ((), {"baselines": ["majority"]}),
     "training": ((), {}),
 }
 
@@ -30,7 +40,7 @@ def draw(drawn):
 
     def draw(name, **options):
         positional, named = CALLS[name]
-        return getattr(ch.pl, name)(LOG if name == "training" else data, *positional, **{**named, **options})
+        return getattr(ch.pl, name)(TABLES.get(name, data), *positional, **{**named, **options})
 
     draw.data = data
     return draw
@@ -72,7 +82,7 @@ def test_nothing_is_written(draw, name):
     pd.testing.assert_frame_equal(draw.data.uns["modules"]["table"], before.uns["modules"]["table"])
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name != "training"])
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in TABLES])
 def test_a_modality_of_a_mudata_is_drawn(draw, name):
     positional, named = CALLS[name]
     data = MuData({"rna": draw.data})

@@ -196,3 +196,24 @@ def test_too_long_a_context_names_its_cell(small, model):
     with pytest.raises(ch.model.PromptLengthError) as error:
         ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B"])
     assert "with 900 genes" in error.value.__notes__[0]
+
+
+@pytest.mark.parametrize("groupby", [None, "cell_type"])
+def test_genes_that_the_model_never_read_are_flagged(small, model, monkeypatch, caplog, groupby):
+    monkeypatch.setattr(model, "unseen_genes", frozenset({"LYZ", "NOT_HERE"}))
+    groups = None if groupby is None else ["B"]
+    with caplog.at_level("WARNING", "cellhermes"):
+        ch.tl.embed_genes(small, model, genes=GENES, groupby=groupby, groups=groups)
+    assert small.var_names[small.var[f"{KEY}_unseen"]].tolist() == ["LYZ"]
+    assert "1 of 4 genes" in caplog.text
+    assert "LYZ" in caplog.text
+    caplog.clear()
+    ch.tl.embed_genes(small, model, genes=["CD3E"])
+    assert not small.var[f"{KEY}_unseen"].any()
+    assert "never" not in caplog.text
+
+
+def test_a_model_without_a_list_flags_nothing(small, model, monkeypatch):
+    monkeypatch.setattr(model, "unseen_genes", frozenset())
+    ch.tl.embed_genes(small, model, genes=GENES)
+    assert f"{KEY}_unseen" not in small.var

@@ -1,5 +1,6 @@
 """Readers: fresh frames from what the tools stored. They never write."""
 
+from ._answers import answers
 from ._degree_change import degree_change
 from ._enrich import enrich
 from ._gene_network import gene_network
@@ -8,6 +9,7 @@ from ._prompts import prompts
 from ._training_log import training_log
 
 __all__ = [
+    "answers",
     "degree_change",
     "enrich",
     "gene_network",

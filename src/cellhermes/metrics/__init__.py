@@ -1,5 +1,8 @@
-"""Measures on arrays: what an embedding knows."""
+"""Measures on arrays and frames: what an embedding knows, how good answers are, and what trivial methods reach."""
 
+from ._baselines import baseline, deg_then_direction
+from ._classification import classification
 from ._knn import knn_accuracy
+from ._temperature import fit_temperature
 
-__all__ = ["knn_accuracy"]
+__all__ = ["baseline", "classification", "deg_then_direction", "fit_temperature", "knn_accuracy"]

@@ -3,9 +3,9 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ..text import Prompt
 from . import _forward
 from ._attention import GeneAttention, per_gene
 from ._tokens import Batch, Encoded, Encoder, check_vocabulary, plan, run_batches
+from ._trie import Trie
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ._card import ModelCard, ReadAt
 
 logger = logging.getLogger("cellhermes")
+
+MAX_LOGITS = 1 << 24  # held at once: 64 MB in float32
 
 
 class PromptLengthError(ValueError):
@@ -143,6 +146,13 @@ class CellHermes:
         """Type of the weights; vectors are always returned as float32."""
         return str(self._lm.dtype).removeprefix("torch.")
 
+    @cached_property
+    def unseen_genes(self) -> frozenset[str]:
+        """Symbols that the model lists as absent from all of its training data: their vectors mean nothing."""
+        from ._card import unseen_genes
+
+        return unseen_genes(self.card)
+
     @property
     def dim(self) -> int:
         """Width of a vector."""
@@ -248,12 +258,19 @@ class CellHermes:
     # ------------------------------------------------------------------------------------------------- score
 
     def score(
-        self, prompts: Sequence[str | Prompt], answers: Sequence[str], *, batch_size: int | None = None
+        self,
+        prompts: Sequence[str | Prompt],
+        answers: Sequence[str],
+        *,
+        normalize: Literal["sum", "mean"] = "sum",
+        batch_size: int | None = None,
     ) -> np.ndarray:
         """Log-probability of each answer behind each prompt.
 
         Summed over the answer's tokens and the token that closes it (paper, equation 5), so that the probabilities of
-        all possible answers of any length add up to one. Prompts are computed once for all answers.
+        all possible answers of any length add up to one, and an answer that another one begins with (*Reactive*,
+        *Reactive to both*) has a probability of its own. A prompt is computed once for all answers, and so is what
+        prompts begin alike, and what answers do: hundreds of answers cost little more than their distinct beginnings.
 
         Parameters
         ----------
@@ -261,6 +278,10 @@ class CellHermes:
             Texts, or prompts of templates.
         answers
             The same for every prompt, not empty.
+        normalize
+            ``"sum"`` is the log-probability. A long answer is a product of more factors, and so falls behind a short
+            one that says the same; ``"mean"`` divides by the number of tokens (the closing one counts), which ranks by
+            likelihood per token and is no longer the answer's probability.
         batch_size
             Prompts per forward pass; None chooses from the memory that is free.
 
@@ -271,7 +292,7 @@ class CellHermes:
         Raises
         ------
         ValueError
-            If there are no answers, or one is empty.
+            If there are no answers, one is empty, or two can't be told apart by their tokens.
         ~cellhermes.model.PromptLengthError
             If a prompt with its longest answer exceeds the model's context.
 
@@ -282,49 +303,96 @@ class CellHermes:
         >>> model.score(["Is CD3E a T-cell gene?"], ["Yes", "No"]).shape
         (1, 2)
         """
-        if len(answers) == 0 or not all(answers):
-            msg = f"score needs answers with text, got {list(answers)}."
+        if normalize not in ("sum", "mean"):
+            msg = f"normalize={normalize!r} is not known; expected 'sum' or 'mean'."
+            raise ValueError(msg)
+        tails = self._answers(answers)
+        prompts, encoded = self._encode(prompts, extra=max(map(len, tails)))
+        trie = Trie.of(tails)
+        out = np.empty((len(prompts), len(answers)), np.float32)
+        whole = [Encoded(one.ids + max(tails, key=len)) for one in encoded]
+        with torch.inference_mode(), tqdm(total=len(prompts), desc="score", delay=2, leave=False) as bar:
+            for members, n in _alike([one.ids for one in encoded], enabled=self._may_share(whole)):
+                rows = [encoded[i].ids[n:] for i in members]
+                shared = self._prefix(encoded[members[0]].ids[:n]) if n else None
+                lengths = [len(row) + trie.ids.numel() for row in rows]
+                budget = min(self._budget(n + max(lengths)), self._rows(n + max(lengths)) * max(lengths))
+                batches = plan(lengths, batch_size=batch_size, budget=budget)
+                for batch, found in run_batches(batches, partial(self._score, rows, shared, tails, trie)):
+                    out[[members[i] for i in batch]] = found
+                    bar.update(len(batch))
+        return out if normalize == "sum" else out / trie.lengths.astype(np.float32)
+
+    def _answers(self, answers: Sequence[str]) -> list[list[int]]:
+        """Ids of answers that can be told apart."""
+        if isinstance(answers, str) or len(answers) == 0 or not all(answers):
+            msg = f"score needs a list of answers with text, got {answers if isinstance(answers, str) else [*answers]}."
             raise ValueError(msg)
         tails = [self._encoder.answer(answer) for answer in answers]
-        prompts, encoded = self._encode(prompts, extra=max(map(len, tails)))
-        out = np.empty((len(prompts), len(answers)), np.float32)
-        lengths = [len(one.ids) for one in encoded]
-        budget = max(1, self._budget(max(lengths, default=0)) // (1 + sum(map(len, tails)) // max(lengths, default=1)))
-        with torch.inference_mode(), tqdm(total=len(prompts), desc="score", delay=2, leave=False) as bar:
-            batches = plan(lengths, batch_size=batch_size, budget=budget)
-            for batch, found in run_batches(batches, lambda batch: self._score([encoded[i].ids for i in batch], tails)):
-                out[batch] = found
-                bar.update(len(batch))
-        return out
+        owner: dict[tuple[int, ...], str] = {}
+        for answer, ids in zip(answers, map(tuple, tails), strict=True):
+            if ids in owner:
+                msg = (
+                    f"The answers {owner[ids]!r} and {answer!r} are the same tokens for this model, which can't tell "
+                    "them apart. Give one of them, or words that differ."
+                )
+                raise ValueError(msg)
+            owner[ids] = answer
+        if not self._encoder.end:
+            for ids, answer in owner.items():
+                if begun := [owner[ids[:t]] for t in range(1, len(ids)) if ids[:t] in owner]:
+                    msg = (
+                        f"The answer {answer!r} begins with the answer {begun[0]!r}, and the tokenizer has no end "
+                        "token (eos_token) that would tell them apart. Give it one, or words that differ."
+                    )
+                    raise ValueError(msg)
+        return tails
 
-    def _score(self, ids: list[list[int]], answers: list[list[int]]) -> np.ndarray:
-        """(prompts, answers) for one batch: prompts are prefixes, answers without their last token are suffixes."""
+    def _score(
+        self,
+        rows: list[list[int]],
+        shared: _forward.Prefix | None,
+        answers: list[list[int]],
+        trie: Trie,
+        batch: list[int],
+    ) -> np.ndarray:
+        """(prompts, answers) of one batch: sums over the steps of each answer."""
+        ids = [rows[i] for i in batch]
         padded = Batch.pad(ids, device=self._lm.device)
-        suffixes = Batch.pad([answer[:-1] for answer in answers] * len(ids), device=self._lm.device)
-        if self._may_share([Encoded(row + max(answers, key=len)) for row in ids]):
-            prefix = _forward.read_prefix(self._decoder, padded)
-            states = _forward.hidden_behind(self._decoder, prefix, suffixes)
-            start = prefix.hidden[torch.arange(len(ids)), padded.last]
+        if shared is not None:
+            states = _forward.states_behind(self._decoder, _forward.read_behind(self._decoder, shared, padded), trie)
+        elif self._may_share([Encoded(row + max(answers, key=len)) for row in ids]):
+            states = _forward.states_behind(self._decoder, _forward.read_prefix(self._decoder, padded), trie)
         else:
-            whole = Batch.pad([row + answer[:-1] for row in ids for answer in answers], device=self._lm.device)
-            found = _forward.hidden(self._decoder, whole)
-            n = padded.mask.sum(1).repeat_interleave(len(answers))
-            at = n[:, None] + torch.arange(suffixes.ids.shape[1], device=n.device)
-            states = found.gather(1, at.clamp_max(found.shape[1] - 1)[..., None].expand(-1, -1, found.shape[2]))
-            start = found[torch.arange(len(found)), n - 1][:: len(answers)]
-        states = states.view(len(ids), len(answers), -1, states.shape[-1])
-        scores = torch.zeros(len(ids), len(answers))
-        first = self._log_probs(start)
-        for j, answer in enumerate(answers):
-            rest = self._log_probs(states[:, j, : len(answer) - 1])  # (prompts, tokens, vocabulary)
-            scores[:, j] = first[:, answer[0]].cpu()
-            if len(answer) > 1:
-                targets = torch.tensor(answer[1:], device=rest.device).expand(len(ids), -1)[..., None]
-                scores[:, j] += rest.gather(-1, targets).sum((1, 2)).cpu()
-        return scores.numpy()
+            states = torch.stack([self._states_of_whole(row, answers, trie) for row in ids])
+        steps = self._step_scores(states, trie)
+        steps = torch.cat([steps, steps.new_zeros(len(ids), 1)], 1)  # what short paths are filled up with
+        return steps[:, trie.paths].sum(-1).numpy()
 
-    def _log_probs(self, states: torch.Tensor) -> torch.Tensor:
-        return _forward.logits(self._lm, states).log_softmax(-1)
+    def _states_of_whole(self, prompt: list[int], answers: list[list[int]], trie: Trie) -> torch.Tensor:
+        """(states, dim) of a trie from prompt and answers in full, where a layer forgets what is far away."""
+        rows = [prompt + answer[:-1] for answer in answers]
+        states = torch.empty(len(trie.example), self.dim, dtype=self._lm.dtype, device=self._lm.device)
+        size = max(1, self._budget(0) // max(map(len, rows)))
+        for start in range(0, len(rows), size):
+            found = _forward.hidden(self._decoder, Batch.pad(rows[start : start + size], device=self._lm.device))
+            mine = ((trie.example[:, 0] >= start) & (trie.example[:, 0] < start + size)).nonzero()[:, 0]
+            answer, n_tokens = trie.example[mine].unbind(1)
+            states[mine] = found[answer - start, len(prompt) - 1 + n_tokens]
+        return states
+
+    def _step_scores(self, states: torch.Tensor, trie: Trie) -> torch.Tensor:
+        """(prompts, steps) log-probability of each step, with the logits of some states at a time."""
+        n, n_states = states.shape[:2]
+        size = max(1, MAX_LOGITS // (n * self._lm.get_output_embeddings().weight.shape[0]))
+        found = torch.empty(n, len(trie.parent))
+        for start in range(0, n_states, size):
+            logits = _forward.logits(self._lm, states[:, start : start + size])
+            first, last = torch.searchsorted(trie.parent, torch.tensor([start, start + size])).tolist()
+            at = (trie.parent[first:last] - start).to(logits.device)
+            token = trie.token[first:last].to(logits.device)
+            found[:, first:last] = (logits[:, at, token] - logits.logsumexp(-1)[:, at]).cpu()
+        return found
 
     # ------------------------------------------------------------------------------------------------- generate
 
@@ -488,25 +556,34 @@ class CellHermes:
 
     # ------------------------------------------------------------------------------------------------- shared
 
-    def check(self, prompts: Sequence[str | Prompt]) -> None:
-        """Raise what the verbs would raise about prompts, without computing anything.
+    def check(
+        self, prompts: Sequence[str | Prompt], *, answers: Sequence[str] | None = None, max_new_tokens: int = 0
+    ) -> None:
+        """Raise what the verbs would raise about prompts and answers, without computing anything.
 
         Parameters
         ----------
         prompts
             Texts, or prompts of templates.
+        answers
+            What :meth:`score` is going to be asked for.
+        max_new_tokens
+            What :meth:`generate` is going to be asked for.
 
         Raises
         ------
+        ValueError
+            If two answers can't be told apart by their tokens, or one is empty.
         ~cellhermes.model.PromptLengthError
-            If a prompt is longer than the model's context.
+            If a prompt, with what follows it, is longer than the model's context.
 
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.CellHermes.from_pretrained("mini").check(["Gene CD3E"])
+        >>> ch.CellHermes.from_pretrained("mini").check(["Gene CD3E"], answers=["Yes", "No"])
         """
-        self._encode(prompts)
+        tails = [] if answers is None else self._answers(answers)
+        self._encode(prompts, extra=max([max_new_tokens, *map(len, tails)]))
 
     def _encode(
         self, prompts: Sequence[str | Prompt], *, extra: int = 0, positions: bool = False
@@ -536,6 +613,14 @@ class CellHermes:
         most = 2_048 if self.device == "cpu" else 131_072  # on a CPU larger batches leave its caches and are slower
         return int(max(1, min(most, _free_bytes(self._lm.device) // 4 // per_token)))
 
+    def _rows(self, n_tokens: int) -> int:
+        """Prompts whose keys and values of all layers are held at once, from the memory that is free."""
+        config, size = self._config, torch.empty((), dtype=self._lm.dtype).element_size()
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        per_token = 2 * size * config.num_hidden_layers * heads * width
+        return max(1, _free_bytes(self._lm.device) // 4 // (per_token * n_tokens))
+
 
 def _shared(
     encoded: Sequence[Encoded], spans: Sequence[tuple[int, int]], *, enabled: bool
@@ -555,6 +640,35 @@ def _shared(
     shared = [(members, len(ids)) for ids, members in groups.items() if len(members) > 1]
     alone += [members[0] for members in groups.values() if len(members) == 1]
     return [*([(sorted(alone), 0)] if alone else []), *shared]
+
+
+def _alike(rows: Sequence[list[int]], *, enabled: bool) -> list[tuple[list[int], int]]:
+    """Groups of rows of ids with the length of the beginning they share, 0 for those better computed whole.
+
+    Unlike :func:`_shared`, beginnings are found and not told: rows of a task share its instruction, and often a cell.
+    Something of each row is left behind them: the first row of a group gives its last token, and in sorted order no
+    later row ends earlier without differing.
+    """
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    groups: list[tuple[list[int], int]] = []
+    for i in order if enabled else ():
+        n = _n_common(rows[groups[-1][0][0]][: groups[-1][1]], rows[i]) if groups else 0
+        if n and 2 * n >= max(len(rows[i]), groups[-1][1]):  # also not much less than the group shared before
+            groups[-1][0].append(i)
+            groups[-1] = (groups[-1][0], n)
+        else:
+            groups.append(([i], len(rows[i]) - 1))
+    shared = [group for group in groups if len(group[0]) > 1]
+    alone = sorted({*order}.difference(*(members for members, _ in shared)))
+    return [*([(alone, 0)] if alone else []), *shared]
+
+
+def _n_common(a: list[int], b: list[int]) -> int:
+    """How many first ids are the same."""
+    for n, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return n
+    return min(len(a), len(b))
 
 
 def _pool(states: torch.Tensor, spans: list[tuple[int, int]]) -> np.ndarray:

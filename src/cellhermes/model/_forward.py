@@ -8,6 +8,7 @@ and to torch's scaled dot product attention otherwise.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -15,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ._tokens import Batch
+from ._trie import Trie
 
 NAME = "cellhermes"
 Tap = Callable[..., torch.Tensor]
@@ -113,8 +115,8 @@ class Prefix:
     ----------
     layers
         (key, value) of shape (prefixes, key heads, tokens, width), in the order of the layers.
-    hidden
-        (prefixes, tokens, dim) states after the final norm.
+    last
+        (prefixes, dim) state after the final norm at each prefix's last token.
     mask
         (prefixes, tokens) bool, False at padding; None without padding.
     lengths
@@ -122,7 +124,7 @@ class Prefix:
     """
 
     layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    hidden: torch.Tensor | None = None
+    last: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     lengths: torch.Tensor | None = None
 
@@ -149,9 +151,12 @@ class Prefix:
         *,
         scaling: float,
         softcap: float | None = None,
+        visible: torch.Tensor | None = None,
         **_: object,
     ) -> torch.Tensor:
         """Attention of suffixes to their prefix and to themselves, as one softmax over both.
+
+        Within a suffix each token looks back at all others or, with ``visible`` (m, s, s), where it may.
 
         The queries of all suffixes of a prefix stand in one matrix against its keys, which are neither copied nor
         expanded. Shapes: p prefixes, m suffixes each, s tokens; h key heads, r query heads a key head; t prefix tokens;
@@ -168,7 +173,8 @@ class Prefix:
             far, own = (torch.tanh(scores / softcap) * softcap for scores in (far, own))
         if self.mask is not None:
             far.masked_fill_(~self.mask[:, None, None, :], -torch.inf)
-        own = own.view(p, h, m, r, s, s).masked_fill_(~_causal(s, s, own.device), -torch.inf).view(p, h, m, r * s, s)
+        hidden = ~(_causal(s, s, own.device)[None] if visible is None else visible)[:, None]  # (m or 1, 1, s, s)
+        own = own.view(p, h, m, r, s, s).masked_fill_(hidden, -torch.inf).view(p, h, m, r * s, s)
         far = far.view(p, h, m, r * s, t)
         top = torch.maximum(far.amax(-1, keepdim=True), own.amax(-1, keepdim=True)).float()
         far, own = far.float().sub_(top).exp_(), own.float().sub_(top).exp_()
@@ -182,9 +188,34 @@ class Prefix:
 def read_prefix(decoder: PreTrainedModel, batch: Batch) -> Prefix:
     """Compute the beginnings of prompts once, for any number of :func:`hidden_behind`."""
     prefix = Prefix()
-    prefix.hidden = _run(decoder, batch.ids, batch.positions, batch.attention_mask, prefix.write)
+    states = _run(decoder, batch.ids, batch.positions, batch.attention_mask, prefix.write)
+    prefix.last = states[torch.arange(len(states), device=states.device), batch.last]
     prefix.mask = None if bool(batch.mask.all()) else batch.mask
     prefix.lengths = batch.mask.sum(1)
+    return prefix
+
+
+def read_behind(decoder: PreTrainedModel, shared: Prefix, batch: Batch) -> Prefix:
+    """Prefixes that begin with one shared prefix and go on with the (right-padded) rows of a batch."""
+    prefix = Prefix()
+
+    def tap(
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *rest: object,
+        **kw: object,
+    ) -> torch.Tensor:
+        before = (old.expand(len(key), -1, -1, -1) for old in shared.layers[module.layer_idx])
+        prefix.layers.append(tuple(torch.cat(pair, 2) for pair in zip(before, (key, value), strict=True)))
+        return shared.read(module, query, key, value, *rest, **kw)
+
+    states = _run(decoder, batch.ids, batch.positions + shared.lengths, None, tap)
+    prefix.last = states[torch.arange(len(states), device=states.device), batch.last]
+    seen = batch.mask.new_ones(len(states), int(shared.lengths))
+    prefix.mask = None if bool(batch.mask.all()) else torch.cat([seen, batch.mask], 1)
+    prefix.lengths = shared.lengths + batch.mask.sum(1)
     return prefix
 
 
@@ -193,6 +224,19 @@ def hidden_behind(decoder: PreTrainedModel, prefix: Prefix, batch: Batch) -> tor
     n_each = batch.ids.shape[0] // prefix.lengths.shape[0]
     positions = batch.positions + prefix.lengths.repeat_interleave(n_each)[:, None]
     return _run(decoder, batch.ids, positions, None, prefix.read)
+
+
+def states_behind(decoder: PreTrainedModel, prefix: Prefix, trie: Trie) -> torch.Tensor:
+    """(prefixes, states, dim) of a trie: behind each prefix, then of the nodes."""
+    n = prefix.lengths.shape[0]
+    start = prefix.last[:, None]
+    if not trie.ids.numel():
+        return start
+    device = prefix.lengths.device
+    positions = trie.depth.to(device).repeat(n, 1) + prefix.lengths.repeat_interleave(len(trie.ids))[:, None]
+    tap = partial(prefix.read, visible=trie.visible.to(device))
+    nodes = _run(decoder, trie.ids.to(device).repeat(n, 1), positions, None, tap)
+    return torch.cat([start, nodes.view(n, -1, nodes.shape[-1])], 1)
 
 
 @dataclass(slots=True)

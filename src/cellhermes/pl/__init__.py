@@ -6,6 +6,7 @@ from ._gene_network import gene_network
 from ._jaccard import jaccard
 from ._module_scores import module_scores
 from ._modules import modules
+from ._scores import scores
 from ._training import training
 
-__all__ = ["degree_change", "enrich", "gene_network", "jaccard", "module_scores", "modules", "training"]
+__all__ = ["degree_change", "enrich", "gene_network", "jaccard", "module_scores", "modules", "scores", "training"]

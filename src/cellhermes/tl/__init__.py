@@ -1,10 +1,12 @@
 """Tools: what a language model computes from AnnData, written where its axes belong."""
 
+from ._answer import answer
 from ._embed_cells import embed_cells
 from ._embed_genes import embed_genes
 from ._enrich import enrich
 from ._gene_network import gene_network
 from ._modules import modules
+from ._predict import predict
 from ._split_groups import split_groups
 
-__all__ = ["embed_cells", "embed_genes", "enrich", "gene_network", "modules", "split_groups"]
+__all__ = ["answer", "embed_cells", "embed_genes", "enrich", "gene_network", "modules", "predict", "split_groups"]

@@ -113,6 +113,9 @@ def embed_genes(
         With ``groupby``: ``label``, ``cell`` and ``sentence`` of each context.
     ``uns[key_added]["gene_params"]`` : dict
         Model, base, revision, adapters, template and version, wrap, read_at, dtype, seed, version.
+    ``var[f"{key_added}_unseen"]`` : bool
+        Genes that occur in none of the model's training data, so that their vectors mean nothing; a warning in the log
+        counts them. Written only for models that list such genes, as ``"mini"`` does.
 
     Raises
     ------
@@ -142,6 +145,7 @@ def embed_genes(
         adata.varm[key_added] = _scatter(model.embed(filled, batch_size=batch_size), columns, adata.n_vars)
         params = {**provenance(model, template("gene")), "gene_symbols": gene_symbols}
         write_params(adata, key_added, params, name=GENE_PARAMS)
+        _flag_unseen(adata, model, symbols, columns, key_added)
         logger.info("%s genes embedded in varm[%r].", f"{len(columns):,}", key_added)
         return
     labels = _labels(adata, groupby, groups)
@@ -169,9 +173,25 @@ def embed_genes(
     write_params(adata, key_added, params, name=GENE_PARAMS)
     write_groups(adata, key_added, table)
     write_groups(adata, key_added, contexts, name=CONTEXTS)
+    _flag_unseen(adata, model, symbols, columns, key_added)
     logger.info(
         "%s genes embedded in %d groups, varm[%r] and so on.", f"{len(columns):,}", len(labels), keys[labels[0]]
     )
+
+
+def _flag_unseen(adata: AnnData, model: CellHermes, symbols: np.ndarray, columns: np.ndarray, key: str) -> None:
+    """Say which of the embedded genes the model has never read, where it knows that."""
+    if not model.unseen_genes:
+        return
+    flags = np.zeros(adata.n_vars, bool)
+    flags[columns] = [symbol in model.unseen_genes for symbol in symbols[columns]]
+    adata.var[f"{key}_unseen"] = flags
+    if flags.any():
+        logger.warning(
+            "%s of %s genes occur in none of the training data of %s, so their vectors mean nothing: %s. They are "
+            "flagged in var[%r].",
+            f"{flags.sum():,}", f"{len(columns):,}", model.card.name, ", ".join(symbols[flags][:5]), f"{key}_unseen",
+        )  # fmt: skip
 
 
 def _columns(adata: AnnData, symbols: np.ndarray, genes: Sequence[str] | None, gene_mask: str) -> np.ndarray:

@@ -1,0 +1,270 @@
+"""Questions of a task, answered by a language model: scored where the answers are known, else generated."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from tqdm.auto import tqdm
+
+from .._keys import Param
+from ..model import CellHermes, PromptLengthError
+from ..text import Prompt, Task
+from ..text import task as task_of
+from ._checkpoint import Checkpoint
+from ._model import as_model, provenance
+
+logger = logging.getLogger("cellhermes")
+
+BLOCK = 2_000  # questions in memory at once, which a checkpoint keeps together
+PROBABILITY, LOG_PROBABILITY = "probability:", "log_probability:"  # columns, one for each answer
+ANSWERED, ABSTAINED, UNPARSED = "answered", "abstained", "unparsed"
+
+Decode = Literal["score", "generate"]
+
+
+def answer(
+    frame: pd.DataFrame,
+    model: str | Path | CellHermes,
+    task: str | Path | Task,
+    *,
+    answers: Sequence[str] | None = None,
+    expression: bool | None = None,
+    variant: int = 0,
+    decode: Decode | None = None,
+    normalize: Literal["sum", "mean"] = "sum",
+    calibration: float = 1.0,
+    abstain_below: float | None = None,
+    max_new_tokens: int = 100,
+    batch_size: int | None = None,
+    checkpoint: str | Path | None = None,
+) -> pd.DataFrame:
+    """Answer one question for each row of a frame.
+
+    ``decode="score"`` reads the log-probability s_i of every answer of a closed task behind the question, closed by the
+    end token, and gives p_i = exp(s_i / T) / sum_j exp(s_j / T), where T is ``calibration``. The question is computed
+    once for all answers, and so is what answers begin alike. ``decode="generate"`` writes the likeliest text and looks
+    for an answer in it; a text without one, or with several, has no answer and is counted.
+
+    Parameters
+    ----------
+    frame
+        Rows with the fields of the task, such as ``gene_a`` and ``gene_b``.
+    model
+        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+    task
+        A key of :func:`cellhermes.text.tasks`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
+    answers
+        Answers to choose from, in place of the task's.
+    expression
+        Show the genes of the cell, from the column ``cell_sentence`` (the paper's "w/ GE"). None shows them only where
+        the question can't do without.
+    variant
+        Which wording of the task is asked.
+    decode
+        ``"score"`` or ``"generate"``; None scores where the answers are known, and generates where they are not.
+    normalize
+        How the lengths of answers count. ``"sum"``: the log-probability as it is; ``"mean"``: divided by the number of
+        tokens, where long answers should not fall behind short ones (see :meth:`cellhermes.CellHermes.score`).
+    calibration
+        Temperature T from :func:`cellhermes.metrics.fit_temperature`; 1 takes probabilities as they are.
+    abstain_below
+        No answer where the likeliest one has a lower probability than this.
+    max_new_tokens
+        Longest generated text.
+    batch_size
+        Questions per forward pass; None chooses from the memory that is free.
+    checkpoint
+        Folder that keeps finished blocks of 2,000 questions. The same call after an interruption goes on from there;
+        delete the folder when the result is saved.
+
+    Returns
+    -------
+    A row for each row of ``frame``, under the same index: ``answer`` (None without one) and ``status`` (``"answered"``,
+    ``"abstained"`` or ``"unparsed"``). Scored, there are ``confidence`` (probability of the likeliest answer) and, for
+    each answer, ``log_probability:<answer>`` (natural logarithm, as ``normalize`` says, not calibrated) and
+    ``probability:<answer>``; generated, there is ``text``.
+
+    Raises
+    ------
+    KeyError
+        If the task or a column is not there.
+    ValueError
+        If a field has no value in some row, answers can't be told apart by their tokens, an open task is to be scored,
+        a checkpoint belongs to other questions, or a question is longer than the model's context.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> import pandas as pd
+    >>> pairs = pd.DataFrame({"gene_a": ["BRCA1", "TP53"], "gene_b": ["PARP1", "MDM2"]})
+    >>> found = ch.tl.answer(pairs, "mini", "genetic_interaction_synthetic")
+    >>> list(found)[:3], bool(found["answer"].isin(["Yes", "No"]).all())
+    (['answer', 'status', 'confidence'], True)
+    """
+    if not isinstance(frame, pd.DataFrame):
+        msg = f"frame is a {type(frame).__name__}; expected a DataFrame (for an AnnData there is `ch.tl.predict`)."
+        raise TypeError(msg)
+    question = Question.of(
+        task,
+        answers,
+        decode,
+        expression=expression,
+        variant=variant,
+        normalize=normalize,
+        calibration=calibration,
+        abstain_below=abstain_below,
+        max_new_tokens=max_new_tokens,
+    )
+    found, _ = ask(question, frame, model, batch_size, checkpoint)
+    logger.info("%s questions: %s.", f"{len(found):,}", counted(found))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A task and how it is asked and answered: the arguments of :func:`answer`."""
+
+    task: Task
+    decode: Decode
+    expression: bool | None
+    variant: int
+    normalize: Literal["sum", "mean"]
+    calibration: float
+    abstain_below: float | None
+    max_new_tokens: int
+
+    @classmethod
+    def of(
+        cls, task: str | Path | Task, answers: Sequence[str] | None, decode: Decode | None, **options: object
+    ) -> "Question":
+        """Check what can be checked without a model and a frame."""
+        task = task_of(task) if answers is None else task_of(task).with_answers(answers)
+        question = cls(task=task, decode=decode or ("generate" if task.answers is None else "score"), **options)
+        if wrong := question._wrong():
+            raise ValueError(wrong)
+        return question
+
+    def _wrong(self) -> str:
+        if self.decode not in ("score", "generate"):
+            return f"decode={self.decode!r} is not known; expected 'score' or 'generate'."
+        if self.decode == "score" and self.task.answers is None:
+            return f"Task {self.task.name!r} has no answers to score. Pass answers=, or decode='generate'."
+        if self.normalize not in ("sum", "mean"):
+            return f"normalize={self.normalize!r} is not known; expected 'sum' or 'mean'."
+        if not 0 < self.calibration < np.inf:
+            return f"calibration={self.calibration}; expected a temperature above 0."
+        if self.abstain_below is not None and (self.decode == "generate" or not 0 <= self.abstain_below <= 1):
+            return f"abstain_below={self.abstain_below}, decode={self.decode!r}; expected 0 to 1, and decode='score'."
+        return ""
+
+    def prompts(self, frame: pd.DataFrame, rows: slice) -> list[Prompt]:
+        """Texts of some rows; an error counts rows in the whole frame."""
+        options = {"expression": self.expression, "variant": self.variant}
+        try:
+            return self.task.prompts(frame.iloc[rows], **options)
+        except ValueError:
+            self.task.prompts(frame, **options)
+            raise
+
+    def about(self, model: CellHermes) -> dict[str, Param | None]:
+        """What log-probabilities and texts depend on, besides the rows."""
+        how = {"normalize": self.normalize} if self.decode == "score" else {"max_new_tokens": self.max_new_tokens}
+        return {
+            **provenance(model, self.task.template),
+            "task_sha256": self.task.fingerprint(),
+            "answers": list(self.task.answers or ()),
+            "expression": self.expression,
+            "variant": self.variant,
+            "decode": self.decode,
+            **how,
+        }
+
+
+def ask(
+    question: Question,
+    frame: pd.DataFrame,
+    model: str | Path | CellHermes,
+    batch_size: int | None,
+    checkpoint: str | Path | None,
+) -> tuple[pd.DataFrame, dict[str, Param | None]]:
+    """Answers of all rows, as :func:`answer` returns them, and how they were made."""
+    question.prompts(frame, slice(0, 1))  # what is missing is said before a model is loaded
+    model = as_model(model)
+    texts = _checked(question, frame, model)
+    about = question.about(model)
+    kept = Checkpoint(checkpoint, {**about, "block": BLOCK}, texts)
+    deque(texts, maxlen=0)  # without a checkpoint nobody has read them, and lengths are still to be checked
+    blocks = []
+    for i, rows in enumerate(tqdm(parts := _parts(frame), desc=question.task.name, delay=2, disable=len(parts) < 2)):
+        block = kept.load(i)
+        if block is None:
+            block = _compute(question, question.prompts(frame, rows), model, batch_size)
+            kept.save(i, block)
+        blocks.append(block)
+    read = _scored if question.decode == "score" else _generated
+    return read(question, blocks).set_axis(frame.index), about
+
+
+def _parts(frame: pd.DataFrame) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, len(frame), BLOCK)]
+
+
+def _checked(question: Question, frame: pd.DataFrame, model: CellHermes) -> Iterator[str]:
+    """Texts of all questions. Those that may be too long are tokenised: a text has at most as many tokens as bytes."""
+    if question.decode == "score":
+        follows = {"answers": question.task.answers}
+        longest = max(len(answer.encode()) for answer in question.task.answers)
+    else:
+        follows, longest = {"max_new_tokens": question.max_new_tokens}, question.max_new_tokens
+    model.check([], **follows)
+    for rows in _parts(frame):
+        prompts = question.prompts(frame, rows)
+        risky = [i for i, prompt in enumerate(prompts) if len(prompt.text.encode()) + longest > model.max_tokens - 64]
+        try:
+            model.check([prompts[i] for i in risky], **follows)
+        except PromptLengthError as error:
+            error.add_note(f"It is the question of row {frame.index[rows.start + risky[error.index]]!r}.")
+            raise
+        yield from (prompt.text for prompt in prompts)
+
+
+def _compute(question: Question, prompts: list[Prompt], model: CellHermes, batch_size: int | None) -> np.ndarray:
+    """(rows, answers) log-probabilities, or (rows,) texts."""
+    if question.decode == "score":
+        return model.score(prompts, question.task.answers, normalize=question.normalize, batch_size=batch_size)
+    return np.array(model.generate(prompts, max_new_tokens=question.max_new_tokens, batch_size=batch_size), dtype=str)
+
+
+def _scored(question: Question, blocks: list[np.ndarray]) -> pd.DataFrame:
+    answers = np.array(question.task.answers, dtype=object)
+    scores = np.concatenate([np.empty((0, len(answers))), *blocks])
+    probability = softmax(scores / question.calibration, axis=1)
+    best = probability.argmax(axis=1)
+    confidence = probability[np.arange(len(best)), best]
+    sure = confidence >= (question.abstain_below or 0)
+    found = {
+        "answer": np.where(sure, answers[best], None),
+        "status": np.where(sure, ANSWERED, ABSTAINED),
+        "confidence": confidence,
+        **{f"{LOG_PROBABILITY}{name}": column for name, column in zip(answers, scores.T, strict=True)},
+        **{f"{PROBABILITY}{name}": column for name, column in zip(answers, probability.T, strict=True)},
+    }
+    return pd.DataFrame(found)
+
+
+def _generated(question: Question, blocks: list[np.ndarray]) -> pd.DataFrame:
+    texts = [str(text) for block in blocks for text in block]
+    found = [question.task.parse(text) for text in texts]
+    status = [UNPARSED if one is None else ANSWERED for one in found]
+    return pd.DataFrame({"answer": np.array(found, dtype=object), "status": status, "text": texts})
+
+
+def counted(found: pd.DataFrame) -> str:
+    """How many rows have an answer, and why others have none."""
+    return ", ".join(f"{n:,} {status}" for status, n in found["status"].value_counts().items())

@@ -1,0 +1,174 @@
+"""Questions of a frame: against the model's own verbs, row by row; abstaining, parsing, going on."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+import cellhermes as ch
+from cellhermes.tl import _answer
+
+GENES = ["CD4", "CD40", "CD40LG", "B2M", "LYZ", "IL7R"]
+TASK = "genetic_interaction_synthetic"
+
+
+@pytest.fixture
+def pairs():
+    rows = [(a, b) for a in GENES for b in GENES if a < b]
+    return pd.DataFrame(rows, columns=["gene_a", "gene_b"], index=[f"pair {i}" for i in range(len(rows))])
+
+
+def columns(frame, start):
+    return frame[[name for name in frame if name.startswith(start)]]
+
+
+def test_scores_are_those_of_the_model_for_the_prompts_of_the_task(tiny, pairs):
+    found = ch.tl.answer(pairs, tiny, TASK)
+    expected = np.concatenate([tiny.score([p], ["Yes", "No"]) for p in ch.text.task(TASK).prompts(pairs)])
+    assert found.index.equals(pairs.index)
+    assert list(columns(found, "log_probability:")) == ["log_probability:Yes", "log_probability:No"]
+    np.testing.assert_allclose(columns(found, "log_probability:"), expected, rtol=1e-5)
+    np.testing.assert_allclose(columns(found, "probability:"), softmax(expected, 1), rtol=1e-4)
+    np.testing.assert_allclose(found["confidence"], softmax(expected, 1).max(1), rtol=1e-4)
+    assert found["answer"].tolist() == np.array(["Yes", "No"])[expected.argmax(1)].tolist()
+    assert set(found["status"]) == {"answered"}
+
+
+def test_the_frame_is_left_as_it_was(tiny, pairs):
+    before = pairs.copy()
+    ch.tl.answer(pairs, tiny, TASK)
+    pd.testing.assert_frame_equal(pairs, before)
+
+
+def test_answers_may_be_the_callers_own_and_lengths_be_divided_out(tiny, pairs):
+    answers = ["Yes", "No", "I do not know"]
+    found = ch.tl.answer(pairs, tiny, TASK, answers=answers, normalize="mean")
+    prompts = ch.text.task(TASK).prompts(pairs)
+    lengths = [len(tiny._encoder.answer(answer)) for answer in answers]
+    np.testing.assert_allclose(columns(found, "log_probability:"), tiny.score(prompts, answers) / lengths, rtol=1e-5)
+
+
+def test_calibration_divides_log_probabilities_and_keeps_the_order(tiny, pairs):
+    plain, cooled = (ch.tl.answer(pairs, tiny, TASK, calibration=t) for t in (1.0, 4.0))
+    pd.testing.assert_frame_equal(columns(cooled, "log_probability:"), columns(plain, "log_probability:"))
+    np.testing.assert_allclose(
+        columns(cooled, "probability:"), softmax(columns(plain, "log_probability:").to_numpy() / 4, 1)
+    )
+    assert cooled["answer"].equals(plain["answer"])
+    assert (cooled["confidence"] <= plain["confidence"]).all()
+
+
+def test_unsure_rows_have_no_answer_but_keep_their_probabilities(tiny, pairs):
+    sure = ch.tl.answer(pairs, tiny, TASK)
+    limit = float(sure["confidence"].median())
+    found = ch.tl.answer(pairs, tiny, TASK, abstain_below=limit)
+    is_unsure = sure["confidence"] < limit
+    assert 0 < is_unsure.sum() < len(pairs)
+    assert found["answer"].isna().equals(is_unsure)
+    assert found["status"].equals(
+        pd.Series(np.where(is_unsure, "abstained", "answered"), index=pairs.index, name="status")
+    )
+    assert found["confidence"].equals(sure["confidence"])
+
+
+def test_generated_text_is_parsed_or_counted(tiny, pairs, monkeypatch, caplog):
+    texts = ["Yes", "no.", "Yes or No", "blue", *["No"] * (len(pairs) - 4)]
+    monkeypatch.setattr(type(tiny), "generate", lambda self, prompts, **_: [texts.pop(0) for _ in prompts])
+    with caplog.at_level("INFO", logger="cellhermes"):
+        found = ch.tl.answer(pairs, tiny, TASK, decode="generate")
+    assert found["answer"].tolist()[:4] == ["Yes", "No", None, None]
+    assert found["status"].tolist()[:4] == ["answered", "answered", "unparsed", "unparsed"]
+    assert found["text"].tolist()[2] == "Yes or No"
+    assert "15 questions: 13 answered, 2 unparsed" in caplog.text
+
+
+def test_open_questions_are_generated(tiny):
+    found = ch.tl.answer(pd.DataFrame({"question": ["Is CD4 a gene?"]}), tiny, "question", max_new_tokens=3)
+    prompt = ch.text.task("question").prompts({"question": ["Is CD4 a gene?"]})
+    assert found["text"].tolist() == tiny.generate(prompt, max_new_tokens=3)
+
+
+def test_blocks_and_batches_do_not_change_answers(tiny, pairs, monkeypatch):
+    whole = ch.tl.answer(pairs, tiny, TASK)
+    monkeypatch.setattr(_answer, "BLOCK", 4)
+    pd.testing.assert_frame_equal(ch.tl.answer(pairs, tiny, TASK, batch_size=2), whole, rtol=1e-4)
+
+
+@pytest.mark.parametrize("decode", ["score", "generate"])
+def test_an_interrupted_call_goes_on(tiny, pairs, monkeypatch, tmp_path, decode):
+    options = {"decode": decode, "checkpoint": tmp_path / "parts", "max_new_tokens": 3}
+    monkeypatch.setattr(_answer, "BLOCK", 4)
+    whole = ch.tl.answer(pairs, tiny, TASK, **options | {"checkpoint": None})
+    calls, compute = [], _answer._compute
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(*args)
+
+    monkeypatch.setattr(_answer, "_compute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ch.tl.answer(pairs, tiny, TASK, **options)
+    assert len(list((tmp_path / "parts").glob("*.npy"))) == 2
+    pd.testing.assert_frame_equal(ch.tl.answer(pairs, tiny, TASK, **options), whole)
+    assert len(calls) == 3 + 2
+
+
+def test_a_checkpoint_of_other_questions_is_refused_and_one_may_be_calibrated(tiny, pairs, tmp_path):
+    ch.tl.answer(pairs, tiny, TASK, checkpoint=tmp_path)
+    ch.tl.answer(pairs, tiny, TASK, checkpoint=tmp_path, calibration=2.0, abstain_below=0.6)
+    with pytest.raises(ValueError, match="sha256_of_texts differ"):
+        ch.tl.answer(pairs[::-1], tiny, TASK, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"answers, .*task_sha256 differ"):
+        ch.tl.answer(pairs, tiny, TASK, checkpoint=tmp_path, answers=["Yes", "No", "Maybe"])
+
+
+def test_no_rows_give_an_empty_frame_with_all_columns(tiny, pairs):
+    found = ch.tl.answer(pairs[:0], tiny, TASK)
+    assert list(found) == list(ch.tl.answer(pairs[:1], tiny, TASK))
+    assert len(found) == 0
+    assert list(ch.tl.answer(pairs[:0], tiny, TASK, decode="generate")) == ["answer", "status", "text"]
+
+
+def test_a_question_that_is_too_long_is_named_before_anything_is_computed(tiny, pairs, monkeypatch):
+    monkeypatch.setattr(_answer, "BLOCK", 4)
+    monkeypatch.setattr(_answer, "_compute", lambda *_: pytest.fail("computed"))
+    pairs.loc["pair 13", "gene_b"] = "XYZ" * 200
+    for decode in ("score", "generate"):
+        with pytest.raises(ch.model.PromptLengthError) as error:
+            ch.tl.answer(pairs, tiny, TASK, decode=decode)
+        assert error.value.__notes__ == ["It is the question of row 'pair 13'."]
+
+
+def test_an_empty_field_is_named_by_its_row_in_the_frame(tiny, pairs, monkeypatch):
+    monkeypatch.setattr(_answer, "BLOCK", 4)
+    pairs.loc["pair 9", "gene_a"] = None
+    with pytest.raises(ValueError, match=r"'gene_a' has no value in 1 of 15 rows \(counted from 0: 9\)"):
+        ch.tl.answer(pairs, tiny, TASK)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "error", "message"),
+    [
+        ("genetics", {}, KeyError, "No task 'genetics'. Known: "),
+        ("cell_fitness", {}, KeyError, "needs the column 'cell_line'"),
+        (TASK, {"answers": ["Yes"]}, ValueError, "expected at least two"),
+        (TASK, {"decode": "guess"}, ValueError, "decode='guess' is not known"),
+        (TASK, {"normalize": "max"}, ValueError, "normalize='max' is not known"),
+        (TASK, {"calibration": 0.0}, ValueError, "calibration=0.0; expected a temperature above 0"),
+        (TASK, {"abstain_below": 2.0}, ValueError, "abstain_below=2.0, decode='score'; expected 0 to 1"),
+        (TASK, {"abstain_below": 0.5, "decode": "generate"}, ValueError, "expected 0 to 1, and decode='score'"),
+        (TASK, {"expression": True}, ValueError, "no place for the genes of a cell"),
+        (TASK, {"variant": 99}, ValueError, "variant=99"),
+        ("gene_set_disease", {"decode": "score"}, ValueError, "has no answers to score. Pass answers="),
+    ],
+)
+def test_bad_calls_are_explained_before_a_model_is_loaded(pairs, task, options, error, message):
+    with pytest.raises(error, match=message):
+        ch.tl.answer(pairs.assign(genes="CD4 LYZ"), "no such model", task, **options)
+
+
+def test_an_anndata_is_sent_to_predict(adata):
+    with pytest.raises(TypeError, match="frame is a AnnData; expected a DataFrame .*ch.tl.predict"):
+        ch.tl.answer(adata, "mini", TASK)
