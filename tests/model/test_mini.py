@@ -14,8 +14,17 @@ from transformers import AutoTokenizer
 from cellhermes.text import template, wrap
 
 FOLDER = Path(str(files("cellhermes") / "model" / "mini"))
-NAMES = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "README.md"}
-TRAINED_ON = ["pbmc_donor_a", "kang_ctrl_stim", "kang_labelled", "oligodendroglioma_small", "biogrid_4.4.232"]
+NAMES = {
+    "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "README.md", "unseen_genes.txt",
+}  # fmt: skip
+TRAINED_ON = [
+    "pbmc_donor_a",
+    "kang_ctrl_stim",
+    "kang_labelled",
+    "oligodendroglioma_small",
+    "biogrid_4.4.232",
+    "string_v12",
+]
 NEVER = ["pbmc68k_reduced", "pbmc3k_labelled", "pbmc_sorted_labelled", "pbmc_two_batches", "pbmc_three_technologies"]
 SYMBOLS = ["TP53", "BRCA1", "CD3D", "CD4", "CD8A", "HLA-DRA", "MS4A1", "NKG7", "H2AC6", "NKX2-1", "C4B_2", "MALAT1"]
 
@@ -34,10 +43,10 @@ def pieces(tokenizer, text):
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def test_folder_holds_these_files_and_stays_below_16_megabytes():
+def test_folder_holds_these_files_and_weights_stay_below_16_megabytes():
     found = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
     assert set(found) == NAMES
-    assert sum(found.values()) <= 16_000_000
+    assert found["model.safetensors"] <= 16_000_000
 
 
 def test_weights_are_bf16_and_fit_config_and_tokenizer(tokenizer):
@@ -106,14 +115,25 @@ def test_card_names_every_training_set_and_what_stayed_out():
     assert card.count("| `") >= len(TRAINED_ON)
 
 
+def test_symbols_that_it_never_read_are_listed(tokenizer):
+    unseen = (FOLDER / "unseen_genes.txt").read_text().split()
+    assert unseen == sorted(set(unseen))
+    assert all(len(pieces(tokenizer, f" {symbol}")) == 1 for symbol in unseen)
+    assert not set(unseen) & set(SYMBOLS)
+    assert f"{len(unseen):,} symbols occur in none" in (FOLDER / "README.md").read_text()
+
+
 def test_card_says_what_the_model_is_not():
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     section = card.split("## What it is not")[1].split("\n## ")[0]
-    assert all(word in section for word in ["Not a chat model", "Blood-heavy", "Human only", "short run"])
+    assert all(word in section for word in ["Not a chat model", "Blood-heavy", "Human only", "reason"])
 
 
 def test_card_shows_baselines_beside_every_number():
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     tables = card.split("## Evaluation")[1]
-    assert all(name in tables for name in ["random", "untrained", "start factors", "token table", "PCA", "chance"])
+    assert all(
+        name in tables
+        for name in ["random", "untrained", "start values", "token table", "PCA", "n-grams", "SVD", "chance"]
+    )
     assert "CC BY 4.0" in card.split("## Licence")[1]

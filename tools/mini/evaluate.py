@@ -1,11 +1,13 @@
 """Measures ``mini`` and its baselines on data that training never sees.
 
-Genes: pairs, classes and held-out edges; cells: two labelled PBMC sets. Every number stands beside random vectors, an
-untrained model of the same shape, the spectral start table, and what the expression or the graph gives by itself.
+Every number stands beside random vectors, an untrained model of the same shape, the start values, character n-grams of
+the symbols, and what expression or the training graphs give by themselves. What depends on a seed is measured with
+seeds 0 to 4: a result is the list of its values.
 """
 
 import logging
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import anndata as ad
@@ -15,148 +17,169 @@ import scanpy as sc
 import scipy.sparse as sp
 import torch
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.preprocessing import normalize
-from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig
 
 import cellhermes as ch
 
-from . import inputs, model, stream
-from .train import WRAP
+from . import inputs, model, tokenizer
 
 log = logging.getLogger("cellhermes.mini")
+SEEDS = range(5)
 LABELS = ("gene_labels/gene_classification_labels.tsv", "gene_labels/notch1_labels.tsv")
 TEST_CELLS = {"pbmc3k": ("pbmc3k_labelled.h5ad", "cell_type"), "pbmc68k": ("pbmc68k_reduced.h5ad", "bulk_labels")}
+TEST_BATCHES = {
+    "two_batches": ("pbmc_two_batches.h5ad", "batch"),
+    "three_technologies": ("pbmc_three_technologies.h5ad", "batch"),
+}
 N_PAIRS = 20_000  # of the 263,016 training pairs, for time
-Embed = Callable[[list[str]], np.ndarray]
+N_LINKS = 1000  # held-out edges that are asked for, each with a negative
+Values = dict[str, list[float]]  # embedding to its values, one for each seed
 
 
-def reader(net: LlamaForCausalLM, tokenizer: Tokenizer, batch: int = 64) -> Embed:
-    """A function from prompts to vectors at the end of the prompt, in float32."""
-
-    @torch.inference_mode()
-    def embed(prompts: list[str]) -> np.ndarray:
-        out = np.zeros((len(prompts), net.config.hidden_size), dtype=np.float32)
-        ids = [e.ids for e in tokenizer.encode_batch([WRAP.render(p) for p in prompts], add_special_tokens=False)]
-        order = np.argsort([len(i) for i in ids], kind="stable")
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            length = max(len(ids[r]) for r in rows)
-            padded = torch.tensor([ids[r] + [0] * (length - len(ids[r])) for r in rows])
-            hidden = net.model(padded, use_cache=False).last_hidden_state
-            out[rows] = hidden[range(len(rows)), [len(ids[r]) - 1 for r in rows]].numpy()
-        return out
-
-    return embed
-
-
-def evaluate(folder: Path, data: Path, seed: int) -> dict:
+def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Values]:
     """All numbers, by measure and then by embedding."""
     symbols, all_edges = inputs.read_symbols(data)
     edges, held_out = inputs.split_edges(all_edges, symbols, seed)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    net = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    untrained = model.make_model(net.config, None, seed).eval()
-    embed = {"mini": reader(net, tokenizer), "untrained model": reader(untrained, tokenizer)}
-    cells = [inputs.read_cells(data / name, symbols) for name in inputs.CELLS]
-    graph = model.graph_factors(edges, len(symbols), model.GRAPH_DIM, seed)
-    cell = model.cell_factors([c.ranked for c in cells], len(symbols), model.CELL_DIM, seed)
-    token = np.array([tokenizer.token_to_id(f"Ġ{s}") for s in symbols])
-    genes = {name: f([ch.text.template("gene").fill(gene=s).text for s in symbols]) for name, f in embed.items()}
-    genes |= {
-        "token table": net.model.embed_tokens.weight.detach().numpy()[token],
-        "start factors": np.hstack([graph * np.sqrt(0.7), cell * np.sqrt(0.3)]),
-        "graph SVD": model.graph_factors(edges, len(symbols), net.config.hidden_size, seed),
-        "expression PCA": expression_pca(cells[0], len(symbols), seed),
-        "random": np.random.default_rng(seed).normal(size=(len(symbols), net.config.hidden_size)).astype(np.float32),
+    string = inputs.read_string(data, symbols, held_out)
+    cells = [inputs.read_cells(data / name) for name in inputs.CELLS]
+    factors = model.joined(
+        model.start_factors(edges, string, [inputs.ranked(c, symbols) for c in cells], len(symbols), seed)
+    )
+    with tempfile.TemporaryDirectory() as work:
+        models = dict(_models(folder, Path(work), factors, symbols, seed))
+    table = model.load(folder).model.embed_tokens.weight.detach().numpy()
+    token = _tokens(folder, symbols)
+    prompts = [ch.text.template("gene").fill(gene=symbol) for symbol in symbols]
+    half = table.shape[1] // 2
+    both = [model.graph_factors(graph, len(symbols), half, seed) for graph in (edges, string)]
+    genes = {name: one.embed(prompts) for name, one in models.items()} | {
+        "token table": table[token],
+        "start factors": factors,
+        "SVD of both graphs": np.hstack(both),
+        "SVD of BioGRID": model.graph_factors(edges, len(symbols), table.shape[1], seed),
+        "expression PCA": expression_pca(cells[0], symbols, seed),
+        "character n-grams": character_ngrams(symbols, seed),
+        "random": np.random.default_rng(seed).normal(size=(len(symbols), table.shape[1])).astype(np.float32),
     }
-    start = model.make_model(net.config, model.start_table(graph, cell, token, net.config, seed), seed).eval()
-    embed["start values"] = reader(start, tokenizer)
-    results = {"gene_pairs": gene_pairs(genes, symbols, data, seed)}
+    results = {"gene_pairs": gene_pairs(genes, symbols, data)}
     results |= gene_classes(genes, symbols, data)
     results["held_out_edges"] = held_out_edges(genes, edges, held_out, seed)
-    table = net.model.embed_tokens.weight.detach().numpy()
+    words = dict(zip(symbols, table[token], strict=True))
     for name, (file, label) in TEST_CELLS.items():
-        results |= cell_types(name, data / file, label, embed, table, tokenizer, seed)
-    results |= questions(net, tokenizer, symbols, edges, held_out, seed)
+        results |= cell_types(name, data / file, label, models, words)
+    for name, (file, batch) in TEST_BATCHES.items():
+        results |= integration(name, data / file, batch, models, words)
+    name = np.array(symbols, object)
+    results |= masked_link(models["mini"], name[edges], name[held_out], genes, symbols)
+    results |= masked_node(models["mini"], table, token, name, edges, held_out)
     return results
 
 
-def expression_pca(cells: inputs.Cells, n_genes: int, seed: int, dim: int = 50) -> np.ndarray:
+def _models(
+    folder: Path, work: Path, factors: np.ndarray, symbols: list[str], seed: int
+) -> Iterator[tuple[str, ch.CellHermes]]:
+    """The model, the same shape without training, and the start values."""
+    config, token = LlamaConfig.from_pretrained(folder), _tokens(folder, symbols)
+    start = model.start_table(factors, token, config, seed)
+    yield "mini", _load(folder)
+    for name, values in (("untrained model", None), ("start values", start)):
+        model.save_model(model.make_model(config, values, seed), work / name, torch.float32)
+        for file in tokenizer.FILES:
+            (work / name / file).write_bytes((folder / file).read_bytes())
+        yield name, _load(work / name)
+
+
+def _load(folder: Path) -> ch.CellHermes:
+    return ch.CellHermes.from_pretrained(folder, device="cpu", wrap="llama3-chat-blank")
+
+
+def _tokens(folder: Path, symbols: list[str]) -> np.ndarray:
+    tok = tokenizer.load(folder)
+    return np.array([tok.token_to_id(f"Ġ{symbol}") for symbol in symbols])
+
+
+# Genes ---------------------------------------------------------------------------------------------------------------
+
+
+def expression_pca(adata: ad.AnnData, symbols: list[str], seed: int, dim: int = 50) -> np.ndarray:
     """Genes in the principal components of the largest training data set (standardised genes x cells)."""
-    x = cells.expression.toarray().T
+    index = {symbol: i for i, symbol in enumerate(symbols)}
+    known = [gene for gene in adata.var_names if gene in index]
+    x = adata[:, known].X.toarray().T
     x = (x - x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 1e-6)
-    out = np.zeros((n_genes, dim), dtype=np.float32)
-    out[cells.gene] = PCA(dim, random_state=seed).fit_transform(x)
+    out = np.zeros((len(symbols), dim), dtype=np.float32)
+    out[[index[gene] for gene in known]] = PCA(dim, random_state=seed).fit_transform(x)
     return out
 
 
-def gene_pairs(genes: dict[str, np.ndarray], symbols: list[str], data: Path, seed: int) -> dict:
+def character_ngrams(symbols: list[str], seed: int, dim: int = 128) -> np.ndarray:
+    """Genes by the letters of their symbols alone: tf-idf of two to four characters, then SVD."""
+    counts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=3, lowercase=False).fit_transform(symbols)
+    return TruncatedSVD(dim, random_state=seed).fit_transform(counts).astype(np.float32)
+
+
+def gene_pairs(genes: dict[str, np.ndarray], symbols: list[str], data: Path) -> Values:
     """ROC-AUC of a random forest on summed vectors of two genes, training part to validation part."""
-    index = {s: i for i, s in enumerate(symbols)}
+    index = {symbol: i for i, symbol in enumerate(symbols)}
     parts = []
-    for file, n in (("ggi_train.tsv.gz", N_PAIRS), ("ggi_valid.tsv.gz", None)):
+    for file in ("ggi_train.tsv.gz", "ggi_valid.tsv.gz"):
         frame = pd.read_csv(data / file, sep="\t")
-        frame = frame[frame["gene_a"].isin(index) & frame["gene_b"].isin(index)]
-        parts.append(frame if n is None else frame.sample(n, random_state=seed))
-    train, valid = (p[["gene_a", "gene_b"]].map(index.get).to_numpy() for p in parts)
-    y_train, y_valid = (p["label"].to_numpy() for p in parts)
-    log.info(
-        "Gene pairs: %d to train, %d to test, %d genes in both.",
-        len(train),
-        len(valid),
-        len(np.intersect1d(train, valid)),
+        parts.append(frame[frame["gene_a"].isin(index) & frame["gene_b"].isin(index)])
+    (train, y_train), (valid, y_valid) = (
+        (part[["gene_a", "gene_b"]].map(index.get).to_numpy(), part["label"].to_numpy()) for part in parts
     )
-    scores = {}
+    shared = len(np.intersect1d(train, valid))
+    log.info("gene pairs: %d to train, %d to test, %d genes in both", len(train), len(valid), shared)
+    scores: Values = {}
     for name, x in genes.items():
-        forest = RandomForestClassifier(100, min_samples_leaf=2, n_jobs=2, random_state=seed)
-        forest.fit(x[train].sum(1), y_train)
-        scores[name] = roc_auc_score(y_valid, forest.predict_proba(x[valid].sum(1))[:, 1])
-        log.info("gene pairs %s %.3f", name, scores[name])
+        scores[name] = []
+        for seed in SEEDS:
+            chosen = np.random.default_rng(seed).choice(len(train), N_PAIRS, replace=False)
+            forest = RandomForestClassifier(100, min_samples_leaf=2, n_jobs=2, random_state=seed)
+            forest.fit(x[train[chosen]].sum(1), y_train[chosen])
+            scores[name].append(roc_auc_score(y_valid, forest.predict_proba(x[valid].sum(1))[:, 1]))
+        log.info("gene pairs %s %.3f", name, np.mean(scores[name]))
     return scores
 
 
-def gene_classes(genes: dict[str, np.ndarray], symbols: list[str], data: Path) -> dict:
-    """ROC-AUC of a random forest in stratified five-fold cross-validation, mean of seeds 0-4."""
-    index = {s: i for i, s in enumerate(symbols)}
-    labels = pd.concat(pd.read_csv(data / file, sep="\t") for file in LABELS).drop_duplicates(
-        ["task", "symbol", "label"]
-    )
+def gene_classes(genes: dict[str, np.ndarray], symbols: list[str], data: Path) -> dict[str, Values]:
+    """ROC-AUC of a random forest in stratified five-fold cross-validation, each seed with its own folds."""
+    index = {symbol: i for i, symbol in enumerate(symbols)}
+    labels = pd.concat(pd.read_csv(data / file, sep="\t") for file in LABELS)
+    labels = labels.drop_duplicates(["task", "symbol", "label"])
     labels = labels[labels["symbol"].isin(index)]
-    results: dict[str, dict] = {}
+    results: dict[str, Values] = {}
     for task, frame in labels.groupby("task"):
         rows, y = frame["symbol"].map(index).to_numpy(), frame["label"].to_numpy()
-        results[task] = {name: class_auc(x[rows], y) for name, x in genes.items()}
-        log.info("%s %s", task, {k: round(v, 3) for k, v in results[task].items()})
+        results[task] = {name: [_class_auc(x[rows], y, seed) for seed in SEEDS] for name, x in genes.items()}
+        log.info("%s %s", task, _means(results[task]))
     return results
 
 
-def class_auc(x: np.ndarray, y: np.ndarray) -> float:
-    """Mean area over five seeds, each with its own folds."""
-    areas = []
-    for seed in range(5):
-        forest = RandomForestClassifier(100, random_state=seed)
-        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-        areas.append(roc_auc_score(y, cross_val_predict(forest, x, y, cv=folds, method="predict_proba")[:, 1]))
-    return float(np.mean(areas))
+def _class_auc(x: np.ndarray, y: np.ndarray, seed: int) -> float:
+    forest = RandomForestClassifier(100, n_jobs=2, random_state=seed)
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    return roc_auc_score(y, cross_val_predict(forest, x, y, cv=folds, method="predict_proba")[:, 1])
 
 
-def held_out_edges(genes: dict[str, np.ndarray], edges: np.ndarray, held_out: np.ndarray, seed: int) -> dict:
+def held_out_edges(genes: dict[str, np.ndarray], edges: np.ndarray, held_out: np.ndarray, seed: int) -> Values:
     """ROC-AUC of the cosine: held-out edges against non-edges whose ends have the same degrees."""
     a, b = degree_matched(edges, held_out, seed)
+    y = np.r_[np.ones(len(a)), np.zeros(len(b))]
     scores = {}
     for name, x in genes.items():
         unit = normalize(x)
         cosine = [np.einsum("ij,ij->i", unit[pairs[:, 0]], unit[pairs[:, 1]]) for pairs in (a, b)]
-        y = np.r_[np.ones(len(a)), np.zeros(len(b))]
-        scores[name] = roc_auc_score(y, np.concatenate(cosine))
+        scores[name] = [roc_auc_score(y, np.concatenate(cosine))]
     degree = np.bincount(edges.ravel(), minlength=len(unit)).astype(float)
-    scores["degree product"] = roc_auc_score(y, np.concatenate([degree[a].prod(1), degree[b].prod(1)]))
-    log.info("held-out edges %s", {k: round(v, 3) for k, v in scores.items()})
+    scores["degree product"] = [roc_auc_score(y, np.concatenate([degree[a].prod(1), degree[b].prod(1)]))]
+    log.info("held-out edges %s", _means(scores))
     return scores
 
 
@@ -170,26 +193,44 @@ def degree_matched(edges: np.ndarray, held_out: np.ndarray, seed: int) -> tuple[
     return held_out, other[free]
 
 
-def cell_types(
-    name: str, path: Path, label: str, embed: dict[str, Embed], table: np.ndarray, tokenizer: Tokenizer, seed: int
-) -> dict:
-    """Accuracy of kNN (15 neighbours, five folds) and k-means NMI of cell vectors against cell-type labels."""
+# Cells ---------------------------------------------------------------------------------------------------------------
+
+
+def _cells(path: Path) -> ad.AnnData:
     adata = ad.read_h5ad(path)
-    use_raw = adata.raw is not None
-    ch.pp.cell_sentences(adata, use_raw=use_raw)
+    ch.pp.cell_sentences(adata, use_raw=adata.raw is not None)
+    return adata
+
+
+def representations(
+    adata: ad.AnnData, models: dict[str, ch.CellHermes], words: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Vectors of the cells: the models' defaults, and what is had without a language model."""
+    sentences = [sentence.split() for sentence in adata.obs["cell_sentence"]]
+    found = {}
+    for name, one in models.items():
+        ch.tl.embed_cells(adata, one, key_added="X")
+        found[name] = adata.obsm.pop("X")
+    tfidf = TfidfVectorizer(analyzer=str.split).fit_transform(adata.obs["cell_sentence"])
+    return found | {
+        "mean of token table": np.stack([np.mean([words[g] for g in s if g in words], axis=0) for s in sentences]),
+        "TF-IDF of the same genes": TruncatedSVD(50, random_state=0).fit_transform(tfidf),
+        "PCA of expression": cell_pca(adata),
+        "random": np.random.default_rng(0).normal(size=(adata.n_obs, 50)),
+    }
+
+
+def cell_types(
+    name: str, path: Path, label: str, models: dict[str, ch.CellHermes], words: dict[str, np.ndarray]
+) -> dict[str, Values]:
+    """Accuracy of kNN (15 neighbours, five folds) and k-means NMI of cell vectors against cell-type labels."""
+    adata = _cells(path)
     y = adata.obs[label].astype(str).to_numpy()
-    sentences = [s.split() for s in adata.obs["cell_sentence"]]
-    prompts = [ch.text.template("cell").fill(genes=genes).text for genes in sentences]
-    cells = {key: f(prompts) for key, f in embed.items()}
-    cells["random"] = np.random.default_rng(seed).normal(size=(adata.n_obs, table.shape[1]))
-    cells["mean of token table"] = np.stack(
-        [table[[tokenizer.token_to_id(f"Ġ{g}") for g in s]].mean(0) for s in sentences]
-    )
-    cells["PCA of expression"] = cell_pca(adata)
-    knn = {key: ch.metrics.knn_accuracy(x, y) for key, x in cells.items()}
-    nmi = {key: kmeans_nmi(x, y) for key, x in cells.items()}
-    log.info("%s kNN %s", name, {k: round(v, 3) for k, v in knn.items()})
-    log.info("%s NMI %s", name, {k: round(v, 3) for k, v in nmi.items()})
+    cells = representations(adata, models, words)
+    knn = {key: [ch.metrics.knn_accuracy(x, y, rng=seed) for seed in SEEDS] for key, x in cells.items()}
+    nmi = {key: [kmeans_nmi(x, y, seed) for seed in SEEDS] for key, x in cells.items()}
+    log.info("%s kNN %s", name, _means(knn))
+    log.info("%s NMI %s", name, _means(nmi))
     return {f"{name}_knn": knn, f"{name}_nmi": nmi}
 
 
@@ -197,71 +238,122 @@ def cell_pca(adata: ad.AnnData) -> np.ndarray:
     """50 components of 2,000 variable genes, as scanpy's tutorials do; of the given scaled matrix if there is one."""
     if adata.raw is not None:
         return PCA(50, random_state=0).fit_transform(adata.X)
-    adata = ad.AnnData(sp.csr_matrix(adata.X, dtype=np.float32))
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-    sc.pp.highly_variable_genes(adata, n_top_genes=2000)
+    counts = sp.csr_matrix(adata.X, dtype=np.float32)
+    whole = not np.any(counts.data % 1)
+    adata = ad.AnnData(counts)
+    if whole:
+        sc.pp.normalize_total(adata, target_sum=1e4)
+        sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars - 1))
     adata = adata[:, adata.var["highly_variable"]].copy()
     sc.pp.scale(adata, max_value=10)
     return PCA(50, random_state=0).fit_transform(adata.X)
 
 
-def kmeans_nmi(x: np.ndarray, y: np.ndarray) -> float:
-    """Mean over five seeds of the NMI of k-means with as many clusters as there are labels."""
-    k = len(set(y))
-    runs = (KMeans(k, n_init=10, random_state=seed).fit_predict(x) for seed in range(5))
-    return float(np.mean([normalized_mutual_info_score(y, run) for run in runs]))
+def kmeans_nmi(x: np.ndarray, y: np.ndarray, seed: int) -> float:
+    """NMI of k-means with as many clusters as there are labels."""
+    return normalized_mutual_info_score(y, KMeans(len(set(y)), n_init=10, random_state=seed).fit_predict(x))
 
 
-@torch.inference_mode()
-def answers(net: LlamaForCausalLM, tokenizer: Tokenizer, prompts: list[str], batch: int = 64) -> np.ndarray:
-    """Logits of the next token behind each prompt."""
-    vectors = reader(net, tokenizer, batch)(prompts)
-    return vectors @ net.model.embed_tokens.weight.numpy().T
+def integration(
+    name: str, path: Path, batch: str, models: dict[str, ch.CellHermes], words: dict[str, np.ndarray]
+) -> dict[str, Values]:
+    """Scores of scib-metrics over batches and cell types; nothing if it is not installed."""
+    try:
+        from scib_metrics.benchmark import Benchmarker
+    except ImportError:
+        log.warning("scib-metrics is not installed: %s is not measured", name)
+        return {}
+    adata = _cells(path)
+    cells = representations(adata, models, words)
+    for key, x in cells.items():
+        adata.obsm[key] = np.asarray(x, np.float32)
+    bench = Benchmarker(
+        adata,
+        batch_key=batch,
+        label_key="cell_type",
+        embedding_obsm_keys=list(cells),
+        pre_integrated_embedding_obsm_key="PCA of expression",
+        n_jobs=2,
+        progress_bar=False,
+    )
+    bench.benchmark()
+    table = bench.get_results(min_max_scale=False)
+    log.info("%s\n%s", name, table.to_string())
+    parts = {"total": "Total", "bio": "Bio conservation", "batch": "Batch correction"}
+    return {
+        f"{name}_{short}": {key: [float(table.loc[key, column])] for key in cells} for short, column in parts.items()
+    }
 
 
-def questions(
-    net: LlamaForCausalLM,
-    tokenizer: Tokenizer,
-    symbols: list[str],
-    edges: np.ndarray,
-    held_out: np.ndarray,
-    seed: int,
-    n: int = 1000,
-) -> dict:
-    """Masked link (yes or no, degree-matched) and masked node (gene in the first ten) on held-out edges."""
-    yes_pairs, no_pairs = (p[:n] for p in degree_matched(edges, held_out, seed))
-    name = np.array(symbols)
-    token = np.array([tokenizer.token_to_id(f"Ġ{s}") for s in [*symbols, "Yes", "No"]])
-    fill = stream.QUESTIONS["masked_link"].fill
-    asked = [fill(gene_a=name[a], gene_b=name[b]).text for a, b in (*yes_pairs, *no_pairs)]
-    logits = answers(net, tokenizer, asked)[:, token]
-    margin = logits[:, -2] - logits[:, -1]
-    y = np.r_[np.ones(len(yes_pairs)), np.zeros(len(no_pairs))]
-    link = {"mini": float(np.mean((margin > 0) == y)), "mini, AUC": roc_auc_score(y, margin), "chance": 0.5}
-    node = masked_node(net, tokenizer, name, token[:-2], held_out, np.bincount(edges.ravel(), minlength=len(name)))
-    log.info("masked link %s, masked node %s", link, node)
-    return {"masked_link": link, "masked_node_top10": node}
+# Questions -----------------------------------------------------------------------------------------------------------
+
+
+def masked_link(
+    hermes: ch.CellHermes, edges: np.ndarray, held_out: np.ndarray, genes: dict[str, np.ndarray], symbols: list[str]
+) -> dict[str, Values]:
+    """Yes or no to held-out edges and as many negatives of like degrees, in the corpus's wordings and contexts."""
+    graph = pd.DataFrame(np.concatenate([edges, held_out]), columns=["a", "b"])
+    pairs = ch.train.link_pairs(graph, seed=1)
+    wanted = {frozenset(edge) for edge in held_out.tolist()}
+    yes = [i for i in range(0, len(pairs), 2) if frozenset(_edge_of(pairs, i)) in wanted]
+    chosen = np.random.default_rng(0).choice(yes, min(N_LINKS, len(yes)), replace=False)
+    asked = [pairs[int(i) + turn] for i in np.sort(chosen) for turn in (0, 1)]
+    y = np.array([pair.answer == "Yes" for pair in asked])
+    has_context = np.array(["/none" not in pair.prompt.kind for pair in asked])
+    log_p = hermes.score([pair.prompt for pair in asked], ["Yes", "No"])
+    margin = log_p[:, 0] - log_p[:, 1]
+    place = {symbol: i for i, symbol in enumerate(symbols)}
+    ends = np.array([[place[symbol] for symbol in pair.source.split()] for pair in asked])
+    results = {}
+    for name, keep in (("masked_link", has_context), ("masked_link_bare", ~has_context)):
+        results[name] = {"mini": [float(np.mean((margin > 0)[keep] == y[keep]))], "chance": [0.5]}
+        auc = {"mini": [roc_auc_score(y[keep], margin[keep])]}
+        for key in ("mini", "SVD of BioGRID"):
+            unit = normalize(genes[key])
+            cosine = np.einsum("ij,ij->i", unit[ends[:, 0]], unit[ends[:, 1]])
+            auc[f"cosine of {key}"] = [roc_auc_score(y[keep], cosine[keep])]
+        results[f"{name}_auc"] = auc
+        log.info("%s (%d questions) %s %s", name, keep.sum(), _means(results[name]), _means(auc))
+    return results
+
+
+def _edge_of(pairs: ch.train.Pairs, i: int) -> list[str]:
+    """The edge that pairs ``i`` and ``i + 1`` are about."""
+    one, other = pairs[i], pairs[i + 1]
+    return (one if one.answer == "Yes" else other).source.split()
 
 
 def masked_node(
-    net: LlamaForCausalLM,
-    tokenizer: Tokenizer,
-    name: np.ndarray,
+    hermes: ch.CellHermes,
+    table: np.ndarray,
     token: np.ndarray,
+    name: np.ndarray,
+    edges: np.ndarray,
     held_out: np.ndarray,
-    degree: np.ndarray,
-) -> dict:
+) -> dict[str, Values]:
     """Genes with five or more held-out edges, asked for by those neighbours alone."""
     ends = np.concatenate([held_out, held_out[:, ::-1]])
-    near = {g: frame[1].to_numpy()[:20] for g, frame in pd.DataFrame(ends).groupby(0)}
-    near = {g: n for g, n in near.items() if len(n) >= 5}
-    fill = stream.QUESTIONS["masked_node"].fill
-    logits = answers(net, tokenizer, [fill(genes=list(name[n])).text for n in near.values()])[:, token]
+    near = {gene: frame[1].to_numpy()[:20] for gene, frame in pd.DataFrame(ends).groupby(0)}
+    near = {gene: others for gene, others in near.items() if len(others) >= 5}
+    template = ch.text.template("masked_node/hop1")
+    prompts = [
+        template.fill(variant=i % len(template.variants), hop1=" ".join(name[others]))
+        for i, others in enumerate(near.values())
+    ]
+    logits = hermes.embed(prompts) @ table[token].T  # the output table is the token table
     for row, asked in zip(logits, near.values(), strict=True):
         row[asked] = -np.inf
     top = np.argsort(-logits, axis=1)[:, :10]
-    hubs = np.argsort(-degree)[:10]
+    hubs = np.argsort(-np.bincount(edges.ravel(), minlength=len(name)))[:10]
     truth = np.array(list(near))
-    found = (top == truth[:, None]).any(1)
-    return {"mini": float(found.mean()), "most frequent genes": float(np.isin(truth, hubs).mean())}
+    found = {
+        "mini": [float((top == truth[:, None]).any(1).mean())],
+        "most frequent genes": [float(np.isin(truth, hubs).mean())],
+    }
+    log.info("masked node (%d genes) %s", len(truth), _means(found))
+    return {"masked_node_top10": found}
+
+
+def _means(values: Values) -> dict[str, float]:
+    return {name: round(float(np.mean(part)), 3) for name, part in values.items()}

@@ -4,18 +4,18 @@ What may be trained on is decided here, before anything is trained, and copied i
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
+import scanpy as sc
 
 import cellhermes as ch
 
 GENES = "human_genes_grch38.tsv.gz"
 EDGES = "biogrid_4.4.232_human_edges.tsv.gz"
+STRING = "string_v12_human_800_edges.tsv.gz"
 CELLS = (
     "pbmc_donor_a_unlabelled.h5ad",
     "kang_ctrl_stim_unlabelled.h5ad",
@@ -24,31 +24,6 @@ CELLS = (
 )
 HELD_OUT = 0.02  # share of the edges that training never sees
 LONG_RANK = 1200  # genes kept of a cell, so that a panel of fewer genes can be imitated
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Cells of one data set.
-
-    Parameters
-    ----------
-    name
-        The file.
-    ranked
-        Gene ids of each cell by falling expression, -1 behind the last; (cells, LONG_RANK).
-    count
-        Genes in each row of `ranked`.
-    expression
-        log1p of counts per 10,000 of the sentence genes; (cells, genes).
-    gene
-        Id of each column of `expression`.
-    """
-
-    name: str
-    ranked: np.ndarray
-    count: np.ndarray
-    expression: sp.csr_matrix
-    gene: np.ndarray
 
 
 def sha256(path: Path) -> str:
@@ -80,19 +55,34 @@ def split_edges(edges: pd.DataFrame, symbols: list[str], seed: int) -> tuple[np.
     return ids[known & ~held], ids[known & held]
 
 
-def read_cells(path: Path, symbols: list[str]) -> Cells:
-    """Rank the genes of every cell of a file; labels and conditions are not read."""
+def read_string(data: Path, symbols: list[str], held_out: np.ndarray) -> np.ndarray:
+    """Edges of STRING as gene ids, without those that are held out of BioGRID."""
+    frame = pd.read_csv(data / STRING, sep="\t")
+    index = {symbol: i for i, symbol in enumerate(symbols)}
+    ids = np.column_stack([frame[c].map(index).fillna(-1).to_numpy(np.int64) for c in ("symbol_a", "symbol_b")])
+    ids = ids[(ids >= 0).all(axis=1)]
+    key = np.array([len(symbols), 1])
+    return ids[~np.isin(np.sort(ids, axis=1) @ key, np.sort(held_out, axis=1) @ key)]
+
+
+def read_cells(path: Path) -> ad.AnnData:
+    """Long sentences, log-normalised expression and principal components; labels and conditions are not read."""
     adata = ad.read_h5ad(path)
     adata = ad.AnnData(adata.X, obs=adata.obs[[]], var=adata.var[[]])
     ch.pp.cell_sentences(adata, n_genes=LONG_RANK)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars - 1))
+    scaled = sc.pp.scale(adata[:, adata.var["highly_variable"]], max_value=10, copy=True)
+    adata.obsm["X_pca"] = sc.pp.pca(scaled.X, n_comps=30, random_state=0)
+    return adata
+
+
+def ranked(adata: ad.AnnData, symbols: list[str]) -> np.ndarray:
+    """(cells, genes) gene ids of each cell by falling expression, -1 behind the last."""
     index = {symbol: i for i, symbol in enumerate(symbols)}
-    ranked = np.full((adata.n_obs, LONG_RANK), -1, dtype=np.int32)
-    for row, sentence in zip(ranked, adata.obs["cell_sentence"], strict=True):
+    found = np.full((adata.n_obs, LONG_RANK), -1, dtype=np.int32)
+    for row, sentence in zip(found, adata.obs["cell_sentence"], strict=True):
         ids = [index[gene] for gene in sentence.split() if gene in index]
         row[: len(ids)] = ids
-    gene = adata.var_names.map(lambda s: index.get(s, -1)).to_numpy(np.int64)
-    keep = adata.var["sentence_gene"].to_numpy() & (gene >= 0)
-    counts = sp.csr_matrix(adata.X, dtype=np.float32)
-    counts = sp.diags_array(1e4 / np.maximum(np.asarray(counts.sum(1)).ravel(), 1)) @ counts
-    expression = sp.csr_matrix(counts)[:, keep].log1p()
-    return Cells(path.name, ranked, (ranked >= 0).sum(1), expression, gene[keep])
+    return found

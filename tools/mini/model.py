@@ -15,7 +15,8 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 from transformers import LlamaConfig, LlamaForCausalLM
 
-GRAPH_DIM, CELL_DIM = 144, 56  # what is left of the width belongs to words and to "this is a gene"
+DIMS = {"biogrid": 88, "string": 56, "cells": 48}  # what is left of the width belongs to words and to "this is a gene"
+PARTS = {"biogrid": 0.45, "string": 0.3, "cells": 0.25}  # of a gene's squared length
 TABLE_STD = 0.04
 
 
@@ -24,8 +25,8 @@ def make_config(vocab: int, bos: int, eos: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocab,
         hidden_size=224,
-        intermediate_size=512,
-        num_hidden_layers=5,
+        intermediate_size=384,
+        num_hidden_layers=6,
         num_attention_heads=7,
         num_key_value_heads=7,
         max_position_embeddings=1024,
@@ -64,15 +65,29 @@ def cell_factors(ranked: list[np.ndarray], n: int, dim: int, seed: int, top: int
     return normalize(u * np.sqrt(s)).astype(np.float32)
 
 
-def start_table(
-    graph: np.ndarray, cells: np.ndarray, gene_token: np.ndarray, config: LlamaConfig, seed: int
-) -> np.ndarray:
+def start_factors(
+    edges: np.ndarray, string: np.ndarray, ranked: list[np.ndarray], n: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Factors of both training graphs and of the training cells, by name; (genes, dimensions) with unit rows."""
+    return {
+        "biogrid": graph_factors(edges, n, DIMS["biogrid"], seed),
+        "string": graph_factors(string, n, DIMS["string"], seed),
+        "cells": cell_factors(ranked, n, DIMS["cells"], seed),
+    }
+
+
+def joined(factors: dict[str, np.ndarray]) -> np.ndarray:
+    """Factors side by side, each with its part of the length."""
+    return np.hstack([np.sqrt(PARTS[name]) * part for name, part in factors.items()])
+
+
+def start_table(factors: np.ndarray, gene_token: np.ndarray, config: LlamaConfig, seed: int) -> np.ndarray:
     """Token table: genes in their own subspace, words in the rest, and one axis that says "gene"."""
     rng = np.random.default_rng(seed)
-    hidden, n_gene_dims = config.hidden_size, graph.shape[1] + cells.shape[1]
+    hidden, n_gene_dims = config.hidden_size, factors.shape[1]
     table = np.zeros((config.vocab_size, hidden), dtype=np.float32)
     table[:, n_gene_dims:] = rng.normal(size=(config.vocab_size, hidden - n_gene_dims))
-    factors = np.hstack([graph * np.sqrt(0.7), cells * np.sqrt(0.3)])
+    factors = factors.copy()
     unseen = np.linalg.norm(factors, axis=1) < 1e-6
     factors[unseen] = rng.normal(size=(unseen.sum(), n_gene_dims)) * 0.3 / np.sqrt(n_gene_dims)
     rotation, _ = np.linalg.qr(rng.normal(size=(n_gene_dims, n_gene_dims)))
@@ -89,7 +104,7 @@ def make_model(config: LlamaConfig, table: np.ndarray | None, seed: int) -> Llam
         model = LlamaForCausalLM(config).float()
     if table is None:
         return model
-    gene_dims = torch.diag((torch.arange(config.hidden_size) < GRAPH_DIM + CELL_DIM).float())
+    gene_dims = torch.diag((torch.arange(config.hidden_size) < sum(DIMS.values())).float())
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.from_numpy(table))
         for i, layer in enumerate(model.model.layers):
@@ -102,16 +117,21 @@ def make_model(config: LlamaConfig, table: np.ndarray | None, seed: int) -> Llam
     return model
 
 
-def save_model(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write ``config.json`` and bf16 ``model.safetensors``, the latter in one step: readers never see half a file."""
+def load(folder: Path) -> LlamaForCausalLM:
+    """A model of this shape, in float32."""
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def save_model(model: LlamaForCausalLM, folder: Path, dtype: torch.dtype) -> None:
+    """Write ``config.json`` and ``model.safetensors``, the latter in one step: readers never see half a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
+    weights = {k: v.detach().to(dtype).contiguous() for k, v in model.state_dict().items()}
     del weights["lm_head.weight"]  # the same as the token table
     part = folder / "model.part"
     save_file(weights, part, metadata={"format": "pt"})
     part.chmod(0o644)
     part.replace(folder / "model.safetensors")
     config = {k: v for k, v in model.config.to_dict().items() if v is not None and k != "transformers_version"}
-    config |= {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
+    config |= {"architectures": ["LlamaForCausalLM"], "dtype": str(dtype).removeprefix("torch.")}
     config.pop("_name_or_path", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -5,11 +5,14 @@ or digit: the full stop behind it is a piece of its own.
 """
 
 import json
+import tomllib
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+ENGLISH = tomllib.loads(Path(__file__).with_name("english.toml").read_text("utf-8"))["lines"]
 SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+FILES = ("tokenizer.json", "tokenizer_config.json")
 PIECE = Regex(r" ?[A-Za-z0-9](?:[A-Za-z0-9\-\._]*[A-Za-z0-9])?| ?[^\sA-Za-z0-9]|\n+|\s")
 # A blank that stands alone, before another blank, a line break or the end, is matched by the last alternative.
 
@@ -40,6 +43,11 @@ def make_tokenizer(symbols: list[str], text: list[str], n_words: int) -> Tokeniz
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     return tokenizer
+
+
+def load(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder."""
+    return Tokenizer.from_file(str(folder / FILES[0]))
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:

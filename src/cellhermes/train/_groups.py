@@ -40,6 +40,15 @@ class Group:
     first
         (prompts, words) how likely an answer behind each prompt begins with each word of the :class:`Groups`. Rows sum
         to 1 or 0. None teaches no answers.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> import numpy as np
+    >>> prompts = [ch.text.Prompt(text) for text in ("Gene CD3E", "Gene CD3D", "Gene LYZ")]
+    >>> group = ch.train.Group(prompts, near=np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]]))
+    >>> len(group.prompts)
+    3
     """
 
     prompts: Sequence[Prompt]

@@ -135,10 +135,12 @@ def gene_in_cell_groups(
         As for :func:`gene_groups`.
     expressed
         How much likelier a partner is named that is among the first 500 genes of the cell.
-    use_rep, layer, n_genes, panel, sentence_key
+    use_rep, layer
         As for :func:`cell_groups`.
     n_cells
         Cells of a group, each with one gene.
+    n_genes, panel, sentence_key
+        As for :func:`cell_groups`.
     first_weight
         Weight of the loss.
     seed
