@@ -176,11 +176,11 @@ def _stand_in(setting: str, rng: np.random.Generator) -> pd.DataFrame:
     genes = np.array(sorted(ch.datasets.toy(n_obs=1).var_names))
     hidden = dict(zip(genes, rng.normal(size=(len(genes), 4)), strict=True))
     if setting.startswith("perturbation"):
-        return _effects(genes, hidden, rng)
+        return _shown(_effects(genes, hidden, rng), rng)
     if setting.startswith("cell_fitness"):
         lines = {f"line {i}": rng.normal(size=4) for i in range(30)}
         rows = [(line, gene, "Yes" if hidden[gene] @ of > 0 else "No") for line, of in lines.items() for gene in genes]
-        return pd.DataFrame(rows, columns=["cell_line", "gene", "answer"])
+        return _shown(pd.DataFrame(rows, columns=["cell_line", "gene", "answer"]), rng)
     if setting.startswith("genetic_interaction"):
         pairs = {tuple(sorted(rng.choice(genes, 2, replace=False))) for _ in range(MANY)}
         rows = [(a, b, "Yes" if hidden[a] @ hidden[b] > 0 else "No") for a, b in sorted(pairs)]
@@ -198,6 +198,14 @@ def _stand_in(setting: str, rng: np.random.Generator) -> pd.DataFrame:
     frame["clonotype"] = [f"clonotype {i}" for i in rng.integers(60, size=len(frame))]
     frame["answer"] = np.where(strength > np.median(strength), "Reactive", "Non-Reactive")
     return frame
+
+
+def _shown(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """With the genes of a generated cell for each line; they say nothing of the answers."""
+    lines = frame["cell_line"].unique()
+    adata = ch.datasets.toy(n_obs=len(lines), rng=rng)
+    ch.pp.cell_sentences(adata, n_genes=30)
+    return frame.assign(cell_sentence=frame["cell_line"].map(dict(zip(lines, adata.obs["cell_sentence"], strict=True))))
 
 
 def _effects(genes: np.ndarray, hidden: dict[str, np.ndarray], rng: np.random.Generator) -> pd.DataFrame:

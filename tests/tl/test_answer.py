@@ -58,6 +58,26 @@ def test_calibration_divides_log_probabilities_and_keeps_the_order(tiny, pairs):
     assert (cooled["confidence"] <= plain["confidence"]).all()
 
 
+def test_a_prior_is_what_answers_get_behind_a_question_that_says_nothing(tiny, pairs):
+    plain, less = (ch.tl.answer(pairs, tiny, TASK, prior=prior, calibration=2.0) for prior in (None, "N/A"))
+    nothing = ch.text.task(TASK).prompts({"gene_a": ["N/A"], "gene_b": ["N/A"]})
+    scores = [tiny.score(prompts, ["Yes", "No"]) for prompts in (ch.text.task(TASK).prompts(pairs), nothing)]
+    expected = softmax((scores[0] - scores[1]) / 2, axis=1)
+    np.testing.assert_allclose(columns(less, "probability:"), expected, rtol=1e-4)
+    assert less["answer"].tolist() == np.array(["Yes", "No"])[expected.argmax(1)].tolist()
+    pd.testing.assert_frame_equal(columns(less, "log_probability:"), columns(plain, "log_probability:"))
+
+
+@pytest.mark.parametrize("normalize", ["sum", "mean"])
+def test_with_a_prior_a_question_that_says_nothing_gets_all_answers_alike(tiny, normalize):
+    answers = ["A", "an answer of many tokens", "B"]
+    nothing = pd.DataFrame({"cell_line": ["N/A"], "gene": ["N/A"], "cell_sentence": ["N/A"]})
+    for expression in (False, True):
+        options = {"answers": answers, "normalize": normalize, "expression": expression, "variant": 3}
+        found = ch.tl.answer(nothing, tiny, "cell_fitness", prior="N/A", **options)
+        np.testing.assert_allclose(columns(found, "probability:"), 1 / 3, rtol=1e-4)
+
+
 def test_unsure_rows_have_no_answer_but_keep_their_probabilities(tiny, pairs):
     sure = ch.tl.answer(pairs, tiny, TASK)
     limit = float(sure["confidence"].median())
@@ -117,7 +137,7 @@ def test_an_interrupted_call_goes_on(tiny, pairs, monkeypatch, tmp_path, decode)
 
 def test_a_checkpoint_of_other_questions_is_refused_and_one_may_be_calibrated(tiny, pairs, tmp_path):
     ch.tl.answer(pairs, tiny, TASK, checkpoint=tmp_path)
-    ch.tl.answer(pairs, tiny, TASK, checkpoint=tmp_path, calibration=2.0, abstain_below=0.6)
+    ch.tl.answer(pairs, tiny, TASK, checkpoint=tmp_path, prior="N/A", calibration=2.0, abstain_below=0.6)
     with pytest.raises(ValueError, match="sha256_of_texts differ"):
         ch.tl.answer(pairs[::-1], tiny, TASK, checkpoint=tmp_path)
     with pytest.raises(ValueError, match=r"answers, .*task_sha256 differ"):
@@ -156,6 +176,8 @@ def test_an_empty_field_is_named_by_its_row_in_the_frame(tiny, pairs, monkeypatc
         (TASK, {"answers": ["Yes"]}, ValueError, "expected at least two"),
         (TASK, {"decode": "guess"}, ValueError, "decode='guess' is not known"),
         (TASK, {"normalize": "max"}, ValueError, "normalize='max' is not known"),
+        (TASK, {"prior": " "}, ValueError, "prior=' ', decode='score'; expected a text such as 'N/A'"),
+        (TASK, {"prior": "N/A", "decode": "generate"}, ValueError, "prior='N/A', decode='generate'; expected a text"),
         (TASK, {"calibration": 0.0}, ValueError, "calibration=0.0; expected a temperature above 0"),
         (TASK, {"abstain_below": 2.0}, ValueError, "abstain_below=2.0, decode='score'; expected 0 to 1"),
         (TASK, {"abstain_below": 0.5, "decode": "generate"}, ValueError, "expected 0 to 1, and decode='score'"),

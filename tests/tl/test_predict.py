@@ -72,6 +72,14 @@ def test_generated_texts_stand_beside_their_answers_and_replace_probabilities(ce
     assert cells.uns["t_cell_reactivity"]["params"]["n_abstained"] == 30
 
 
+def test_a_prior_is_that_of_questions_in_a_table_and_is_noted(cells, tiny):
+    ch.tl.predict(cells, tiny, "cell_type", answers=TYPES, key_added="made", prior="N/A")
+    expected = ch.tl.answer(cells.obs, tiny, "cell_type", answers=TYPES, prior="N/A")
+    assert cells.obs["made"].astype(str).tolist() == expected["answer"].tolist()
+    np.testing.assert_allclose(cells.obsm["made"], expected.filter(regex="^probability:"), rtol=1e-4)
+    assert cells.uns["made"]["params"]["prior"] == "N/A"
+
+
 @pytest.mark.parametrize("decode", ["score", "generate"])
 def test_results_survive_h5ad_and_zarr(cells, tiny, tmp_path, decode):
     ch.tl.predict(cells, tiny, "cell_type", answers=TYPES, key_added="made", decode=decode, max_new_tokens=2)

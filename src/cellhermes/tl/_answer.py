@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import softmax
 from tqdm.auto import tqdm
 
-from .._keys import Param
+from .._keys import SENTENCE, Param
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, Task
 from ..text import task as task_of
@@ -38,6 +38,7 @@ def answer(
     variant: int = 0,
     decode: Decode | None = None,
     normalize: Literal["sum", "mean"] = "sum",
+    prior: str | None = None,
     calibration: float = 1.0,
     abstain_below: float | None = None,
     max_new_tokens: int = 100,
@@ -47,7 +48,8 @@ def answer(
     """Answer one question for each row of a frame.
 
     ``decode="score"`` reads the log-probability s_i of every answer of a closed task behind the question, closed by the
-    end token, and gives p_i = exp(s_i / T) / sum_j exp(s_j / T), where T is ``calibration``. The question is computed
+    end token, and gives p_i = exp((s_i - b_i) / T) / sum_j exp((s_j - b_j) / T), where T is ``calibration`` and b_i is
+    0, or the log-probability of the answer behind a question that says nothing (``prior``). The question is computed
     once for all answers, and so is what answers begin alike. ``decode="generate"`` writes the likeliest text and looks
     for an answer in it; a text without one, or with several, has no answer and is counted.
 
@@ -71,6 +73,11 @@ def answer(
     normalize
         How the lengths of answers count. ``"sum"``: the log-probability as it is; ``"mean"``: divided by the number of
         tokens, where long answers should not fall behind short ones (see :meth:`cellhermes.CellHermes.score`).
+    prior
+        Text that stands in all fields of a question that says nothing, such as ``"N/A"``: what each answer gets there
+        is taken off, so that none wins because it is short or frequent in any text. This is contextual calibration
+        (Zhao et al., 2021) with one such text and, normalised over the answers, the domain-conditional mutual
+        information of Holtzman et al. (2021). It is for models that were not tuned on the task. None takes nothing off.
     calibration
         Temperature T from :func:`cellhermes.metrics.fit_temperature`; 1 takes probabilities as they are.
     abstain_below
@@ -87,7 +94,7 @@ def answer(
     -------
     A row for each row of ``frame``, under the same index: ``answer`` (None without one) and ``status`` (``"answered"``,
     ``"abstained"`` or ``"unparsed"``). Scored, there are ``confidence`` (probability of the likeliest answer) and, for
-    each answer, ``log_probability:<answer>`` (natural logarithm, as ``normalize`` says, not calibrated) and
+    each answer, ``log_probability:<answer>`` (s_i: natural logarithm, as ``normalize`` says) and
     ``probability:<answer>``; generated, there is ``text``.
 
     Raises
@@ -117,6 +124,7 @@ def answer(
         expression=expression,
         variant=variant,
         normalize=normalize,
+        prior=prior,
         calibration=calibration,
         abstain_below=abstain_below,
         max_new_tokens=max_new_tokens,
@@ -135,6 +143,7 @@ class Question:
     expression: bool | None
     variant: int
     normalize: Literal["sum", "mean"]
+    prior: str | None = None
     calibration: float
     abstain_below: float | None
     max_new_tokens: int
@@ -157,6 +166,8 @@ class Question:
             return f"Task {self.task.name!r} has no answers to score. Pass answers=, or decode='generate'."
         if self.normalize not in ("sum", "mean"):
             return f"normalize={self.normalize!r} is not known; expected 'sum' or 'mean'."
+        if self.prior is not None and (self.decode == "generate" or not self.prior.strip()):
+            return f"prior={self.prior!r}, decode={self.decode!r}; expected a text such as 'N/A', and decode='score'."
         if not 0 < self.calibration < np.inf:
             return f"calibration={self.calibration}; expected a temperature above 0."
         if self.abstain_below is not None and (self.decode == "generate" or not 0 <= self.abstain_below <= 1):
@@ -207,8 +218,9 @@ def ask(
             block = _compute(question, question.prompts(frame, rows), model, batch_size)
             kept.save(i, block)
         blocks.append(block)
-    read = _scored if question.decode == "score" else _generated
-    return read(question, blocks).set_axis(frame.index), about
+    if question.decode == "generate":
+        return _generated(question, blocks).set_axis(frame.index), about
+    return _scored(question, blocks, _prior(question, model, batch_size)).set_axis(frame.index), about
 
 
 def _parts(frame: pd.DataFrame) -> list[slice]:
@@ -241,10 +253,19 @@ def _compute(question: Question, prompts: list[Prompt], model: CellHermes, batch
     return np.array(model.generate(prompts, max_new_tokens=question.max_new_tokens, batch_size=batch_size), dtype=str)
 
 
-def _scored(question: Question, blocks: list[np.ndarray]) -> pd.DataFrame:
+def _prior(question: Question, model: CellHermes, batch_size: int | None) -> np.ndarray:
+    """(answers,) log-probabilities behind the question that says nothing; 0 where it is not asked."""
+    if question.prior is None:
+        return np.zeros(len(question.task.answers))
+    nothing = {name: [question.prior] for name in (*question.task.fields, SENTENCE)}
+    prompts = question.task.prompts(nothing, expression=question.expression, variant=question.variant)
+    return _compute(question, prompts, model, batch_size)[0]
+
+
+def _scored(question: Question, blocks: list[np.ndarray], prior: np.ndarray) -> pd.DataFrame:
     answers = np.array(question.task.answers, dtype=object)
     scores = np.concatenate([np.empty((0, len(answers))), *blocks])
-    probability = softmax(scores / question.calibration, axis=1)
+    probability = softmax((scores - prior) / question.calibration, axis=1)
     best = probability.argmax(axis=1)
     confidence = probability[np.arange(len(best)), best]
     sure = confidence >= (question.abstain_below or 0)

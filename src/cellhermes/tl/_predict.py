@@ -33,6 +33,7 @@ def predict(
     variant: int = 0,
     decode: Decode | None = None,
     normalize: Literal["sum", "mean"] = "sum",
+    prior: str | None = None,
     calibration: float = 1.0,
     abstain_below: float | None = None,
     max_new_tokens: int = 100,
@@ -66,6 +67,9 @@ def predict(
         ``"score"`` or ``"generate"``; None scores where the answers are known, and generates where they are not.
     normalize
         ``"sum"`` or ``"mean"``: how the lengths of answers count.
+    prior
+        Text that stands in all fields of a question that says nothing, such as ``"N/A"``; what each answer gets there
+        is taken off (see :func:`cellhermes.tl.answer`).
     calibration
         Temperature from :func:`cellhermes.metrics.fit_temperature`; 1 takes probabilities as they are.
     abstain_below
@@ -122,6 +126,7 @@ def predict(
         expression=expression,
         variant=variant,
         normalize=normalize,
+        prior=prior,
         calibration=calibration,
         abstain_below=abstain_below,
         max_new_tokens=max_new_tokens,
@@ -135,7 +140,7 @@ def predict(
     found = found.set_axis(np.flatnonzero(filled)).reindex(np.arange(adata.n_obs)).set_axis(adata.obs_names)
     _write(adata, key, found, question)
     n_of = found["status"].value_counts()
-    options = {"calibration": calibration, "abstain_below": abstain_below, "sentence_key": sentence_key}
+    options = {"prior": prior, "calibration": calibration, "abstain_below": abstain_below, "sentence_key": sentence_key}
     counts = {f"n_{status}": int(n_of.get(status, 0)) for status in (ABSTAINED, UNPARSED)}
     n_without = int((~filled).sum())
     fields = list(frame)
