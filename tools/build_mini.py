@@ -28,7 +28,8 @@ N_WORDS = 2500  # merges of plain English
 
 def words_to_learn(data: Path) -> list[str]:
     """Text for the vocabulary: our prompts many times, and the full names of protein-coding genes."""
-    prompts = [v for t in ch.text.templates().values() for v in t.variants]
+    # not of reasons, which it is not trained on
+    prompts = [v for t in ch.text.templates().values() for v in t.variants if not t.name.startswith("reason")]
     lines = tokenizer.ENGLISH + [ch.text.wrap("llama3-chat").render(p) for p in prompts]
     genes = pd.read_csv(data / inputs.GENES, sep="\t", usecols=["biotype", "description"])
     names = genes.loc[genes["biotype"] == "protein_coding", "description"].dropna()

@@ -23,6 +23,7 @@ MODULES = "modules"  # var, obsm, uns
 TABLE, JACCARD, NULLS = "table", "jaccard", "nulls"  # uns[MODULES]; uns[ENRICH] has a table too
 HALF = "half"  # obs
 ENRICH = "enrich"  # uns
+EXPLAIN = "explain"  # layers, obsm, uns; obs["explain_answer"]
 
 Param = str | bool | int | float | list
 """What a stored parameter may be: the types that h5ad and zarr give back as they were."""

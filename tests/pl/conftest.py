@@ -16,8 +16,9 @@ SETS = {
 
 
 @pytest.fixture(scope="session")
-def made():
-    """Made once and read by all: networks of B and NK cells and of halves of B, modules of B against NK."""
+def made(tiny):
+    """Made once and read by all: networks of B and NK cells and of halves of B, modules of B against NK, and some cells
+    that are explained."""
     adata = ch.datasets.toy()
     ch.tl.split_groups(adata, "cell_type", groups=["B"])
     ch.tl.gene_network(adata, source="expression", groupby="cell_type", groups=["B", "NK"])
@@ -26,6 +27,9 @@ def made():
     ch.tl.enrich(
         adata, SETS, of={"T": SETS["T cell activation (GO:0042110)"], "B": ["CD79A", "MS4A1", "CD3E"]}, group="B"
     )
+    ch.pp.cell_sentences(adata, n_genes=15)
+    ch.tl.explain(adata, tiny, "t_cell_reactivity", cells=[*adata.obs_names[:12]])
+    ch.tl.faithfulness(adata, tiny, "t_cell_reactivity", steps=[1, 5], cells=4)
     return adata
 
 

@@ -20,15 +20,21 @@ SCORES = pd.DataFrame(
     ],
     columns=["task", "method", "value", "low", "high"],
 ).assign(metric="balanced_accuracy", over="rows")
-TABLES = {"scores": SCORES, "training": LOG}  # plots of a table, without AnnData
+ROC = ch.metrics.roc(["a", "b", "a", "b"], pd.DataFrame({"probability:a": [0.9, 0.4, 0.3, 0.1]}))
+TABLES = {"roc": ROC, "scores": SCORES, "training": LOG}  # plots of a table, without AnnData
 CALLS = {
     "degree_change": (("B", "NK"), {}),
     "enrich": (("T",), {}),
+    "faithfulness": ((), {}),
     "gene_network": (("CD79A", "B"), {"reference": "NK"}),
+    "importance": ((), {}),
     "jaccard": ((), {}),
     "module_scores": ((0,), {"basis": "X_two"}),
     "modules": ((), {}),
+    "recurrence": ((), {}),
+    "roc": ((), {}),
     "scores": ((), {"baselines": ["majority"]}),
+    "sentence": (("cell_0",), {}),
     "training": ((), {}),
 }
 

@@ -110,6 +110,24 @@ def test_a_genes_neighbourhood_is_the_gene_and_its_neighbours(networked):
     assert row["n_genes"] == 1 + networked.varp["gene_network"][at].nnz
 
 
+def test_lists_with_a_background_of_their_own_need_no_network(adata):
+    from scipy.stats import hypergeom
+
+    background = [f"G{i}" for i in range(40)]
+    sets = {"near": background[:8], "far": background[30:], "outside": ["X1", "X2", "X3"]}
+    lists = {"a": background[:5], "b": [*background[28:33], "X1"]}
+    ch.tl.enrich(adata, sets, of=lists, background=background)
+    table = ch.get.enrich(adata).set_index(["of", "term"])
+    assert table.loc[("a", "near"), "pval"] == pytest.approx(hypergeom.sf(4, 40, 8, 5))
+    assert table.loc[("b", "far"), "pval"] == pytest.approx(hypergeom.sf(2, 40, 10, 5))
+    assert len(table) == 2
+    for of in (None, "G1"):
+        with pytest.raises(ValueError, match="background= is for lists of your own"):
+            ch.tl.enrich(adata, sets, of=of, background=background)
+    with pytest.raises(TypeError, match="single string 'G1'"):
+        ch.tl.enrich(adata, sets, of=lists, background="G1")
+
+
 def test_every_module_is_tested_by_default(networked):
     module = pd.Series(pd.NA, networked.var_names, dtype="Int64")
     module[PROGRAMMES["B cells"]] = 1
@@ -187,28 +205,23 @@ def test_weights_and_blank_ends_of_enrichrs_files_are_left_out(tmp_path):
     assert _gene_sets.read_gmt(path) == {"T cells": ["CD3D", "CD3E"], "B cells": ["MS4A1"]}
 
 
-def test_a_library_is_downloaded_once(networked, monkeypatch, tmp_path):
-    asked = []
-
-    def download(url, path, advice):
-        asked.append(url)
-        path.write_text("T cells\t\tCD3D\tCD3E\tCD3G\n", "utf-8")
-
-    monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path))
-    monkeypatch.setattr("cellhermes._fetch._download", download)
+@pytest.mark.usefixtures("cache")
+def test_a_library_is_downloaded_once(networked, monkeypatch, site):
+    monkeypatch.setattr(_gene_sets, "LIBRARY", site.url + "/{name}")
+    site.files["/GO_Biological_Process_2021"] = b"T cells\t\tCD3D\tCD3E\tCD3G\n"
     for _ in range(2):
         ch.tl.enrich(networked, "GO_Biological_Process_2021", of="CD3E")
-    assert asked == ["https://maayanlab.cloud/Enrichr/geneSetLibrary?mode=text&libraryName=GO_Biological_Process_2021"]
+    assert site.asked("/GO_Biological_Process_2021") == [""]
     assert networked.uns["enrich"]["params"]["gene_sets"] == "GO_Biological_Process_2021"
     assert ch.get.enrich(networked)["term"].tolist() == ["T cells"]
 
 
-def test_a_page_instead_of_a_library_is_not_kept(networked, monkeypatch, tmp_path):
-    monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path))
-    monkeypatch.setattr("cellhermes._fetch._download", lambda url, path, advice: path.write_text("<html>Sorry</html>"))
+def test_a_page_instead_of_a_library_is_not_kept(networked, monkeypatch, site, cache):
+    monkeypatch.setattr(_gene_sets, "LIBRARY", site.url + "/{name}")
+    site.files["/No_Such_Library"] = b"<html>Sorry</html>"
     with pytest.raises(ValueError, match="did not give what was asked for.*line 1.*needs no connection"):
         ch.tl.enrich(networked, "No_Such_Library", of="CD3E")
-    assert list(tmp_path.rglob("*.gmt*")) == []
+    assert list(cache.rglob("*.gmt*")) == []
 
 
 @pytest.mark.network

@@ -3,6 +3,7 @@
 from ._answers import answers
 from ._degree_change import degree_change
 from ._enrich import enrich
+from ._explain import explanation_quality, faithfulness, importance, reasons, recurrence, sentence_html
 from ._gene_network import gene_network
 from ._modules import jaccard, module_genes, module_nulls, module_scores, modules
 from ._prompts import prompts
@@ -12,12 +13,18 @@ __all__ = [
     "answers",
     "degree_change",
     "enrich",
+    "explanation_quality",
+    "faithfulness",
     "gene_network",
+    "importance",
     "jaccard",
     "module_genes",
     "module_nulls",
     "module_scores",
     "modules",
     "prompts",
+    "reasons",
+    "recurrence",
+    "sentence_html",
     "training_log",
 ]

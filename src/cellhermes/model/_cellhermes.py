@@ -159,6 +159,11 @@ class CellHermes:
         return self._config.hidden_size
 
     @property
+    def n_heads(self) -> int:
+        """Attention heads of a layer."""
+        return self._config.num_attention_heads
+
+    @property
     def max_tokens(self) -> int:
         """Longest prompt in tokens, turn markers and answer included."""
         return self._config.max_position_embeddings

@@ -35,6 +35,7 @@ def enrich(
     gene_sets: str | Path | Mapping[str, Sequence[str]],
     *,
     of: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    background: Sequence[str] | None = None,
     group: str | None = None,
     min_size: int = 3,
     network_key: str = NETWORK,
@@ -66,6 +67,10 @@ def enrich(
     of
         What is tested. None: every module (:func:`cellhermes.tl.modules`). A symbol: this gene and its neighbours in
         the network. A list of symbols: these genes. A dict: several lists by name.
+    background
+        Genes that could have been in a list, such as all that stand in a sentence for recurrent genes
+        (:func:`cellhermes.get.recurrence`); no network is needed then, and ``of`` must be lists. None takes the genes
+        of the network.
     group
         Group whose network and modules are meant; None takes that of the modules, or the network without groups.
     min_size
@@ -119,9 +124,13 @@ def enrich(
     _adata.check_writable(adata)
     if of is None and group is None:
         group = str(read_params(adata, modules_key).get("group", "")) or None
-    weights, symbols, present = network_of(adata, group, network_key)
-    background = pd.Index(pd.unique(symbols[present & (symbols != "")]))
-    lists = _lists(adata, of, group, modules_key, weights, symbols)
+    if background is None:
+        weights, symbols, present = network_of(adata, group, network_key)
+        background = pd.Index(pd.unique(symbols[present & (symbols != "")]))
+        lists = _lists(adata, of, group, modules_key, weights, symbols)
+    else:
+        background = _given(background, of)
+        lists = _lists(adata, of, group, modules_key, None, None)
     members = {
         name: background.intersection(pd.unique(np.asarray(genes, dtype=object))) for name, genes in lists.items()
     }
@@ -142,6 +151,17 @@ def enrich(
     n_enriched = table.loc[table["pval_adj"] < ALPHA, "of"].nunique()
     message = "%d of %d lists have a gene set with adjusted p < %s (%s sets tested); uns[%r]['table']."
     logger.info(message, n_enriched, len(lists), ALPHA, f"{len(usable):,}", key_added)
+
+
+def _given(background: Sequence[str], of: str | Sequence[str] | Mapping[str, Sequence[str]] | None) -> pd.Index:
+    """The caller's background, for the caller's lists."""
+    if of is None or isinstance(of, str):
+        msg = f"background= is for lists of your own, and of={of!r} is read from a network. Pass lists as of=."
+        raise ValueError(msg)
+    if isinstance(background, str):
+        msg = f"background is the single string {background!r}; expected a list of gene symbols."
+        raise TypeError(msg)
+    return pd.Index(pd.unique(np.asarray(background, dtype=object)))
 
 
 def _lists(

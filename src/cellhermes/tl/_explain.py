@@ -1,0 +1,330 @@
+"""Importance of the genes of a cell for its answer: from attention, or by leaving each gene out."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from .. import _adata
+from .._explained import top_of
+from .._keys import EXPLAIN, SENTENCE, read_params, write_params
+from ..model import CellHermes
+from ..text import Task
+from ..text import task as task_of
+from ._answer import Question, ask
+from ._importance import Attention, Listed, Occlusion
+from ._model import as_model
+from ._predict import _frame
+from ._reasons import write_reasons
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+logger = logging.getLogger("cellhermes")
+
+LITTLE = 0.05  # of a head's attention on genes, below which it is said
+
+
+def explain(
+    data: "AnnData | MuData",
+    model: str | Path | CellHermes,
+    task: str | Path | Task,
+    *,
+    method: Literal["attention", "occlusion"] = "attention",
+    answers: Sequence[str] | None = None,
+    variant: int = 0,
+    normalize: Literal["sum", "mean"] = "sum",
+    head: int | Literal["data", "cell"] = "data",
+    over: Literal["genes", "all"] = "genes",
+    cells: int | Sequence[str] | None = None,
+    n_top: int = 10,
+    reasons: int | Sequence[str] | None = None,
+    reason_first: bool = False,
+    max_new_tokens: int = 256,
+    sentence_key: str = SENTENCE,
+    batch_size: int | None = None,
+    checkpoint: str | Path | None = None,
+    rng: int | np.random.Generator | None = 0,
+    key_added: str = EXPLAIN,
+    mod: str | None = None,
+) -> None:
+    r"""Say how much each gene of a cell weighs in the answer to a question of a task, and let the model say why.
+
+    ``method="attention"`` reads the last layer. Of head :math:`h`, :math:`A_{tj}` is the attention of the token at
+    :math:`t` to the one at :math:`j`. Its entropy is the mean of
+
+    .. math:: -\frac{1}{\log n_t} \sum_j A_{tj} \log A_{tj}
+
+    over the positions that see at least two tokens (:math:`n_t` of them; paper, equation 9, divided by its largest
+    value, since early positions see little), and the head with the lowest one is read. A gene's importance is the sum
+    over its sub-tokens of the attention from the last token before the answer, whose state predicts it (equation 10).
+
+    ``method="occlusion"`` needs no attention: :math:`\log \frac{p}{1 - p}` of the answer, less the same without the
+    gene. It is positive where the gene speaks for the answer, and takes a forward pass for each gene of each cell. It
+    is the yardstick for attention, which may look at genes that decide nothing (:func:`cellhermes.tl.faithfulness`).
+
+    Parameters
+    ----------
+    data
+        Annotated data with cell sentences (:func:`cellhermes.pp.cell_sentences`), and the task's columns in ``obs``.
+    model
+        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+    task
+        A key of :func:`cellhermes.text.tasks`, the path of a TOML file, or a :class:`~cellhermes.text.Task`. The
+        question shows the cell's genes; the answers must be known.
+    method
+        ``"attention"`` (the paper's) or ``"occlusion"``.
+    answers
+        Answers to choose from, in place of the task's.
+    variant
+        Which wording of the task is asked.
+    normalize
+        ``"sum"`` or ``"mean"``: how the lengths of answers count, as in :func:`cellhermes.tl.predict`.
+    head
+        ``"data"`` reads one head, chosen by its mean over 2,000 random cells (all, if there are fewer), so that cells
+        can be compared; ``"cell"`` chooses for each cell; a number takes that head.
+    over
+        ``"genes"`` renormalises attention over the tokens of genes, for entropy and importance, because a head that
+        only looks at the first token has a low entropy, too; importances of a cell then add up to 1. ``"all"`` is the
+        literal formula.
+    cells
+        Names of cells, or how many are drawn; None explains all.
+    n_top
+        How many genes of a cell count as its top genes, for the recurrence table.
+    reasons
+        Names of cells, or how many of the explained ones are drawn, for which the model writes a rationale.
+    reason_first
+        The model gives reason and answer (``<reason>``, ``<output>``), rather than a reason for the answer it is told.
+    max_new_tokens
+        Longest rationale.
+    sentence_key
+        Column of ``obs`` with the sentences.
+    batch_size
+        Questions per forward pass; None chooses from the memory that is free.
+    checkpoint
+        Folder that keeps finished blocks; the same call after an interruption goes on from there.
+    rng
+        Seed or generator of what is drawn.
+    key_added
+        Where results are written.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    Nothing; writes
+
+    ``layers[key_added]`` : CSR
+        Importance of the genes in each cell's sentence; rows of cells that are not explained are empty.
+    ``obs[f"{key_added}_answer"]`` : category
+        The answer that is explained, the likeliest one; NaN for other cells.
+    ``obsm[key_added]`` : DataFrame
+        ``confidence`` in the answer; for attention ``head``, and ``gene_share``, the part of its attention that falls
+        on genes. NaN for other cells.
+    ``uns[key_added]["genes"]`` : DataFrame
+        Recurrence: ``answer``, ``gene``, ``n_cells`` (with the answer), ``n_listed`` (which list the gene), ``n_top``
+        (among whose ``n_top`` genes with a positive importance it is), ``frequency`` (``n_top`` / ``n_cells``) and
+        ``mean_importance`` (where it is listed).
+    ``uns[key_added]["heads"]`` : DataFrame
+        For attention, of each head: ``entropy``, ``gene_share`` (means over cells), ``n_cells`` (where it was read).
+    ``uns[key_added]["reasons"]`` : DataFrame
+        If asked for: ``cell``, ``answer`` (explained), ``given`` (answer that the text itself gives, ``""`` without
+        one), ``reason``, ``text``, ``genes`` (named, joined by ``;``), ``n_genes``, ``n_absent`` (named, but not in
+        the sentence).
+    ``uns[key_added]["params"]`` : dict
+        Model, task, arguments, numbers of cells.
+
+    Raises
+    ------
+    KeyError
+        If the task, a column of ``obs``, the sentences or a cell are not there.
+    ValueError
+        If answers are not known, a sentence names a gene that is not in ``var``, the slots hold something of yours, a
+        question is longer than the model's context, or a checkpoint belongs to other questions.
+
+    See Also
+    --------
+    cellhermes.get.importance, cellhermes.get.recurrence, cellhermes.get.reasons, cellhermes.pl.importance
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> adata = ch.datasets.toy(n_obs=20)
+    >>> ch.pp.cell_sentences(adata, n_genes=10)
+    >>> ch.tl.explain(adata, "mini", "t_cell_reactivity")
+    >>> ch.get.importance(adata, adata.obs_names[0])["importance"].sum().round(4)
+    np.float32(1.0)
+    """
+    adata = _adata.resolve(data, mod)
+    _adata.check_writable(adata)
+    _check_options(method, head, over, n_top)
+    question = question_of(task, answers, variant, normalize)
+    _check_key(adata, key_added)
+    frame = _frame(adata, question, sentence_key)
+    rng = np.random.default_rng(rng)
+    rows = drawn(adata.obs_names, np.flatnonzero(frame[SENTENCE] != ""), cells, rng, "cells")
+    told = None if reasons is None else drawn(adata.obs_names, rows, reasons, rng, "reasons")
+    listed = Listed.of(adata, frame[SENTENCE].iloc[rows], sentence_key)
+    n_without = int((frame[SENTENCE] == "").sum()) if cells is None else 0
+    frame = frame.iloc[rows]
+    question.prompts(frame, slice(0, 1))  # what is missing is said before a model is loaded
+    model = as_model(model)
+    _check_head(head, model)
+    parts = {name: None if checkpoint is None else Path(checkpoint, name) for name in ("answers", method)}
+    found, about = ask(question, frame, model, batch_size, parts["answers"])
+
+    if method == "attention":
+        way = Attention(question, model, head, over, batch_size)
+    else:
+        way = Occlusion(question, model, found, batch_size)
+    values, beside = way.importance(frame, listed, {**about, "method": method}, parts[method], rng)
+    texts = None
+    if told is not None:
+        at = np.searchsorted(rows, told)
+        options = {"reason_first": reason_first, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+        texts = write_reasons(
+            model, question, frame.iloc[at], found["answer"].iloc[at], symbols=listed.symbols, **options
+        )
+
+    _write(adata, key_added, rows, listed, values, beside, found, question, n_top)
+    tables = {"heads": way.heads(), "reasons": texts}
+    adata.uns[key_added] |= {name: table for name, table in tables.items() if table is not None}
+    arguments = {"method": method, "sentence_key": sentence_key, "gene_symbols": listed.gene_symbols, "n_top": n_top}
+    counts = {"n_explained": len(rows), "n_without_genes": n_without}
+    write_params(adata, key_added, {**about, **arguments, **way.about(), "fields": list(frame), **counts})
+    if n_without:
+        msg = f"{n_without:,} of {adata.n_obs:,} cells have an empty sentence and are not explained."
+        warnings.warn(msg, UserWarning, stacklevel=2)
+    if method == "attention" and (share := beside["gene_share"].mean()) < LITTLE:
+        message = "Genes get %.2g%% of the attention that is read; importances divide up that little. Test them."
+        logger.warning(message, 100 * share)
+    logger.info("%s cells explained by %s in layers[%r].", f"{len(rows):,}", method, key_added)
+
+
+# --------------------------------------------------------------------------------------------------------- checks
+
+
+def _check_options(method: str, head: int | str, over: str, n_top: int) -> None:
+    for name, value, known in (("method", method, ("attention", "occlusion")), ("over", over, ("genes", "all"))):
+        if value not in known:
+            msg = f"{name}={value!r} is not known; expected {known[0]!r} or {known[1]!r}."
+            raise ValueError(msg)
+    if isinstance(head, str) and head not in ("data", "cell"):
+        msg = f"head={head!r} is not known; expected 'data', 'cell' or the number of a head."
+        raise ValueError(msg)
+    if n_top < 1:
+        msg = f"n_top={n_top}; expected at least 1."
+        raise ValueError(msg)
+
+
+def _check_head(head: int | str, model: CellHermes) -> None:
+    n = model.n_heads
+    if not isinstance(head, str) and not 0 <= head < n:
+        msg = f"head={head}; the last layer of {model.card.name!r} has the heads 0 to {n - 1}."
+        raise ValueError(msg)
+
+
+def _check_key(adata: AnnData, key: str) -> None:
+    """Refuse to write over what no call of ours made."""
+    if "method" in read_params(adata, key):
+        return
+    slots = {"layers": key, "obsm": key, "obs": f"{key}_answer", "uns": key}
+    if taken := [f"{slot}[{name!r}]" for slot, name in slots.items() if name in getattr(adata, slot)]:
+        msg = f"{', '.join(taken)} is there already, and not of ch.tl.explain. Pass another key_added=."
+        raise ValueError(msg)
+
+
+def question_of(
+    task: str | Path | Task, answers: Sequence[str] | None, variant: int, normalize: Literal["sum", "mean"]
+) -> Question:
+    """A question with known answers that shows the genes of the cell."""
+    task = task_of(task)
+    if not task.takes_expression:
+        msg = f"Task {task.name!r} has no place for the genes of a cell, so that there is nothing to explain."
+        raise ValueError(msg)
+    how = {"calibration": 1.0, "abstain_below": None, "max_new_tokens": 1}
+    return Question.of(task, answers, "score", expression=True, variant=variant, normalize=normalize, **how)
+
+
+def drawn(
+    names: pd.Index, rows: np.ndarray, wanted: int | Sequence[str] | None, rng: np.random.Generator, argument: str
+) -> np.ndarray:
+    """Rows of the cells that are named, or of as many random ones, out of some rows; in rising order."""
+    if not len(rows):
+        msg = "No cell has genes in its sentence, so that there is nothing to explain."
+        raise ValueError(msg)
+    if wanted is None:
+        return rows
+    if isinstance(wanted, str):
+        msg = f"{argument} is the single string {wanted!r}; expected a number, or a list of names of cells."
+        raise TypeError(msg)
+    if isinstance(wanted, int | np.integer):
+        if wanted < 1:
+            msg = f"{argument}={wanted}; expected at least 1."
+            raise ValueError(msg)
+        return np.sort(rng.choice(rows, min(wanted, len(rows)), replace=False))
+    at = names.get_indexer(pd.Index(wanted))
+    if missing := [name for name, row in zip(wanted, at, strict=True) if row not in set(rows)]:
+        msg = f"{argument}: {len(missing)} cells are not there, or have no genes, such as {missing[0]!r}."
+        raise KeyError(msg)
+    return np.unique(at)
+
+
+# -------------------------------------------------------------------------------------------------------- writing
+
+
+def _write(
+    adata: AnnData,
+    key: str,
+    rows: np.ndarray,
+    listed: Listed,
+    values: list[np.ndarray],
+    beside: pd.DataFrame,
+    found: pd.DataFrame,
+    question: Question,
+    n_top: int,
+) -> None:
+    matrix = _matrix(adata.shape, rows, listed.columns, values)
+    answer = pd.Categorical(found["answer"], categories=question.task.answers)
+    adata.layers[key] = matrix
+    adata.obs[f"{key}_answer"] = pd.Series(answer, index=adata.obs_names[rows]).reindex(adata.obs_names)
+    beside = pd.concat([found["confidence"].reset_index(drop=True), beside.reset_index(drop=True)], axis=1)
+    adata.obsm[key] = beside.set_axis(adata.obs_names[rows]).reindex(adata.obs_names).astype(float)
+    adata.uns[key] = {"genes": _recurrence(matrix[rows], answer, listed.symbols, n_top)}
+
+
+def _matrix(
+    shape: tuple[int, int], rows: np.ndarray, columns: list[np.ndarray], values: list[np.ndarray]
+) -> sparse.csr_matrix:
+    """CSR with an entry for each gene of each sentence, zeros too: which genes were there can be seen from it."""
+    counts = np.zeros(shape[0], np.int64)
+    counts[rows] = [len(one) for one in columns]
+    order = [np.argsort(one) for one in columns]
+    indices = np.concatenate([np.empty(0, int), *(one[o] for one, o in zip(columns, order, strict=True))])
+    filled = np.concatenate([np.empty(0), *(one[o] for one, o in zip(values, order, strict=True))])
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return sparse.csr_matrix((filled.astype(np.float32), indices, indptr), shape=shape)
+
+
+def _recurrence(matrix: sparse.csr_matrix, answer: pd.Categorical, symbols: np.ndarray, n_top: int) -> pd.DataFrame:
+    """How often each gene is among the top ones, by answer; the most frequent first."""
+    parts = []
+    for code, name in enumerate(answer.categories):
+        mine = matrix[answer.codes == code]
+        if not mine.shape[0]:
+            continue
+        n_listed = np.bincount(mine.indices, minlength=matrix.shape[1])
+        total = np.bincount(mine.indices, mine.data, minlength=matrix.shape[1])
+        tops = np.bincount(mine.indices[top_of(mine, n_top)], minlength=matrix.shape[1])
+        there = np.flatnonzero(n_listed)
+        found = {"n_listed": n_listed[there], "n_top": tops[there], "frequency": tops[there] / mine.shape[0]}
+        found = {"answer": name, "gene": symbols[there], "n_cells": mine.shape[0], **found}
+        part = pd.DataFrame({**found, "mean_importance": total[there] / n_listed[there]})
+        parts.append(part.sort_values(["frequency", "mean_importance", "gene"], ascending=[False, False, True]))
+    return pd.concat(parts, ignore_index=True)
