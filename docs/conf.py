@@ -137,6 +137,32 @@ def _models_table() -> str:
     return _markdown(rows)
 
 
+def _data_page() -> str:
+    """Every artefact: what it is, where from, licence, how to cite it."""
+    titles = {"data": "Data sets", "model": "Weights"}
+    table = tomllib.loads((files("cellhermes") / "registry.toml").read_text("utf-8"))
+    lines = []
+    for kind, entries in table.items():
+        lines += [f"## {titles[kind]}", ""]
+        for name, entry in entries.items():
+            lines += [f"### `{name}`", "", f"{entry['description']}. Version {entry['version']}.", ""]
+            held = [
+                f"`{file['name']}`" + (f" ({file['size']:,} bytes)" if file["size"] else "") for file in entry["files"]
+            ]
+            lines += [f"- files: {', '.join(held)}"] if held else []
+            lines += [f"- sits on `{entry['parent']}`"] if entry.get("parent") else []
+            hashes = dict.fromkeys(file["hash"] for file in entry["files"])
+            lines += [f"- checked against: {', '.join(f'`{one}`' for one in hashes)}"] if hashes else []
+            lines += [f"- commit: `{entry['commit']}`"] if "commit" in entry else []
+            lines += [
+                f"- from: <{entry['source']}>",
+                f"- licence: {entry['license']}",
+                f"- cite: {entry['citation']}",
+                "",
+            ]
+    return "\n".join(lines)
+
+
 def _templates_table() -> str:
     rows = [["template", "version", "text", "the vector stands for"]]
     for name, template in ch.text.templates().items():
@@ -209,6 +235,7 @@ def _write_tables() -> None:
     folder = HERE / "_generated"
     folder.mkdir(exist_ok=True)
     tables = {
+        "data.md": _data_page,
         "models.md": _models_table,
         "templates.md": _templates_table,
         "wraps.md": _wraps_table,

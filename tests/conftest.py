@@ -3,7 +3,13 @@ tiny models of real architectures with random weights and a stock byte-level tok
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,3 +153,127 @@ def write_adapter(base, folder, seed, *, parent=None, **options):
 @pytest.fixture(scope="session")
 def add_adapter():
     return write_adapter
+
+
+# A host of files ----------------------------------------------------------------------------------------------------
+
+
+class Site:
+    """Files on a server of this machine, which stands for the internet; ``faults`` says what goes wrong.
+
+    ``faults[path]`` lists what happens to the next requests, in their order: ``("status", 503)`` with optional headers,
+    ``("redirect", url)``, ``("cut", n)`` (the connection ends after n bytes), ``("stall", seconds)`` (before the last
+    byte), ``("trickle", n)`` (pieces of n bytes), ``("length", n)`` (a wrong Content-Length), ``("corrupt",)``,
+    ``("whole",)`` (ranges are not known), ``("shifted",)`` (not the range that was asked for). ``"*"`` holds for all.
+    """
+
+    def __init__(self):
+        self.files, self.faults, self.seen = {}, {}, []
+        self.tags = True
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.0"  # one request a connection, so that closing the server leaves none open
+
+            def log_message(self, *args):
+                pass
+
+            def do_HEAD(self):
+                self.answer(body=False)
+
+            def do_GET(self):
+                self.answer(body=True)
+
+            def answer(self, body):
+                path = self.path.partition("?")[0]
+                site.seen.append((path, dict(self.headers)))
+                waiting = site.faults.get(path, [])
+                fault = waiting.pop(0) if waiting else site.faults.get("*", (None,))
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client has seen enough
+                    site.give(self, path, fault, body)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def asked(self, path):
+        """What was asked for in each request for a file: its range, or ``""``."""
+        return [headers.get("Range", "") for seen, headers in self.seen if seen == path]
+
+    def give(self, handler, path, fault, body):
+        kind, *details = fault
+        if kind in ("status", "redirect") or path not in self.files:
+            code = details[0] if kind == "status" else 302 if kind == "redirect" else 404
+            handler.send_response(code)
+            for name, value in (details[1] if len(details) > 1 else {}).items():
+                handler.send_header(name, value)
+            if kind == "redirect":
+                handler.send_header("Location", details[0])
+            handler.end_headers()
+            return
+        content = self.files[path]
+        tag = hashlib.md5(content[:1000] + content[-1000:]).hexdigest()
+        start = 0
+        match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+        if match and kind != "whole" and handler.headers.get("If-Range", f'"{tag}"') == f'"{tag}"':
+            start = int(match[1])
+            if start >= len(content):
+                handler.send_response(416)
+                handler.send_header("Content-Range", f"bytes */{len(content)}")
+                handler.end_headers()
+                return
+            handler.send_response(206)
+            first = start + (kind == "shifted")
+            handler.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+        else:
+            handler.send_response(200)
+        rest = content[start:]
+        handler.send_header("Content-Length", str(details[0] if kind == "length" else len(rest)))
+        if self.tags:
+            handler.send_header("ETag", f'"{tag}"')
+        handler.end_headers()
+        if not body:
+            return
+        if kind == "corrupt":
+            rest = bytes(byte ^ 1 for byte in rest)
+        if kind == "cut":
+            rest = rest[: details[0]]
+        if kind == "stall":
+            handler.wfile.write(rest[:-1])
+            time.sleep(details[0])
+            rest = rest[-1:]
+        step = details[0] if kind == "trickle" else len(rest) or 1
+        for place in range(0, len(rest), step):
+            handler.wfile.write(rest[place : place + step])
+            if kind == "trickle":
+                time.sleep(0.02)
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """An empty :class:`Site`; downloads are impatient."""
+    from cellhermes._fetch import _download
+
+    monkeypatch.setattr(_download, "WAIT", 0.01)
+    monkeypatch.setattr(_download, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(_download, "TIMEOUT", 0.5)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    made = Site()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and a network that may be used."""
+    from cellhermes._fetch._cache import OFFLINE
+
+    for name in OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

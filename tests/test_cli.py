@@ -5,6 +5,7 @@ import json
 import anndata as ad
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -130,11 +131,101 @@ def test_errors_of_pairs_are_a_message_and_an_exit_code(run, source, edges, tmp_
     assert not (tmp_path / "c.jsonl").exists()
 
 
+@pytest.fixture
+def questions(tmp_path):
+    rows = [("BRCA1", "PARP1", "Yes"), ("CD4", "LYZ", "No"), ("TP53", "MDM2", "Yes")]
+    frame = pd.DataFrame(rows, columns=["gene_a", "gene_b", "answer"])
+    frame.to_csv(tmp_path / "pairs.csv", index=False)
+    return frame
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_predict_answers_a_table(run, questions, tmp_path, ending):
+    task, out = "genetic_interaction_synthetic", tmp_path / f"out.{ending}"
+    options = ("--abstain-below", 0.5, "--calibration", 2, "--prior", "N/A")
+    done = run("predict", tmp_path / "pairs.csv", out, "--task", task, *options)
+    assert done.exit_code == 0, done.output
+    found = pd.read_parquet(out) if ending == "parquet" else pd.read_csv(out, sep={"csv": ",", "tsv": "\t"}[ending])
+    expected = ch.tl.answer(questions, "mini", task, abstain_below=0.5, calibration=2.0, prior="N/A")
+    pd.testing.assert_frame_equal(found[list(questions)], questions)
+    assert found["predicted"].tolist() == expected["answer"].tolist()
+    np.testing.assert_allclose(found["probability:Yes"], expected["probability:Yes"], rtol=1e-4)
+    assert not (tmp_path / f"out.{ending}.parts").exists()
+
+
+def test_predict_answers_for_cells(run, source, tmp_path):
+    words = ["--task", "cell_type", "--answer", "B cell", "--answer", "NK cell", "--key-added", "type"]
+    done = run("predict", source, tmp_path / "out.h5ad", *words)
+    assert done.exit_code == 0, done.output
+    expected = ad.read_h5ad(source)
+    ch.pp.cell_sentences(expected)
+    ch.tl.predict(expected, "mini", "cell_type", answers=["B cell", "NK cell"], key_added="type")
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert found.obs["type"].tolist() == expected.obs["type"].tolist()
+    np.testing.assert_allclose(found.obsm["type"], expected.obsm["type"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{pairs}", "{tmp}/o.csv", "--task", "synthetic"], "No task 'synthetic'. Known: "),
+        (["{pairs}", "{tmp}/o.h5ad", "--task", "cell_type"], "questions as a table"),
+        (["{pairs}", "{tmp}/o.xlsx", "--task", "cell_type"], "expected .h5ad, or .csv, .tsv, .parquet"),
+        (["{pairs}", "{pairs}", "--task", "cell_type"], "the input is left as it is"),
+        (["{pairs}", "{tmp}/o.csv", "--task", "cell_fitness"], "needs the column 'cell_line'"),
+        (["{in}", "{tmp}/o.h5ad", "--task", "cell_type", "--key-added", "p"], "lists its answers, and has none yet"),
+        (
+            ["{pairs}", "{tmp}/o.csv", "--task", "genetic_interaction_dosage", "--key-added", "answer"],
+            "has the columns ['answer'] already",
+        ),
+    ],
+)
+def test_errors_of_predict_are_a_message_and_an_exit_code(run, source, questions, tmp_path, words, message):
+    done = run(
+        "predict", *[w.format(**{"in": source, "tmp": tmp_path, "pairs": tmp_path / "pairs.csv"}) for w in words]
+    )
+    assert done.exit_code == 1
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_explain_writes_what_the_functions_write_and_shows_the_test(run, source, tmp_path):
+    words = ["--task", "t_cell_reactivity", "--cells", 3, "--test"]
+    done = run("explain", source, tmp_path / "out.h5ad", *words)
+    assert done.exit_code == 0, done.output
+    assert "equal rank" in done.output
+    assert "3 cells explained" in done.output
+    expected = ad.read_h5ad(source)
+    ch.pp.cell_sentences(expected)
+    ch.tl.explain(expected, "mini", "t_cell_reactivity", cells=3)
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert abs(found.layers["explain"] - expected.layers["explain"]).max() < 1e-4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5ad", "out.h5ad"]
+
+
+def test_tasks_lists_what_is_known(run):
+    done = run("tasks")
+    assert done.exit_code == 0
+    for name in ch.text.tasks():
+        assert name in done.output
+
+
 def test_models_lists_what_is_known(run):
     done = run("models")
     assert done.exit_code == 0
     for name in ch.model.list_models().index:
         assert name in done.output
+
+
+def test_models_show_prints_a_card(run):
+    done = run("models", "show", "mini")
+    assert done.exit_code == 0
+    for part in ("## What it is not", "## Training data", "## Recipe", "## Evaluation", "CC BY 4.0"):
+        assert part in done.output
+    assert "EthanGao123" in run("models", "show", "cellhermes").output
+    wrong = run("models", "show", "nothing")
+    assert wrong.exit_code == 1
+    assert "No model 'nothing'" in wrong.output
 
 
 def test_no_words_show_the_help(run):
@@ -187,3 +278,60 @@ def test_errors_of_train_name_the_place(run, run_file):
     assert "Traceback" not in done.output
     done = run("train", run_file.with_name("no.toml"))
     assert "no.toml is not a file" in done.output
+
+
+# ---- data sets and models by name
+
+
+@pytest.fixture
+def hallmark(site, cache, monkeypatch):
+    """One data set on a server of this machine."""
+    import dataclasses
+
+    from cellhermes import _fetch
+
+    entry = _fetch.find("data", "gene-sets-hallmark")
+    site.files["/hallmark.gmt"] = b"A\tx\tCD3E\tCD4\n"
+    files = (dataclasses.replace(entry.files[0], urls=(site.url + "/hallmark.gmt",)),)
+    monkeypatch.setitem(_fetch.registry()["data"], entry.name, dataclasses.replace(entry, files=files))
+    return entry.name
+
+
+def test_datasets_lists_what_is_known_and_what_is_here(run, hallmark):
+    for words in (["datasets"], ["datasets", "list"]):
+        done = run(*words)
+        assert done.exit_code == 0, done.output
+        for name, row in ch.datasets.list_datasets().iterrows():
+            assert name in done.output
+            assert row["license"] in done.output
+    assert "2,064.7" in done.output
+    assert run("models", "list").output == run("models").output
+
+
+def test_datasets_are_fetched_verified_moved_and_removed(run, hallmark, tmp_path, monkeypatch):
+    done = run("datasets", "fetch", hallmark)
+    assert done.exit_code == 0, done.output
+    assert "Licence: CC BY 4.0" in done.output
+    path = next((tmp_path / "cache").rglob("hallmark.gmt"))
+    assert str(path) in done.output.replace("\n", "")
+    assert run("datasets", "verify").output.startswith("good: ")
+    assert run("datasets", "export", tmp_path / "b.tar", hallmark).exit_code == 0
+    assert "MB freed" in run("datasets", "remove", hallmark).output
+    monkeypatch.setenv("CELLHERMES_OFFLINE", "1")
+    missing = run("datasets", "fetch", hallmark)
+    assert missing.exit_code == 1
+    assert "CELLHERMES_OFFLINE=1 forbids the network" in missing.output
+    assert "2 files are there and checked" in run("models", "import", tmp_path / "b.tar").output
+    path.write_text("mine")
+    bad = run("datasets", "verify", hallmark)
+    assert bad.exit_code == 1
+    assert "changed: its sha256 is" in bad.output
+    assert "1 files are not what they were" in bad.output
+
+
+@pytest.mark.parametrize("words", [["datasets", "fetch", "imune"], ["models", "fetch", "minni"]])
+def test_unknown_names_are_a_message_and_an_exit_code(run, words):
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "Known" in done.output
+    assert "Traceback" not in done.output

@@ -33,9 +33,10 @@ MAY_IMPORT = {
     "model": {"text", "_fetch"},
     "_adata": {"_keys", "_symbols"},
     "_networks": {"_adata", "_keys"},
+    "_explained": {"_keys"},
     "pp": {"text", "_adata", "_keys", "_symbols"},
-    "tl": {"text", "model", "_adata", "_networks", "_keys", "_fetch"},
-    "get": {"_adata", "_networks", "_keys", "text"},
+    "tl": {"text", "model", "_adata", "_networks", "_explained", "_keys", "_fetch"},
+    "get": {"_adata", "_networks", "_explained", "_keys", "text"},
     "pl": {"get"},
     "datasets": {"_fetch", "io"},
     "train": {"text", "model", "_adata", "_keys"},
@@ -126,7 +127,7 @@ def declared(extra: str | None = None) -> dict[str, Requirement]:
 
 
 def test_every_imported_library_is_declared() -> None:
-    distribution = {"sklearn": "scikit-learn", "community": "python-louvain"}
+    distribution = {"sklearn": "scikit-learn", "community": "python-louvain", "huggingface_hub": "huggingface-hub"}
     known = {*declared(), *declared("train")}
     missing = {
         f"{name_of(path)} imports {top}"
@@ -190,8 +191,14 @@ def test_at_most_two_positional_arguments_follow_the_data(name: str) -> None:
     assert [p.name for p in arguments(CALLABLES[name]) if p.kind is p.VAR_POSITIONAL] == []
 
 
-RUNS = {"get.training_log", "pl.training"}  # of a training run, not of AnnData
-ON_ANNDATA = [name for name in CALLABLES if name.startswith(("pp.", "tl.", "get.", "pl.")) and name not in RUNS]
+ON_TABLES = {
+    "get.training_log",
+    "pl.roc",
+    "pl.scores",
+    "pl.training",
+    "tl.answer",
+}  # of a run, scores, questions: no AnnData
+ON_ANNDATA = [name for name in CALLABLES if name.startswith(("pp.", "tl.", "get.", "pl.")) and name not in ON_TABLES]
 
 
 @pytest.mark.parametrize("name", ON_ANNDATA)

@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -108,26 +109,174 @@ def embed(
 
     import cellhermes as ch
 
+    parts = _parts(source, target, resume=resume)
+    adata = ad.read_h5ad(source)
+    ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
+    ch.tl.embed_cells(adata, model, batch_size=batch_size, checkpoint=parts)
+    _finish(adata.write_h5ad, target, parts)
+    typer.echo(f"{adata.n_obs} cells embedded: {target}")
+
+
+def _parts(source: Path, target: Path, *, resume: bool) -> Path:
+    """Folder of finished blocks beside the target, empty unless an earlier run is to go on."""
     if not source.is_file():
         msg = f"{source} is not a file."
         raise FileNotFoundError(msg)
     if target.resolve() == source.resolve():
-        msg = "OUT.h5ad is IN.h5ad; pass another path, the input is left as it is."
+        msg = f"{target} is to be read and written; pass another path, the input is left as it is."
         raise ValueError(msg)
     if not target.parent.is_dir():
-        msg = f"The folder {target.parent} of OUT.h5ad does not exist."
+        msg = f"The folder {target.parent} of {target.name} does not exist."
         raise FileNotFoundError(msg)
     parts = target.with_name(target.name + ".parts")
     if parts.exists() and not resume:
         shutil.rmtree(parts)
-    adata = ad.read_h5ad(source)
-    ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
-    ch.tl.embed_cells(adata, model, batch_size=batch_size, checkpoint=parts)
-    unfinished = target.with_name(target.name + ".unfinished")
-    adata.write_h5ad(unfinished)
+    return parts
+
+
+def _finish(write: Callable[[Path], None], target: Path, parts: Path) -> None:
+    """Write the target, which has its name only once it is whole, and remove the blocks."""
+    unfinished = target.with_name("unfinished." + target.name)
+    write(unfinished)
     unfinished.replace(target)
     shutil.rmtree(parts)
-    typer.echo(f"{adata.n_obs} cells embedded: {target}")
+
+
+@app.command()
+@_friendly
+def predict(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Cells (.h5ad) or questions (.csv, .tsv, .parquet).")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with answers; .h5ad, or a table.")],
+    task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
+    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    answer: Annotated[
+        list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
+    ] = None,
+    expression: Annotated[
+        bool | None, typer.Option("--expression/--no-expression", help="Show the cell's genes; default: if needed.")
+    ] = None,
+    decode: Annotated[str | None, typer.Option(help="'score' or 'generate'; default: score known answers.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="Text that says nothing, such as N/A; what answers get behind it is taken off.")
+    ] = None,
+    calibration: Annotated[float, typer.Option(help="Temperature of the probabilities.")] = 1.0,
+    abstain_below: Annotated[float | None, typer.Option(help="No answer below this probability.")] = None,
+    key_added: Annotated[
+        str | None, typer.Option(help="Column of the answers; default the task's name, in a table 'predicted'.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
+    gene_symbols: Annotated[
+        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,  # noqa: FBT002
+) -> None:
+    """Answer one question of a task for each cell, or for each row of a table."""
+    import pandas as pd
+
+    import cellhermes as ch
+
+    if source.suffix not in TABLES | {".h5ad": None} or target.suffix not in TABLES | {".h5ad": None}:
+        msg = f"IN is {source.name} and OUT {target.name}; expected .h5ad, or {', '.join(TABLES)}."
+        raise ValueError(msg)
+    if (source.suffix == ".h5ad") != (target.suffix == ".h5ad"):
+        msg = f"IN is {source.name} and OUT {target.name}; cells are written as .h5ad, questions as a table."
+        raise ValueError(msg)
+    asked = ch.text.task(task)
+    parts = _parts(source, target, resume=resume)
+    options = {"answers": answer, "expression": expression, "decode": decode, "prior": prior}
+    options |= {"calibration": calibration, "abstain_below": abstain_below}
+    options |= {"batch_size": batch_size, "checkpoint": parts}
+    if source.suffix == ".h5ad":
+        import anndata as ad
+
+        data = ad.read_h5ad(source)
+        if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in data.obs:
+            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
+        ch.tl.predict(data, model, asked, key_added=key_added, **options)
+        write = data.write_h5ad
+    else:
+        data, key = _read_table(source), key_added or "predicted"
+        if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
+            msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
+            raise ValueError(msg)
+        found = ch.tl.answer(data, model, asked, **options).rename(columns={"answer": key})
+        write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
+    _finish(write, target, parts)
+    typer.echo(f"{len(data):,} questions of {asked.name}: {target}")
+
+
+@app.command()
+@_friendly
+def explain(
+    source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Annotated data to read.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.h5ad", help="Annotated data to write, with explanations.")],
+    task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
+    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    answer: Annotated[
+        list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="'attention' or 'occlusion'.")] = "attention",
+    cells: Annotated[int | None, typer.Option(min=1, help="Explain so many random cells; default all.")] = None,
+    reasons: Annotated[int | None, typer.Option(min=1, help="Write rationales of so many cells.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Test the explanation, and print how it did.")] = False,  # noqa: FBT002
+    key_added: Annotated[str, typer.Option(help="Where the explanation is stored.")] = "explain",
+    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
+    gene_symbols: Annotated[
+        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,  # noqa: FBT002
+) -> None:
+    """Say which genes of each cell an answer comes from, and test whether that is true."""
+    import anndata as ad
+
+    import cellhermes as ch
+
+    asked = ch.text.task(task)
+    parts = _parts(source, target, resume=resume)
+    data = ad.read_h5ad(source)
+    if "cell_sentence" not in data.obs:
+        ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
+    options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
+    ch.tl.explain(data, model, asked, **options, batch_size=batch_size, checkpoint=parts)
+    if test:
+        ch.tl.faithfulness(data, model, asked, key=key_added, batch_size=batch_size)
+        typer.echo(ch.get.explanation_quality(data, key=key_added).round(3).to_string(index=False))
+    _finish(data.write_h5ad, target, parts)
+    typer.echo(f"{int(data.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
+
+
+TABLES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # and what stands between columns
+
+
+def _read_table(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=TABLES[path.suffix])
+
+
+def _write_table(table: "pd.DataFrame", path: Path) -> None:
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, sep=TABLES[path.suffix], index=False)
+
+
+@app.command()
+@_friendly
+def tasks() -> None:
+    """List the tasks that are known by name."""
+    import cellhermes as ch
+
+    for name, task in ch.text.tasks().items():
+        typer.secho(name, bold=True)
+        typer.echo(f"  asks with: {', '.join(task.fields)}")
+        typer.echo(f"  answers: {', '.join(task.answers) if task.answers else 'open, or --answer'}")
 
 
 @app.command()
@@ -284,10 +433,26 @@ def train(
         typer.echo(f"Trained: {folder}\nWhat was done: {folder / 'README.md'}; every step: {folder / 'log.jsonl'}")
 
 
-@app.command()
+models_app = typer.Typer(help="Models by name: list, show, fetch, verify, remove, export, import.")
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback(invoke_without_command=True)
 @_friendly
-def models() -> None:
+def models(context: typer.Context) -> None:
     """List the models that are known by name."""
+    if not context.invoked_subcommand:
+        _show_models()
+
+
+@models_app.command("list")
+@_friendly
+def list_models() -> None:
+    """List the models that are known by name."""
+    _show_models()
+
+
+def _show_models() -> None:
     import cellhermes as ch
 
     for name, row in ch.model.list_models().iterrows():
@@ -296,6 +461,114 @@ def models() -> None:
         typer.echo(f"  {row['description']}")
         typer.echo(f"  base: {row['base']}" + (f"; adapters: {row['adapters']}" if row["adapters"] else ""))
         typer.echo(f"  licence: {row['license']}")
+
+
+@models_app.command()
+@_friendly
+def show(name: Annotated[str, typer.Argument(help="Name or folder of a model.")]) -> None:
+    """Show the card of a model: training data, recipe, results, limits."""
+    import cellhermes as ch
+
+    typer.echo(ch.model.card_text(name))
+
+
+datasets_app = typer.Typer(help="Data sets by name: list, fetch, verify, remove, export, import.")
+app.add_typer(datasets_app, name="datasets")
+
+
+@datasets_app.callback(invoke_without_command=True)
+@_friendly
+def datasets(context: typer.Context) -> None:
+    """List the data sets that are known by name."""
+    if not context.invoked_subcommand:
+        _show_datasets()
+
+
+@datasets_app.command("list")
+@_friendly
+def list_datasets() -> None:
+    """List the data sets that are known by name."""
+    _show_datasets()
+
+
+def _show_datasets() -> None:
+    import cellhermes as ch
+
+    table = ch.datasets.list_datasets()
+    width = max(map(len, table.index)) + 2
+    typer.secho(f"{'name':<{width}}{'MB':>8}  here  what it is", bold=True)
+    for name, row in table.iterrows():
+        size = f"{row['size'] / 1e6:,.1f}" if row["size"] else "?"
+        here = "yes" if row["cached"] else ""
+        typer.echo(f"{name:<{width}}{size:>8}  {here:<4}  {row['description']}")
+        typer.echo(f"{'':<{width + 16}}licence: {row['license']}; checksum: {row['checksum']}")
+    typer.echo("'?': the host tells the size at the download. How to cite each: ch.datasets.list_datasets().")
+
+
+def _cache_commands(group: typer.Typer, space: str, what: str) -> None:
+    """Commands that models and data sets share; ``space`` is the namespace with the functions."""
+    named = typer.Argument(help=f"Names of {what}.")
+
+    @group.command()
+    @_friendly
+    def fetch(names: Annotated[list[str], named]) -> None:
+        """Download what is missing, and check it."""
+        import cellhermes as ch
+
+        for name in names:
+            found = getattr(ch, space).fetch(name)
+            for path in found.values() if isinstance(found, dict) else found:
+                typer.echo(path)
+
+    @group.command()
+    @_friendly
+    def verify(names: Annotated[list[str] | None, named] = None) -> None:
+        """Compare what is in the cache with its hashes; all of it, if no name is given."""
+        import cellhermes as ch
+
+        bad = 0
+        for name in names or [None]:
+            for row in getattr(ch, space).verify(name).itertuples():
+                typer.echo(f"{row.state}: {row.file}")
+                bad += row.state.startswith("changed")
+        if bad:
+            msg = f"{bad} files are not what they were. Delete them to download them again."
+            raise ValueError(msg)
+
+    @group.command()
+    @_friendly
+    def remove(names: Annotated[list[str], named]) -> None:
+        """Delete files from the cache; their recorded hashes stay."""
+        import cellhermes as ch
+
+        freed = sum(getattr(ch, space).remove(name) for name in names)
+        typer.echo(f"{freed / 1e6:,.1f} MB freed.")
+
+    @group.command("export")
+    @_friendly
+    def export_bundle(
+        target: Annotated[Path, typer.Argument(metavar="OUT.tar", help="File to write.")],
+        names: Annotated[list[str], named],
+    ) -> None:
+        """Write them into one file, for a machine without a network."""
+        import cellhermes as ch
+
+        getattr(ch, space).export_bundle(target, names)
+        typer.echo(f"Written: {target}. There: cellhermes {what} import {target.name}")
+
+    @group.command("import")
+    @_friendly
+    def import_bundle(
+        source: Annotated[Path, typer.Argument(metavar="IN.tar", help="What `export` wrote elsewhere.")],
+    ) -> None:
+        """Put what another machine exported into the caches of this one."""
+        import cellhermes as ch
+
+        typer.echo(f"{len(ch.datasets.import_bundle(source))} files are there and checked.")
+
+
+_cache_commands(models_app, "model", "models")
+_cache_commands(datasets_app, "datasets", "datasets")
 
 
 if __name__ == "__main__":

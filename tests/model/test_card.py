@@ -30,11 +30,6 @@ def test_unknown_name_says_what_is_known():
         ch.CellHermes.from_pretrained("minni")
 
 
-def test_adapters_without_a_checksum_are_not_downloaded_by_name():
-    with pytest.raises(ValueError, match="no checksum.*Fetch the adapter's folder"):
-        ch.CellHermes.from_pretrained("cellhermes")
-
-
 def test_folder_without_a_model_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="neither config.json nor adapter_config.json; found .'notes.txt'"):
@@ -179,10 +174,11 @@ def test_bundled_base_of_an_adapter_is_checked_against_its_hashes(tmp_path, add_
         ch.CellHermes.from_pretrained(folder)
 
 
-def test_adapter_on_a_name_that_is_not_downloaded_says_so(chain):
+def test_adapter_on_a_name_stands_on_its_chain(chain):
     edit(chain[1] / "adapter_config.json", base_model_name_or_path="cellhermes")
-    with pytest.raises(ValueError, match="'cellhermes' needs .*no checksum"):
-        _card.resolve(chain[1])
+    cellhermes = _card.named()["cellhermes"]
+    card = _card.resolve(chain[1])
+    assert (card.base, card.adapters) == (cellhermes.base, (*cellhermes.adapters, str(chain[1])))
 
 
 def test_adapter_on_a_hub_base_takes_its_known_or_recorded_revision(chain):

@@ -136,7 +136,8 @@ Accuracies on held-out edges:
 | then questions, or pairs or lists with a colon before the verdict, beside the lists (150 to 250 steps) | | 0.50 |
 | this run: lists with a colon before the verdict and groups of questions from the start | | see above |
 
-In this run questions stayed at chance for 1,400 of 2,000 steps, some 42,000 questions, and were learned in the last 600.
+In this run questions stayed at chance for 1,400 of 2,000 steps, some 42,000 questions, and were learned in the
+last 600.
 
 ## Licence
 

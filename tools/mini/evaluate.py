@@ -296,7 +296,8 @@ def masked_link(
     graph = pd.DataFrame(np.concatenate([edges, held_out]), columns=["a", "b"])
     pairs = ch.train.link_pairs(graph, seed=1)
     wanted = {frozenset(edge) for edge in held_out.tolist()}
-    yes = [i for i in range(0, len(pairs), 2) if frozenset(_edge_of(pairs, i)) in wanted]
+    # pairs 2 p and 2 p + 1 are an edge and its negative, in random order
+    yes = [i - i % 2 for i, one in enumerate(pairs) if one.answer == "Yes" and frozenset(one.source.split()) in wanted]
     chosen = np.random.default_rng(0).choice(yes, min(N_LINKS, len(yes)), replace=False)
     asked = [pairs[int(i) + turn] for i in np.sort(chosen) for turn in (0, 1)]
     y = np.array([pair.answer == "Yes" for pair in asked])
@@ -316,12 +317,6 @@ def masked_link(
         results[f"{name}_auc"] = auc
         log.info("%s (%d questions) %s %s", name, keep.sum(), _means(results[name]), _means(auc))
     return results
-
-
-def _edge_of(pairs: ch.train.Pairs, i: int) -> list[str]:
-    """The edge that pairs ``i`` and ``i + 1`` are about."""
-    one, other = pairs[i], pairs[i + 1]
-    return (one if one.answer == "Yes" else other).source.split()
 
 
 def masked_node(

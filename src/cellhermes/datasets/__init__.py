@@ -1,5 +1,33 @@
-"""Data sets: generated ones for examples and tests."""
+"""Data sets: generated ones for examples and tests, and the paper's by name, from one checked cache."""
 
+from ._cached import export_bundle, fetch, import_bundle, list_datasets, remove, verify
+from ._cells import aorta, immune, lung, melanoma_counts, pancreas, pbmc, tabula_sapiens
+from ._genes import gene_pairs, gene_properties, gene_sets
+from ._graphs import ppi
+from ._questions import biounibench, melanoma_t_cells, pretraining_pairs
 from ._toy import toy, toy_ppi
 
-__all__ = ["toy", "toy_ppi"]
+__all__ = [
+    "aorta",
+    "biounibench",
+    "export_bundle",
+    "fetch",
+    "gene_pairs",
+    "gene_properties",
+    "gene_sets",
+    "immune",
+    "import_bundle",
+    "list_datasets",
+    "lung",
+    "melanoma_counts",
+    "melanoma_t_cells",
+    "pancreas",
+    "pbmc",
+    "ppi",
+    "pretraining_pairs",
+    "remove",
+    "tabula_sapiens",
+    "toy",
+    "toy_ppi",
+    "verify",
+]

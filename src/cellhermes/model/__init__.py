@@ -6,13 +6,25 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._card import ModelCard, list_models
+from ._card import ModelCard, card_text, list_models
+from ._store import export_bundle, fetch, remove, verify
 
 if TYPE_CHECKING:
     from ._attention import GeneAttention
     from ._cellhermes import CellHermes, PromptLengthError
 
-__all__ = ["CellHermes", "GeneAttention", "ModelCard", "PromptLengthError", "list_models"]
+__all__ = [
+    "CellHermes",
+    "GeneAttention",
+    "ModelCard",
+    "PromptLengthError",
+    "card_text",
+    "export_bundle",
+    "fetch",
+    "list_models",
+    "remove",
+    "verify",
+]
 
 _LAZY = {"CellHermes": "_cellhermes", "PromptLengthError": "_cellhermes", "GeneAttention": "_attention"}
 

@@ -17,6 +17,7 @@ from ..text import wraps
 ReadAt = Literal["prompt_end", "entity_end", "mean"]
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
 NOTE = "cellhermes.json"  # beside weights: how to read them
+UNSEEN = "unseen_genes.txt"  # beside a base's weights: symbols that it knows by name only
 NOTED = ("wrap", "read_at", "base", "revision", "license", "description", "version")
 
 
@@ -120,10 +121,48 @@ def list_models() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
 
 
+def card_text(name: str | Path) -> str:
+    """Card of a model, as Markdown: training data, recipe, measured results and limits, where it has them.
+
+    Parameters
+    ----------
+    name
+        An entry of :func:`list_models`, or a folder.
+
+    Returns
+    -------
+    The ``README.md`` beside the weights of a bundled model or in a folder; else what is known of a model by name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    FileNotFoundError
+        If a folder has no card.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> ch.model.card_text("mini").splitlines()[0]
+    '# mini'
+    """
+    card = named().get(str(name))
+    if card is not None and not card.base.startswith("bundled:"):
+        lines = [f"# {card.name}", "", card.description, "", f"- base: {card.base} ({card.revision or 'any revision'})"]
+        lines += [f"- adapter: {adapter}" for adapter in card.adapters] + [f"- licence: {card.license}"]
+        return "\n".join(lines) + "\n"
+    folder = Path(location(card)) if card is not None else Path(resolve(name).name)
+    path = folder / "README.md"
+    if not path.is_file():
+        msg = f"{folder} has no README.md, which would be its card."
+        raise FileNotFoundError(msg)
+    return path.read_text("utf-8")
+
+
 def resolve(name: str | Path) -> ModelCard:
     """Card of a name of ``models.toml``, a folder (model or adapter) or a hub id, in this order."""
     if str(name) in named():
-        return _checked(named()[str(name)])
+        return named()[str(name)]
     if Path(name).is_dir():
         return _of_folder(Path(name), above=())
     if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -135,21 +174,10 @@ def resolve(name: str | Path) -> ModelCard:
     raise ValueError(msg)
 
 
-def _checked(card: ModelCard) -> ModelCard:
-    if card.adapters:
-        msg = (
-            f"Model {card.name!r} needs {' and '.join(card.adapters)}, for which this version holds no checksum, so "
-            f"nothing is downloaded by name. Fetch the adapter's folder yourself (its base is {card.base!r}) and pass "
-            "that folder, for example CellHermes.from_pretrained('path/to/CellHermes-v1.0'), or use 'mini'."
-        )
-        raise ValueError(msg)
-    return card
-
-
 def _of_hub(name: str) -> ModelCard:
     """A hub repository, at the revision and with the reading of ``models.toml`` where it stands there."""
     for card in named().values():
-        if card.base == name and not card.adapters:
+        if name == (card.adapters[-1] if card.adapters else card.base):  # the repository on top of the chain
             return replace(card, name=name)
     return ModelCard(name=name, base=name)
 
@@ -181,7 +209,7 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
     """Card of the model that an adapter was trained on."""
     base = _named_base(folder)
     if base in named():
-        return _checked(named()[base])
+        return named()[base]
     for place in (folder / base, Path(base)):  # an absolute path is its own in both
         if place.is_dir():
             return _of_folder(place, above)
@@ -264,6 +292,12 @@ def location(card: ModelCard) -> str:
     folder = Path(str(files(__package__) / card.base.removeprefix("bundled:")))
     check_files(folder, card.sha256)
     return str(folder)
+
+
+def unseen_genes(card: ModelCard) -> frozenset[str]:
+    """Symbols that a base lists as absent from everything it was trained on; none where it has no such list."""
+    path = Path(location(card)) / UNSEEN
+    return frozenset(path.read_text("utf-8").split()) if path.is_file() else frozenset()
 
 
 def check_files(folder: Path, sha256: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from . import _adapter, _card, _forward
+from ._store import located
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,6 +48,7 @@ def load(
 
 def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
     """The tokenizer of a card's base."""
+    card = located(card)
     base = _card.location(card)
     with _explained(base):
         return AutoTokenizer.from_pretrained(base, revision=card.revision or None)
@@ -68,6 +70,7 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
         )
         raise ValueError(msg)
     _forward.register()
+    card = located(card)
     base = _card.location(card)
     if card.adapters:
         _check_adapters(card, base)
@@ -77,9 +80,8 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
             revision=card.revision or None,
             # Adapters are merged in float32: a sum rounded to half precision after each one drifts.
             dtype=torch.float32 if card.adapters else kind,
-            attn_implementation=_forward.NAME,
             use_safetensors=True,
-            **options,
+            **{"attn_implementation": _forward.NAME, **options},
         )
     for adapter in card.adapters:
         lm = _adapter.merge(lm, adapter)

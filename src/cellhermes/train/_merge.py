@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .._keys import version
 from ..model import _card
+from ..model._store import located
 from ._export import write_card
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _chain(base: str | Path, folders: Sequence[Path]) -> ModelCard:
         if not (folder / _card.ADAPTER).is_file():
             msg = f"Adapter {str(folder)!r} is not there: expected a folder with {_card.ADAPTER}."
             raise FileNotFoundError(msg)
-    card = _card.resolve(base)
+    card = located(_card.resolve(base))
     for folder in folders:
         below, expected = _card.reference(card), _card.trained_on(folder)
         if below != expected:

@@ -1,0 +1,39 @@
+"""Downloads by name or address: one cache, every file checked against its hash whenever it is used."""
+
+from ._bundle import read_bundle, write_bundle
+from ._cache import cache_folder, offline, size_text
+from ._data import data_file, data_files, derived
+from ._files import fetch
+from ._held import bundled, held_data, held_weights, remove, remove_halves, state
+from ._registry import Entry, File, find, registry
+from ._unpack import members, unpacked
+from ._weights import adapter_folder, base, is_hub_id, is_registered, weights
+
+__all__ = [
+    "Entry",
+    "File",
+    "adapter_folder",
+    "base",
+    "bundled",
+    "cache_folder",
+    "data_file",
+    "data_files",
+    "derived",
+    "fetch",
+    "find",
+    "held_data",
+    "held_weights",
+    "is_hub_id",
+    "is_registered",
+    "members",
+    "offline",
+    "read_bundle",
+    "registry",
+    "remove",
+    "remove_halves",
+    "size_text",
+    "state",
+    "unpacked",
+    "weights",
+    "write_bundle",
+]

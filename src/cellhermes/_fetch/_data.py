@@ -1,0 +1,67 @@
+"""Data sets of the registry: their place in the cache, and how they get there."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from . import _hosts
+from ._cache import cache_folder, check_space, offline, recorded, size_text
+from ._files import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ._registry import Entry, File
+
+logger = logging.getLogger("cellhermes")
+
+
+def place(entry: Entry, file: File) -> str:
+    """Path of a file below the cache folder; the version is part of it, so that a newer one does not collide."""
+    return f"data/{entry.name}/{entry.version}/{file.name}"
+
+
+def data_file(entry: Entry, file: File, *, check: Callable[[Path], object] = lambda path: None) -> Path:
+    """A file of a data set, downloaded if it is not there; its licence is shown before that."""
+    name = place(entry, file)
+    path = cache_folder() / name
+    known = file.known
+    if not path.is_file() and not offline():
+        announce(entry, file.name, file.size)
+        if not known and not recorded(path) and file.hash == "zenodo":
+            file = _hosts.of_zenodo(file)
+            logger.warning("%s: its checksum (%s) comes from the record's own list.", file.name, file.hash)
+            known = file.known
+        check_space(file.size - _arrived(path), path.parent, file.name)
+    advice = f"{entry.name} is described at {entry.source}."
+    return fetch(file.urls, name, known=known, size=file.size, check=check, advice=advice)
+
+
+def data_files(entry: Entry) -> dict[str, Path]:
+    """All files of a data set by name."""
+    return {file.name: data_file(entry, file) for file in entry.files}
+
+
+def _arrived(path: Path) -> int:
+    part = path.with_name(path.name + ".part")
+    return part.stat().st_size if part.is_file() else 0
+
+
+def announce(entry: Entry, what: str, size: int = 0) -> None:
+    """Say what is about to be downloaded, and under which licence."""
+    amount = f" ({size_text(size)})" if size else ""
+    logger.warning(
+        "Downloading %s%s of %r. Licence: %s. Please cite: %s. More: %s", what, amount, entry.name, entry.license,
+        entry.citation, entry.source,
+    )  # fmt: skip
+
+
+def derived(
+    entry: Entry, url: str, name: str, size: int = 0, *, check: Callable[[Path], object] = lambda path: None
+) -> Path:
+    """A file that an index of the entry names."""
+    from ._registry import FIRST_USE, File
+
+    return data_file(entry, File(name, (url,), FIRST_USE, size), check=check)

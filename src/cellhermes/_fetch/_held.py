@@ -1,0 +1,74 @@
+"""What is in the caches: which files belong to a name, whether they are still what they were, and removing them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ._cache import NOTES, RECORD, cache_folder, difference, recorded
+from ._weights import LOCK, adapter_folder, cached_base, lock_of, locked_files, read_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from ._registry import Entry
+
+
+def held_data(entry: Entry) -> list[Path]:
+    """Files of a data set that are in the cache, also of other versions, without notes and halves."""
+    folder = cache_folder() / "data" / entry.name
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(NOTES))
+
+
+def held_weights(repository: str, commit: str = "") -> list[Path]:
+    """Files of a repository that are in our cache or in the hub's."""
+    lock = lock_of(repository)
+    commit = commit or (read_lock(lock).commit if lock.is_file() else "")
+    ours = [p for p in adapter_folder(repository).rglob("*") if p.is_file() and not p.name.endswith((*NOTES, LOCK))]
+    base = cached_base(repository, commit)
+    return sorted([*ours, *([p for p in base.rglob("*") if p.is_file()] if base else [])])
+
+
+def bundled(paths: Iterable[Path], repositories: Iterable[str] = ()) -> list[Path]:
+    """Files together with the notes that make them complete on another machine."""
+    found = list(paths)
+    notes = [path.with_name(path.name + RECORD) for path in found if path.is_relative_to(cache_folder())]
+    notes += [lock_of(repository) for repository in repositories] if found else []
+    return list(dict.fromkeys([*found, *(note for note in notes if note.is_file())]))
+
+
+def state(path: Path, entry: Entry | None = None) -> str:
+    """``"good"``, or what is wrong with a file, or that nothing is known of it."""
+    known = next((f.known for f in entry.files if f.name == path.name and f.known), "") if entry else ""
+    known = known or recorded(path) or locked_files(path).get(path.name, "") or _of_blob(path)
+    if not known:
+        return "no hash is known"
+    how = difference(path, known)
+    return f"changed: {how}" if how else "good"
+
+
+def _of_blob(path: Path) -> str:
+    """Hash of a file in the hub's cache, where it is a link to a file that is named by its hash."""
+    name = path.resolve().name if path.is_symlink() else ""
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        return f"sha256:{name}"
+    return f"git:{name}" if re.fullmatch(r"[0-9a-f]{40}", name) else ""
+
+
+def remove(paths: Iterable[Path]) -> int:
+    """Delete files of our cache and return their bytes; recorded hashes stay, and hold for the next download."""
+    freed = 0
+    for path in paths:
+        if not path.is_relative_to(cache_folder()):
+            continue  # the hub's cache is shared with other programs
+        freed += path.stat().st_size
+        path.unlink()
+    return freed
+
+
+def remove_halves(folder: Path) -> None:
+    """Delete what interrupted downloads left."""
+    for path in folder.rglob("*"):
+        if path.name.endswith((".part", ".part.etag")):
+            path.unlink(missing_ok=True)

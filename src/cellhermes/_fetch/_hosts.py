@@ -1,0 +1,84 @@
+"""What hosts tell of their files: sizes and hashes of a Zenodo record, and of a repository of the model hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from ._download import read_url
+from ._registry import COMMIT, HASH, File
+
+
+def endpoint() -> str:
+    """Address of the model hub, or of the mirror that its own variable names."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def login() -> dict[str, str]:
+    """The user's login to the model hub, if there is one."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def of_zenodo(file: File) -> File:
+    """A file with the hash and size that its Zenodo record lists."""
+    parts = urlsplit(file.urls[0])
+    match = re.match(r"/records?/(\d+)/files/([^/?]+)", parts.path)
+    if match is None:
+        msg = f"{file.urls[0]} is not the address of a file of a Zenodo record."
+        raise ValueError(msg)
+    page = f"{parts.scheme}://{parts.netloc}/api/records/{match[1]}"
+    listed = {entry.get("key") or entry.get("filename"): entry for entry in _json(page).get("files", [])}
+    if match[2] not in listed:
+        msg = f"{page} lists no file {match[2]!r}; it has {sorted(map(str, listed))}."
+        raise ValueError(msg)
+    entry = listed[match[2]]
+    checksum = str(entry.get("checksum", ""))
+    checksum = checksum if ":" in checksum else f"md5:{checksum}"
+    if not HASH.fullmatch(checksum):
+        msg = f"{page} gives no checksum for {match[2]!r}: {checksum!r}."
+        raise ValueError(msg)
+    return File(file.name, file.urls, checksum, int(entry.get("size") or entry.get("filesize") or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Files of a repository of the model hub at one commit."""
+
+    commit: str
+    files: dict[str, File]
+
+
+def of_hub(repository: str, commit: str) -> Repository:
+    """List the files of a repository, at a commit or (``""``) at the newest."""
+    page = f"{endpoint()}/api/models/{repository}/revision/{commit or 'main'}?blobs=true"
+    told = _json(page, login())
+    found = str(told.get("sha", ""))
+    if not COMMIT.fullmatch(found) or (commit and commit != found):
+        msg = f"{page} tells of commit {found!r}; expected {commit or '40 hexadecimal digits'}."
+        raise ValueError(msg)
+    held = {}
+    for entry in told.get("siblings", []):
+        name, large = entry["rfilename"], entry.get("lfs") or {}
+        known = f"sha256:{large['sha256']}" if large else f"git:{entry.get('blobId', '')}"
+        url = f"{endpoint()}/{repository}/resolve/{found}/{quote(name)}"
+        held[name] = File(name, (url,), known, int(large.get("size") or entry.get("size") or 0))
+    return Repository(found, held)
+
+
+def _json(page: str, headers: dict[str, str] | None = None) -> dict:
+    text = read_url(page, headers)
+    try:
+        told = json.loads(text)
+    except ValueError as error:
+        msg = f"{page} answers with something that is no JSON: {text[:80]!r}."
+        raise ConnectionError(msg) from error
+    if not isinstance(told, dict):
+        msg = f"{page} answers with {type(told).__name__}; expected a JSON object."
+        raise ConnectionError(msg)
+    return told
