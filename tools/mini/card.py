@@ -55,11 +55,13 @@ MEASURES = {
     "three_technologies_batch": "three PBMC technologies, batch correction",
     "masked_link": "yes or no to held-out edges, degree-matched, with context, accuracy",
     "masked_link_auc": "the same, ROC-AUC of the odds",
-    "masked_link_bare": "the same without context, accuracy",
+    "masked_link_short": "with at most 16, 10 and 6 genes in its lists, as in training, accuracy",
+    "masked_link_short_auc": "the same, ROC-AUC of the odds",
+    "masked_link_bare": "without context, accuracy",
     "masked_link_bare_auc": "the same, ROC-AUC of the odds",
     "masked_node_top10": "gene asked for by its held-out neighbours, in the first ten answers",
 }
-GROUPS = {"genes": slice(0, 7), "cells": slice(7, 17), "questions": slice(17, 22)}
+GROUPS = {"genes": slice(0, 7), "cells": slice(7, 17), "questions": slice(17, 24)}
 TEXT = """# mini
 
 A small language model of genes and cells that ships inside `cellhermes`, so that every function can be run, tested and

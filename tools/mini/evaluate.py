@@ -27,7 +27,7 @@ from transformers import LlamaConfig
 
 import cellhermes as ch
 
-from . import inputs, model, tokenizer
+from . import inputs, model, recipe, tokenizer
 
 log = logging.getLogger("cellhermes.mini")
 SEEDS = range(5)
@@ -76,7 +76,9 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Values]:
     for name, (file, batch) in TEST_BATCHES.items():
         results |= integration(name, data / file, batch, models, words)
     name = np.array(symbols, object)
-    results |= masked_link(models["mini"], name[edges], name[held_out], genes, symbols)
+    for suffix, sizes in (("", (30, 20, 10)), ("_short", recipe.N_NEIGHBORS)):
+        found = masked_link(models["mini"], name[edges], name[held_out], genes, symbols, sizes)
+        results |= {key.replace("masked_link", f"masked_link{suffix}"): part for key, part in found.items()}
     results |= masked_node(models["mini"], table, token, name, edges, held_out)
     return results
 
@@ -290,11 +292,16 @@ def integration(
 
 
 def masked_link(
-    hermes: ch.CellHermes, edges: np.ndarray, held_out: np.ndarray, genes: dict[str, np.ndarray], symbols: list[str]
+    hermes: ch.CellHermes,
+    edges: np.ndarray,
+    held_out: np.ndarray,
+    genes: dict[str, np.ndarray],
+    symbols: list[str],
+    n_neighbors: tuple[int, ...],
 ) -> dict[str, Values]:
     """Yes or no to held-out edges and as many negatives of like degrees, in the corpus's wordings and contexts."""
     graph = pd.DataFrame(np.concatenate([edges, held_out]), columns=["a", "b"])
-    pairs = ch.train.link_pairs(graph, seed=1)
+    pairs = ch.train.link_pairs(graph, n_neighbors=n_neighbors, seed=1)
     wanted = {frozenset(edge) for edge in held_out.tolist()}
     # pairs 2 p and 2 p + 1 are an edge and its negative, in random order
     yes = [i - i % 2 for i, one in enumerate(pairs) if one.answer == "Yes" and frozenset(one.source.split()) in wanted]

@@ -148,7 +148,7 @@ class CellHermes:
 
     @cached_property
     def unseen_genes(self) -> frozenset[str]:
-        """Symbols that the model lists as absent from all of its training data: their vectors mean nothing."""
+        """Symbols without meaning, as they occur in none of the training data; empty if the model lists none."""
         from ._card import unseen_genes
 
         return unseen_genes(self.card)

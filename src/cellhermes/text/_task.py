@@ -258,7 +258,7 @@ class Task:
         Parameters
         ----------
         frame
-            A data frame or a mapping of columns, with the column :attr:`label`.
+            A data frame or a mapping of columns, with the column ``label`` of the task.
 
         Returns
         -------
@@ -293,7 +293,7 @@ class Task:
 
         A closed task looks for its answers as whole words, in their own spelling and longer ones first, so that
         ``"Reactive"`` is not found inside ``"Non-Reactive"`` or ``"not Reactive"``; upper and lower case count as the
-        same only where the text is nothing but the answer. An open task takes what :attr:`pattern` finds, or the text.
+        same only where the text is nothing but the answer. An open task takes what ``pattern`` finds, or the text.
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ def gene_set_questions(
     ----------
     frame
         ``gene``, ``category`` and, if split, ``split``; as :func:`cellhermes.io.read_gene_categories` and
-        :func:`split` return it.
+        :func:`~cellhermes.train.split` return it.
     n_genes
         Genes of a list, at most.
     min_genes

@@ -66,7 +66,7 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(_made())
 
 
 def settings() -> pd.DataFrame:
-    """The test settings that :func:`split` knows.
+    """The test settings that :func:`~cellhermes.train.split` knows.
 
     Returns
     -------
