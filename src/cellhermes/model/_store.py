@@ -39,8 +39,8 @@ def located(card: ModelCard) -> ModelCard:
 def fetch(name: str) -> list[Path]:
     """Download a model, or find it in the cache: its base and adapters, each checked.
 
-    :meth:`~cellhermes.CellHermes.from_pretrained` does this itself; call it to prepare a machine. Licences are shown before
-    anything is downloaded, and whether one may have the weights and whether there is room is asked first.
+    :meth:`~cellhermes.CellHermes.from_pretrained` does this itself; call it to prepare a machine. Licences are shown
+    before anything is downloaded, and whether one may have the weights and whether there is room is asked first.
 
     Parameters
     ----------
