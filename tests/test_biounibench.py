@@ -212,3 +212,14 @@ def test_capped_frames_keep_their_attributes_and_parts(bench, frames):
     counts = frames[PAIRS]["split"].value_counts()
     assert found["split"].value_counts().to_dict() == {"train": 4, "valid": counts["valid"], "test": 2}
     assert found.attrs == frames[PAIRS].attrs
+
+
+def test_fewer_answers_are_those_with_most_genes(bench, tmp_path):
+    rows = [(f"G{i}", size) for size in (30, 40, 50, 29) for i in range(size)]
+    table = pd.DataFrame(rows, columns=["gene", "size"]).assign(hpo_term=lambda f: "of " + f["size"].astype(str))
+    table.assign(entrez=1, hpo_id="HP:1")[["entrez", "gene", "hpo_term", "hpo_id"]].to_csv(
+        tmp_path / "hpo.tsv", sep="\t", index=False
+    )
+    all_of_them, two = (bench["data"]._categories([tmp_path / "hpo.tsv"], max_answers=n) for n in (0, 2))
+    assert sorted(all_of_them["category"].unique()) == ["of 30", "of 40", "of 50"]  # 29 genes are too few
+    assert sorted(two["category"].unique()) == ["of 40", "of 50"]

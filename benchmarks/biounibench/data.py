@@ -12,6 +12,7 @@ up, so it makes no claim.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,20 +32,22 @@ MANY = 4000  # rows of a stand-in
 STIMULUS = "interferon beta"  # of Kang et al. 2018
 
 
-def settings(folder: str | Path, *, seed: int = 0) -> dict[str, pd.DataFrame]:
+def settings(folder: str | Path, *, max_answers: int = 0, seed: int = 0) -> dict[str, pd.DataFrame]:
     """Frames by ``task/what is unseen``, or by task alone where there is one setting.
 
     Parameters
     ----------
     folder
         Where the extracts lie; what is missing there is replaced by a stand-in.
+    max_answers
+        Categories of gene sets, at most: those with most genes. 0 takes all with 30 genes.
     seed
         Seed of splits, negatives and stand-ins.
     """
     folder = Path(folder)
     made: dict[str, pd.DataFrame] = {}
     for setting in ch.train.settings().index:
-        frame, files = _frame(folder, setting, seed)
+        frame, files = _frame(folder, setting, max_answers, seed)
         for task in ch.train.settings().loc[setting, "tasks"].split(", "):
             one = _of_task(frame, task, setting, seed)
             _, _, suffix = setting.partition("/")
@@ -56,8 +59,9 @@ def settings(folder: str | Path, *, seed: int = 0) -> dict[str, pd.DataFrame]:
     return made
 
 
-def _frame(folder: Path, setting: str, seed: int) -> tuple[pd.DataFrame, list[str]]:
+def _frame(folder: Path, setting: str, max_answers: int, seed: int) -> tuple[pd.DataFrame, list[str]]:
     """The split frame of a setting, and the files that it is from (none for a stand-in)."""
+    categories = partial(_categories, max_answers=max_answers)
     makers: dict[str, tuple[Callable[[list[Path]], pd.DataFrame], list[str]]] = {
         "perturbation/unseen_cell_line": (_stimulation, ["kang_labelled_1267genes.h5ad"]),
         "cell_fitness/unseen_gene": (_essential, ["essential_genes_cegv2.tsv", "nonessential_genes_negv1.tsv"]),
@@ -66,9 +70,9 @@ def _frame(folder: Path, setting: str, seed: int) -> tuple[pd.DataFrame, list[st
             _norman_fitness,
             [f"norman2019_k562_crispra_{kind}" for kind in ("pair_fitness.csv.gz", "single_fitness.csv")],
         ),
-        "gene_set_cell_type": (_categories, ["cell_markers_cellmatch_human.tsv.gz"]),
-        "gene_set_disease": (_categories, ["disgenet_gene_disease.tsv.gz"]),
-        "gene_set_phenotype": (_categories, ["hpo_gene_phenotype.tsv.gz"]),
+        "gene_set_cell_type": (categories, ["cell_markers_cellmatch_human.tsv.gz"]),
+        "gene_set_disease": (categories, ["disgenet_gene_disease.tsv.gz"]),
+        "gene_set_phenotype": (categories, ["hpo_gene_phenotype.tsv.gz"]),
     }
     maker, names = makers.get(setting, (None, []))
     paths = [folder / name for name in names]
@@ -149,11 +153,12 @@ def _ends(values: pd.Series, *, high: str, low: str) -> pd.DataFrame:
     return frame.assign(answer=answer)[kept].reset_index(drop=True)
 
 
-def _categories(paths: list[Path]) -> pd.DataFrame:
+def _categories(paths: list[Path], *, max_answers: int) -> pd.DataFrame:
     frame = ch.io.read_gene_categories(paths[0])
     frame = frame[~frame["category"].str.contains("inheritance|^All$", regex=True)]  # of HPO: how it is inherited
     counts = frame["category"].value_counts()
-    frame = frame[frame["category"].isin(counts.index[counts >= MIN_GENES])]
+    counts = counts[counts >= MIN_GENES].sort_index().sort_values(ascending=False, kind="stable")
+    frame = frame[frame["category"].isin(counts.index[: max_answers or None])]
     return frame[["gene", "category"]].drop_duplicates().reset_index(drop=True)
 
 

@@ -57,6 +57,8 @@ class Options:
         Learning rate; None takes that of the presets.
     max_train, max_valid, max_test
         Questions of a setting, at most; 0 takes all.
+    max_answers
+        Categories of gene sets, at most: those with most genes; 0 takes all.
     bootstrap
         Draws behind an interval.
     calibrate, expression, tune
@@ -73,6 +75,7 @@ class Options:
     max_train: int = 8000
     max_valid: int = 150
     max_test: int = 500
+    max_answers: int = 0
     bootstrap: int = 1000
     calibrate: bool = True
     expression: bool = True
@@ -260,6 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
     for part in ("train", "valid", "test"):
         size = getattr(default, f"max_{part}")
         parser.add_argument(f"--max-{part}", type=int, default=size, help="questions of a setting; 0: all")
+    parser.add_argument("--max-answers", type=int, default=default.max_answers, help="categories of gene sets; 0: all")
     parser.add_argument("--bootstrap", type=int, default=default.bootstrap)
     parser.add_argument("--calibrate", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--expression", action=argparse.BooleanOptionalAction, default=True, help='rows "w/ GE"')
@@ -274,7 +278,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"there is no folder {folder}; expected one with extracts (an empty one gives stand-ins only).")
     given["base"] = BASES.get(given["model"], "") if given["base"] is None else given["base"]
     given["rate"] = given["rate"] or RATES.get(given["model"])
-    frames = data.settings(folder, seed=given["seed"])
+    frames = data.settings(folder, max_answers=given["max_answers"], seed=given["seed"])
     if unknown := sorted(set(only or ()) - set(frames)):
         parser.error(f"unknown settings {unknown}; there are {sorted(frames)}.")
     frames = {
