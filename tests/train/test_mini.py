@@ -51,7 +51,7 @@ def test_a_pretraining_adapter_is_a_tiny_file_that_helps(pretrained):
 
 
 def test_a_task_adapter_on_top_of_it_learns_its_task(cells, pretrained, tmp_path):
-    base = ch.train.merge(pretrained, tmp_path / "merged")
+    base = ch.train.merge("mini", pretrained, tmp_path / "merged")
     labels = cells.obs["bulk_labels"].astype(str).str.replace("/", " ")
     answers = sorted(set(labels))
     template = ch.text.template("cell")
