@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     Make = Callable[[], tuple[pd.DataFrame, float]]
 
-RATES = {"mini": 2e-3}  # a small model takes larger steps; others have that of the preset
+RATES = {"mini": 1e-3}  # a small model takes larger steps; others have that of the preset
+METHODS = {"mini": "full"}  # it has hardly read the words of most answers, which an adapter cannot put into its table
 BASES = {"cellhermes": "llama-3.1-8b-instruct", "cellhermes-multitask": "llama-3.1-8b-instruct"}
 GE, PRIOR = " w/ GE", ", less prior"
 
@@ -53,6 +54,8 @@ class Options:
         The model, and the language model that it was made of, which is asked too (none for ``mini``).
     steps, stand_in_steps
         Steps of an adapter for one setting; the joint one has as many for each. 0 takes the epochs of the presets.
+    method
+        Whether tuning is of an adapter (``"lora"``) or of all weights (``"full"``).
     rate
         Learning rate; None takes that of the presets.
     max_train, max_valid, max_test
@@ -71,6 +74,7 @@ class Options:
     base: str = ""
     steps: int = 300
     stand_in_steps: int = 50
+    method: str = "lora"
     rate: float | None = None
     max_train: int = 8000
     max_valid: int = 150
@@ -123,11 +127,11 @@ class Run:
         """An adapter, which is trained when it is first asked for."""
         one = self.options
         n_steps = one.stand_in_steps if is_synthetic else one.steps
-        how = {"model": one.model, "n_steps": n_steps, "rate": one.rate, "seed": one.seed, "device": self.device}
+        how = {"model": one.model, "n_steps": n_steps, "method": one.method, "rate": one.rate, "seed": one.seed}
 
         @cache
         def make() -> ch.CellHermes:
-            adapter = tune.fit(sources, self.out / "adapters" / slug(name), **how)
+            adapter = tune.fit(sources, self.out / "adapters" / slug(name), **how, device=self.device)
             return ch.CellHermes.from_pretrained(adapter, device=self.device)
 
         return make
@@ -259,7 +263,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--base", help="untuned language model to ask too; default: that of the model")
     parser.add_argument("--steps", type=int, default=default.steps, help="of an adapter; 0: the epochs of the presets")
     parser.add_argument("--stand-in-steps", type=int, default=default.stand_in_steps)
-    parser.add_argument("--rate", type=float, help="learning rate; default 2e-3 for mini, else that of the presets")
+    parser.add_argument("--method", choices=["lora", "full"], help="of tuning; default full for mini, else lora")
+    parser.add_argument("--rate", type=float, help="learning rate; default 1e-3 for mini, else that of the presets")
     for part in ("train", "valid", "test"):
         size = getattr(default, f"max_{part}")
         parser.add_argument(f"--max-{part}", type=int, default=size, help="questions of a setting; 0: all")
@@ -278,6 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"there is no folder {folder}; expected one with extracts (an empty one gives stand-ins only).")
     given["base"] = BASES.get(given["model"], "") if given["base"] is None else given["base"]
     given["rate"] = given["rate"] or RATES.get(given["model"])
+    given["method"] = given["method"] or METHODS.get(given["model"], default.method)
     frames = data.settings(folder, max_answers=given["max_answers"], seed=given["seed"])
     if unknown := sorted(set(only or ()) - set(frames)):
         parser.error(f"unknown settings {unknown}; there are {sorted(frames)}.")

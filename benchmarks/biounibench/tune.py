@@ -65,15 +65,17 @@ def share_of(frame: pd.DataFrame, columns: list[str], share: float, seed: int) -
 
 
 def fit(
-    sources: Mapping[str, ch.train.Pairs], out: Path, *, model: str, n_steps: int, rate: float | None, seed: int,
-    device: str | None,
+    sources: Mapping[str, ch.train.Pairs], out: Path, *, model: str, n_steps: int, method: str, rate: float | None,
+    seed: int, device: str | None,
 ) -> Path:  # fmt: skip
-    """Tune an adapter by the preset for one task or for many, or take the one that is there already.
+    """Tune an adapter (or all weights) by the preset for one task or for many, or take what is there already.
 
     Many have the same share of an epoch each, and as many steps as all of them have alone.
     """
     joint = len(sources) > 1
-    changes = {"seed": seed, "max_steps": n_steps * len(sources)} | ({} if rate is None else {"learning_rate": rate})
+    changes = {"method": method, "seed": seed, "max_steps": n_steps * len(sources)} | (
+        {} if rate is None else {"learning_rate": rate}
+    )
     config = ch.train.TrainConfig.preset("multitask" if joint else "instruct", **changes)
     weights = dict.fromkeys(sources, 1.0) if joint else None
     return ch.train.fit(dict(sources), config, base=model, out=out, weights=weights, device=device)
