@@ -32,7 +32,7 @@ def gene_network(
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,
 ) -> "Axes":
-    """Draw a gene and its neighbours, or the genes of a module, with the edges between them (the paper's Fig. 2f).
+    """Draw a gene and its neighbours, or the genes of a module, with the edges between them (the paper's Fig. 2g).
 
     A spring layout, the same for the same seed. The area of a node grows with its degree in the whole network, the
     width of an edge with its weight; the gene that was asked for has a black rim.
