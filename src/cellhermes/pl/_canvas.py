@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without yellow, which is lost on white
 ACCENT, SECOND, THIRD = "#D55E00", "#0072B2", "#009E73"
-CYCLE = (SECOND, ACCENT, THIRD, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-QUIET, INK = "#BBBBBB", "#333333"
+CYCLE = (SECOND, ACCENT, THIRD, "#CC79A7", "#E69F00", "#56B4E9")
+QUIET, INK, LIGHT_INK = "#BBBBBB", "#333333", "#DDDDDD"
 DIVERGING = "RdBu_r"
 POINTS = LinearSegmentedColormap.from_list("points", ["#DDDDDD", "#7FB8DA", SECOND, "#00263D"])  # grey is still seen
+DARK_POINTS = LinearSegmentedColormap.from_list("dark points", ["#444444", SECOND, "#7FB8DA", "#F2F9FD"])
 HEAT = LinearSegmentedColormap.from_list("heat", [(0, "white"), (0.2, "#A6CEE6"), (0.6, SECOND), (1, "#00263D")])
 
 
@@ -29,6 +30,31 @@ def canvas(ax: Axes | None, width: float = 4.0, height: float = 3.2) -> Axes:
     if ax is None:
         _, ax = plt.subplots(figsize=(width, height), layout="constrained")
     return ax
+
+
+def is_dark(ax: Axes) -> bool:
+    """Whether the style writes light letters, also where the background itself is transparent."""
+    return sum(to_rgb(ax.xaxis.label.get_color())) > 1.5
+
+
+def ink(ax: Axes) -> str:
+    """Colour of letters and thin lines."""
+    return LIGHT_INK if is_dark(ax) else INK
+
+
+def paper(ax: Axes) -> str:
+    """Colour of what is hollow, and of rims that set things apart."""
+    return "black" if is_dark(ax) else "white"
+
+
+def points(ax: Axes) -> LinearSegmentedColormap:
+    """Colours of points by value: low ones fade into the background, high ones stand out from it."""
+    return DARK_POINTS if is_dark(ax) else POINTS
+
+
+def cycle(ax: Axes) -> tuple[str, ...]:
+    """Colours of categories, the last one black or white."""
+    return (*CYCLE, "white" if is_dark(ax) else "black")
 
 
 def open_frame(ax: Axes) -> None:
@@ -83,9 +109,9 @@ def label_points(
             fontsize=fontsize,
             ha=("right", "center", "left")[right + 1],
             va=("top", "center", "bottom")[up + 1],
-            color=INK,
+            color=ink(ax),
             zorder=5,
-            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            path_effects=[withStroke(linewidth=1.5, foreground=paper(ax))],
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
-from ._canvas import ACCENT, INK, SECOND, canvas, open_frame
+from ._canvas import ACCENT, SECOND, canvas, ink, open_frame
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -69,14 +69,14 @@ def degree_change(
     ax.barh(y, change, **{"color": colors, "height": 0.7, "zorder": 2, **(style or {})})
     if "null_change" in table and table["null_change"].notna().any():
         null = table["null_change"].to_numpy(float)
-        ax.barh(y, null, height=0.25, color=INK, alpha=0.75, zorder=3, label=f"between halves of {group}")
+        ax.barh(y, null, height=0.25, color=ink(ax), alpha=0.75, zorder=3, label=f"between halves of {group}")
         ax.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), borderpad=0)
     for at, (_, row) in zip(y, table.iterrows(), strict=True):
         text = f"{row['degree_reference']:.0f} → {row['degree']:.0f}"
         side = 1 if row["change"] >= 0 else -1
-        ax.annotate(text, (row["change"], at), (3 * side, 0), textcoords="offset points", fontsize=6.5, color=INK,
+        ax.annotate(text, (row["change"], at), (3 * side, 0), textcoords="offset points", fontsize=6.5, color=ink(ax),
                     ha="left" if side > 0 else "right", va="center")  # fmt: skip
-    ax.axvline(0, color=INK, linewidth=0.7, zorder=4)
+    ax.axvline(0, color=ink(ax), linewidth=0.7, zorder=4)
     ax.set_yticks(y, table.index, fontsize=8, fontstyle="italic")
     ax.set_ylim(-0.6, len(table) - 0.4)
     ax.margins(x=0.25)

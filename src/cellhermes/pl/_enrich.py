@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
-from ._canvas import INK, POINTS, QUIET, canvas, color_bar, open_frame
+from ._canvas import QUIET, canvas, color_bar, ink, open_frame, paper, points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,15 +127,15 @@ def _dots(ax: "Axes", x: np.ndarray, y: np.ndarray, table: "pd.DataFrame", style
     overlap = table["overlap"].to_numpy(float)
     area = lambda n_genes: 12 + 110 * n_genes / overlap.max()
     enriched = table["pval_adj"].to_numpy(float) < ALPHA
-    hollow = {"facecolor": "white", "edgecolor": QUIET, "linewidth": 0.8, "zorder": 2}
+    hollow = {"facecolor": paper(ax), "edgecolor": QUIET, "linewidth": 0.8, "zorder": 2}
     ax.scatter(x[~enriched], y[~enriched], area(overlap[~enriched]), **hollow)
     highest = np.clip(strength.max(), -np.log10(ALPHA), DARKEST)
-    options = {"cmap": POINTS, "vmin": 0, "vmax": highest, "linewidth": 0, "zorder": 3}
+    options = {"cmap": points(ax), "vmin": 0, "vmax": highest, "linewidth": 0, "zorder": 3}
     options |= {"c": strength[enriched], **(style or {})}
     drawn = ax.scatter(x[enriched], y[enriched], area(overlap[enriched]), **options)
     color_bar(ax, drawn, "−log$_{10}$ adjusted p", extend="max" if strength.max() > highest else "neither")
     sizes = sorted({max(1, round(overlap.max() * part)) for part in (0.2, 0.6, 1)})
-    handles = [ax.scatter([], [], area(size), color=INK, label=f"{size}") for size in sizes]
+    handles = [ax.scatter([], [], area(size), color=ink(ax), label=f"{size}") for size in sizes]
     look = {"frameon": False, "fontsize": 7, "title_fontsize": 7, "labelspacing": 0.8, "alignment": "left"}
     ax.legend(handles=handles, title="shared genes", loc="upper left", bbox_to_anchor=(1, 1), **look)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from .. import get
-from ._canvas import ACCENT, INK, QUIET, canvas, open_frame
+from ._canvas import ACCENT, QUIET, canvas, ink, open_frame
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LOOKS = {
     "importance": {"color": ACCENT, "linewidth": 1.8},
-    "equal rank": {"color": INK, "linewidth": 1.2},
+    "equal rank": {"linewidth": 1.2},  # in the colour of letters
     "any rank": {"color": QUIET, "linewidth": 1.2, "linestyle": "--"},
 }
 LABELS = {
@@ -85,10 +85,11 @@ def faithfulness(
     table = table[(table["test"] == test) & (table["answer"] == (answer or ""))]
     ax = canvas(ax, 3.8, 3.0)
     for order, curve in table.groupby("order", sort=False):
-        look = {**LOOKS[order], "label": LABELS[order], "marker": "o", "markersize": 3, **(style or {})}
+        look = {"color": ink(ax), "marker": "o", "markersize": 3, **LOOKS[order], "label": LABELS[order]}
+        look |= style or {}
         ax.plot(curve["k"], curve["probability"], **look)
         low, high = (curve["probability"] + sign * curve["error"] for sign in (-1, 1))
-        ax.fill_between(curve["k"], low, high, color=LOOKS[order]["color"], alpha=0.15, linewidth=0)
+        ax.fill_between(curve["k"], low, high, color=look["color"], alpha=0.15, linewidth=0)
     steps = sorted({*table["k"]})
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(steps, [str(k) for k in steps])

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from .. import get
-from ._canvas import CYCLE, DIVERGING, QUIET, SECOND, canvas, color_bar, label_points
+from ._canvas import DIVERGING, QUIET, SECOND, canvas, color_bar, cycle, label_points, paper
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +32,10 @@ def gene_network(
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,
 ) -> "Axes":
-    """Draw a gene and its neighbours, or the genes of a module, with the edges between them (the paper's Fig. 2f).
+    """Draw a gene and its neighbours, or the genes of a module, with the edges between them (the paper's Fig. 2g).
 
     A spring layout, the same for the same seed. The area of a node grows with its degree in the whole network, the
-    width of an edge with its weight; the gene that was asked for has a black rim.
+    width of an edge with its weight; the gene that was asked for has a black rim (white on a dark background).
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def gene_network(
     place = nx.spring_layout(graph, seed=rng, iterations=300, k=3 / np.sqrt(n_genes), weight=None)
     _edges(ax, graph, place)
     degree = np.array([whole.degree[gene] for gene in genes], dtype=float)
-    rim = "#999999" if color == "degree_change" else "white"  # no change is white
+    rim = "#999999" if color == "degree_change" else paper(ax)  # no change is white
     options = {"s": 25 + 150 * degree / max(degree.max(), 1), "linewidth": 0.8, "zorder": 3}
-    options |= {"edgecolor": ["black" if gene == of else rim for gene in genes]}
+    options |= {"edgecolor": [cycle(ax)[-1] if gene == of else rim for gene in genes]}
     if color == "degree_change":
         options |= _changes(get.degree_change(data, group, reference, key=key, mod=mod)["change"].reindex(genes))
     elif color == "module":
@@ -167,10 +167,10 @@ def _module_colors(
     module = get.module_genes(data, group, key=modules_key, mod=mod).drop_duplicates("gene").set_index("gene")["module"]
     of_gene = module.reindex(genes)
     counts = of_gene.value_counts()
-    colors = dict(zip(counts.index, CYCLE, strict=False))
+    colors = dict(zip(counts.index, cycle(ax), strict=False))
     for number, color in colors.items():
         ax.scatter([], [], color=color, label=f"{number} ({counts[number]})")
-    others = int(of_gene.isna().sum() + counts[len(CYCLE) :].sum())
+    others = int(of_gene.isna().sum() + counts[len(colors) :].sum())
     if others:
         ax.scatter([], [], color=QUIET, label=f"other ({others})")
     ax.legend(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
-from ._canvas import POINTS, canvas, color_bar
+from ._canvas import canvas, color_bar, points
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,7 +78,7 @@ def module_scores(
     at = np.asarray(slots[basis])[:, :2]
     order = np.argsort(values, kind="stable")
     low, high = np.nanpercentile(values, [1, 99])
-    options = {"cmap": POINTS, "vmin": low, "vmax": high, "s": min(12, 18_000 / len(at)), "linewidth": 0}
+    options = {"cmap": points(ax), "vmin": low, "vmax": high, "s": min(12, 18_000 / len(at)), "linewidth": 0}
     options |= {"c": values[order], "rasterized": True, **(style or {})}
     drawn = ax.scatter(at[order, 0], at[order, 1], **options)
     ax.set_xticks([])

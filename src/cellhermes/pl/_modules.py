@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
-from ._canvas import ACCENT, INK, QUIET, canvas, label_points, open_frame
+from ._canvas import ACCENT, QUIET, canvas, ink, label_points, open_frame, paper
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 BY_CHANCE = 0.5  # of the null's clusterings in which a module is specific as well
-KINDS = {
-    "specific": {"facecolor": ACCENT, "edgecolor": "white"},
-    "specific, also by chance": {"facecolor": "white", "edgecolor": ACCENT},
-    "shared": {"facecolor": QUIET, "edgecolor": "white"},
+KINDS = {  # faces and rims; None is the background
+    "specific": (ACCENT, None),
+    "specific, also by chance": (None, ACCENT),
+    "shared": (QUIET, None),
 }
 LEAST = 1e-300  # smaller p-values, and those that are 0 in floating point, are drawn here
 
@@ -85,10 +85,10 @@ def modules(
     chance = table[["reseed_specific", "halves_specific"]].max(axis=1).ge(BY_CHANCE).to_numpy(bool)
     kinds = {"specific": specific & ~chance, "specific, also by chance": specific & chance, "shared": ~specific}
     for kind, chosen in kinds.items():
-        options = {**KINDS[kind], "linewidth": 0.8, "zorder": 2 + (kind != "shared")}
+        options = {**_look(ax, kind), "linewidth": 0.8, "zorder": 2 + (kind != "shared")}
         ax.scatter(x[chosen], y[chosen], area[chosen], **{**options, **(style or {})})
-    ax.axhline(-np.log10(ALPHA), color=INK, linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
-    ax.axvline(0, color=INK, linewidth=0.7, zorder=1)
+    ax.axhline(-np.log10(ALPHA), color=ink(ax), linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
+    ax.axvline(0, color=ink(ax), linewidth=0.7, zorder=1)
     group, reference = table["group"].iloc[0], table["reference"].iloc[0]
     ax.set_xlabel(f"difference of mean module score\n{group} − {reference}")
     ax.set_ylabel("−log$_{10}$ adjusted p")
@@ -102,11 +102,17 @@ def modules(
     return ax
 
 
+def _look(ax: "Axes", kind: str) -> dict[str, str]:
+    face, edge = (color or paper(ax) for color in KINDS[kind])
+    return {"facecolor": face, "edgecolor": edge}
+
+
 def _legend(ax: "Axes", group: str, n_genes: np.ndarray, area: np.ndarray) -> None:
     """What colours and areas mean."""
-    for kind, look in KINDS.items():
-        ax.scatter([], [], 35, **look, linewidth=0.8, label=kind)
+    for kind in KINDS:
+        ax.scatter([], [], 35, **_look(ax, kind), linewidth=0.8, label=kind)
     for at in dict.fromkeys([int(n_genes.argmin()), int(n_genes.argmax())]):
-        ax.scatter([], [], area[at], facecolor="white", edgecolor=INK, linewidth=0.7, label=f"{n_genes[at]} genes")
+        rim = {"facecolor": paper(ax), "edgecolor": ink(ax), "linewidth": 0.7}
+        ax.scatter([], [], area[at], **rim, label=f"{n_genes[at]} genes")
     look = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "alignment": "left"}
     ax.legend(title=f"modules of {group}", loc="upper left", bbox_to_anchor=(1, 1), **look)

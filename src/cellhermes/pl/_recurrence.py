@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
-from ._canvas import CYCLE, canvas, open_frame
+from ._canvas import canvas, cycle, open_frame
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,10 +65,11 @@ def recurrence(
     genes = table.groupby("answer", sort=False).head(n_genes)["gene"].unique()
     thick = 0.8 / len(answers)
     ax = canvas(ax, 4.2, 1.0 + 0.17 * len(genes) * max(1, 0.5 * len(answers)))
+    colors = cycle(ax)
     for i, name in enumerate(answers):
         mine = table[table["answer"] == name].set_index("gene")
         share = mine["frequency"].reindex(genes).fillna(0)
-        look = {"height": 0.9 * thick, "color": CYCLE[i % len(CYCLE)], "linewidth": 0}
+        look = {"height": 0.9 * thick, "color": colors[i % len(colors)], "linewidth": 0}
         look |= {"label": f"{name} ({mine['n_cells'].iloc[0]:,} cells)", **(style or {})}
         ax.barh(np.arange(len(genes)) - 0.4 + thick * (i + 0.5), share, **look)
     ax.set_yticks(np.arange(len(genes)), genes, fontsize=8)

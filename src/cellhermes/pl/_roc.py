@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ._canvas import CYCLE, QUIET, canvas, open_frame
+from ._canvas import QUIET, canvas, cycle, open_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +60,9 @@ def roc(
         by = ["method"]
     ax = canvas(ax, 3.4, 3.4)
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle="--")
+    colors = cycle(ax)
     for i, (names, curve) in enumerate(table.groupby(by, sort=False)):
-        look = {"color": CYCLE[i % len(CYCLE)], "label": f"{', '.join(names)} ({curve['auc'].iloc[0]:.2f})"}
+        look = {"color": colors[i % len(colors)], "label": f"{', '.join(names)} ({curve['auc'].iloc[0]:.2f})"}
         ax.plot(curve["false_positive_rate"], curve["true_positive_rate"], **{**look, **(style or {})})
     ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.set_aspect("equal")

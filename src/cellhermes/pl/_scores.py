@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from ._canvas import CYCLE, INK, canvas, open_frame
+from ._canvas import canvas, cycle, ink, open_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,16 +66,16 @@ def scores(
     """
     rows = _rows(table, metric, over, baselines)
     tasks, methods = rows["task"].unique(), rows["method"].unique()
-    looks = dict(zip([m for m in methods if m not in baselines], CYCLE * len(methods), strict=False))
-    looks |= dict(zip([m for m in methods if m in baselines], GREYS * len(methods), strict=False))
     thick = 0.8 / len(methods)
     ax = canvas(ax, 6.2, 1.1 + 0.16 * len(tasks) * (len(methods) + 1.5))
+    looks = dict(zip([m for m in methods if m not in baselines], cycle(ax) * len(methods), strict=False))
+    looks |= dict(zip([m for m in methods if m in baselines], GREYS * len(methods), strict=False))
     for i, method in enumerate(methods):
         mine = rows[rows["method"] == method].set_index("task").reindex(tasks)
         y = np.arange(len(tasks)) - 0.4 + thick * (i + 0.5)
         reach = np.abs(mine[["low", "high"]].to_numpy(float) - mine[["value"]].to_numpy(float)).T
         look = {"height": 0.9 * thick, "color": looks[method], "label": method, "linewidth": 0}
-        look |= {"xerr": reach, "error_kw": {"elinewidth": 0.8, "ecolor": INK}}
+        look |= {"xerr": reach, "error_kw": {"elinewidth": 0.8, "ecolor": ink(ax)}}
         ax.barh(y, mine["value"], **{**look, **(style or {})})
     ax.set_yticks(np.arange(len(tasks)), [_name(rows, task) for task in tasks])
     ax.set_ylim(len(tasks) - 0.5, -0.5)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from ..get import training_log
-from ._canvas import ACCENT, CYCLE, INK, QUIET, SECOND, canvas, open_frame
+from ._canvas import ACCENT, CYCLE, QUIET, SECOND, canvas, ink, open_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ def training(
         raise ValueError(msg)
     ax = canvas(ax, 4.8, 3.0)
     for values, options in lines:
-        ax.plot(values.index, values, **{**options, **(style or {})})
+        ax.plot(values.index, values, **{"color": ink(ax), **options, **(style or {})})
     ax.set_xlabel("step")
     ax.set_ylabel("loss of the answers' tokens" if y == "loss" else "accuracy of held-out answers")
     open_frame(ax)
@@ -94,14 +94,14 @@ def _loss_lines(log: pd.DataFrame) -> list[tuple[pd.Series, dict[str, object]]]:
 
 
 def _accuracy_lines(log: pd.DataFrame) -> list[tuple[pd.Series, dict[str, object]]]:
-    """All pairs in black, then each task."""
+    """All pairs in the colour of letters, then each task."""
     start = "eval_accuracy"
     lines: list[tuple[pd.Series, dict[str, object]]] = []
     tasks = [name for name in log if name.startswith(f"{start}/")]
     if start in log and len(total := _by_step(log, start)):
-        lines.append((total, {"color": INK, "marker": "o", "markersize": 4, "linewidth": 1.6, "label": "all"}))
+        lines.append((total, {"marker": "o", "markersize": 4, "linewidth": 1.6, "label": "all"}))
     for i, name in enumerate(tasks):
-        look = {"color": CYCLE[i % (len(CYCLE) - 1)], "marker": "o", "markersize": 3, "linewidth": 1}
+        look = {"color": CYCLE[i % len(CYCLE)], "marker": "o", "markersize": 3, "linewidth": 1}
         lines.append((_by_step(log, name), {**look, "label": name.removeprefix(f"{start}/").replace("_", " ")}))
     return lines
 
