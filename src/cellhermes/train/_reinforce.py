@@ -191,7 +191,7 @@ def _check_lengths(questions: Pairs, encoder: Encoder, context: int, max_new_tok
     n_long = int((lengths + max_new_tokens > context).sum())
     if n_long:
         msg = (
-            f"{n_long:,} of {len(lengths):,} questions are too long: the longest has {lengths.max():,} tokens, and with "
+            f"{n_long:,} of {len(lengths):,} questions are too long: the longest has {lengths.max():,} tokens; with "
             f"max_new_tokens={max_new_tokens} the model's context of {context:,} leaves {context - max_new_tokens:,}. "
             "Lower max_new_tokens, or show fewer genes (n_genes= of ch.pp.cell_sentences)."
         )
@@ -203,13 +203,15 @@ def _arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOCo
 
     from ._arguments import arguments
 
+    # transformers renames it in the course of version 5
+    renamed = "activation_checkpointing" in GRPOConfig.__dataclass_fields__
     extra = {
         "num_generations": config.group_size,
         "max_completion_length": config.max_new_tokens,
         "temperature": config.temperature,
         "beta": config.beta,
         "loss_type": "grpo",  # the published objective: mean over the tokens of a text, then over texts
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "activation_checkpointing" if renamed else "gradient_checkpointing": config.gradient_checkpointing,
     }
     folder = out / _folder.CHECKPOINTS
     return arguments(config.shared(), folder, device=device, evaluates=False, kind=GRPOConfig, extra=extra)
