@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cellhermes as ch
 from cellhermes.train import reason_reward
 
 TASK = "t_cell_reactivity"

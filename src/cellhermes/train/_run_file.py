@@ -232,6 +232,8 @@ def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, objec
     if not name or not task:
         msg = f"{where} has no {'task' if name else 'path'}; expected the path of a table, and the name of a task."
         raise ValueError(msg)
+    kinds = {"answers": list, "expression": bool, "part": str, "n_wordings": int}
+    options = {key: value for key, kind in kinds.items() if (value := _typed(table, key, kind, where)) is not None}
     file = path.parent / name
     if file.suffix not in TABLES:
         msg = f"{where}: {name!r} ends with {file.suffix!r}; expected one of {', '.join(TABLES)}."
@@ -239,8 +241,6 @@ def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, objec
     if not file.is_file():
         msg = f"{file} is not a file."
         raise FileNotFoundError(msg)
-    kinds = {"answers": list, "expression": bool, "part": str, "n_wordings": int}
-    options = {key: value for key, kind in kinds.items() if (value := _typed(table, key, kind, where)) is not None}
     return _table(file), {"task": path.parent / task if task.endswith(".toml") else task, **options}
 
 
