@@ -21,6 +21,7 @@ TABLE = [
     ("<reason>CXCL13</reason><output>It is Reactive</output>", R, (1, 1), (1, 1)),
     ("<reason>CXCL13</reason><output>unknown</output>", R, (1, 0), (1, 0)),
     ("<reason>CXCL13</reason><output>Non-Reactive or Reactive</output>", R, (1, 0), (1, 1)),
+    ("<reason>CXCL13</reason><output>Reactive or Non-Reactive</output>", R, (1, 0), (1, 0)),
     ("<reason>CXCL13</reason><output>not Reactive</output>", R, (1, 0), (1, 1)),
     # the reason may name the other class; the output decides
     ("<reason>Not Non-Reactive</reason><output>Reactive</output>", R, (1, 1), (1, 1)),
