@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 
     from ..text import QAPair, Task
 
-    Frame = pd.DataFrame | Mapping[str, Sequence[object]]
-
 
 def reason_pairs(
-    frame: Frame,
+    frame: pd.DataFrame | Mapping[str, Sequence[object]],
     task: str | Path | Task,
     *,
     reasons: str = "reason",
@@ -98,7 +96,9 @@ def reason_pairs(
     return Pairs(_Told(pairs, texts, n_wordings), len(pairs), task=pairs.task, about=about)
 
 
-def reason_questions(frame: Frame, task: str | Path | Task, **options: object) -> Pairs:
+def reason_questions(
+    frame: pd.DataFrame | Mapping[str, Sequence[object]], task: str | Path | Task, **options: object
+) -> Pairs:
     """As :func:`task_pairs`, but the questions ask for a reason first; the answers are the bare ones."""
     pairs = task_pairs(frame, task, **options)
     about = {**pairs.about, "reason_version": template("reason_then_answer").version}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -194,9 +194,9 @@ class ReinforceConfig:
         -------
         Field to value.
         """
-        plain = dataclasses.replace(self)
-        object.__setattr__(plain, "class_weights", dict(self.class_weights))  # a view cannot be copied
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(plain).items()}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        return values | lists | {"class_weights": dict(self.class_weights)}
 
     def replace(self, **changes: object) -> ReinforceConfig:
         """A config that differs in some fields.
