@@ -1,7 +1,7 @@
 """A reason and an answer in one text: what is written can be read, and what is half there is read as far as it is."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cellhermes as ch
@@ -10,6 +10,7 @@ from cellhermes.text._reason import TAGS, Reasoned, read_reasoned, reason_prompt
 WORDS = st.text(max_size=30).map(str.strip).filter(bool).filter(lambda text: not any(tag in text for tag in TAGS))
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_what_is_written_is_read(reason, answer):
     assert read_reasoned(write_reasoned(reason, answer)) == Reasoned(reason, answer, is_formatted=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellhermes.train import reason_reward
@@ -78,6 +78,7 @@ def test_weights_are_those_of_the_true_class(compat):
     assert found["answer"].tolist() == [R, N, R, N]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([text for text, *_ in TABLE]), max_size=6), st.data())
 def test_texts_are_rewarded_one_by_one(texts, data):
     truths = [data.draw(st.sampled_from([R, N])) for _ in texts]
@@ -87,6 +88,7 @@ def test_texts_are_rewarded_one_by_one(texts, data):
     assert len(together) == len(texts)
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from([R, N]), st.sampled_from([None, "release"]))
 def test_any_text_earns_a_sum_of_its_parts(text, truth, compat):
     found = reason_reward([text], [truth], TASK, compat=compat).iloc[0]
