@@ -114,6 +114,11 @@ def write_model(folder, tokenizer, family, **changes):
 
 
 @pytest.fixture(scope="session")
+def write_tiny():
+    return write_model
+
+
+@pytest.fixture(scope="session")
 def folders(tmp_path_factory, tokenizer):
     """Folder of a tiny model by family."""
     made = {}

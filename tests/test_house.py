@@ -128,7 +128,7 @@ def declared(extra: str | None = None) -> dict[str, Requirement]:
 
 def test_every_imported_library_is_declared() -> None:
     distribution = {"sklearn": "scikit-learn", "community": "python-louvain", "huggingface_hub": "huggingface-hub"}
-    known = {*declared(), *declared("train")}
+    known = {*declared(), *declared("train"), *declared("rl")}
     missing = {
         f"{name_of(path)} imports {top}"
         for path in MODULES

@@ -420,7 +420,7 @@ def _short(text: str, width: int = 160) -> str:
 @_friendly
 def train(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG.toml", help="base, out, [train], [[pairs]] and [evaluation].")
+        Path, typer.Argument(metavar="CONFIG.toml", help="base, out, [train] and [[pairs]]; or [reinforce].")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the result, in place of the file's.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left there.")] = False,  # noqa: FBT002

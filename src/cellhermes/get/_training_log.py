@@ -20,7 +20,8 @@ def training_log(folder: str | Path) -> pd.DataFrame:
     -------
     One row a line of the log, in order: ``step``, ``epoch``, ``tokens`` and ``seconds`` so far; ``loss``,
     ``learning_rate`` and ``grad_norm`` on lines of training; ``eval_loss``, ``eval_accuracy`` and the same of each task
-    (``eval_accuracy/<task>``) on lines of evaluation. NaN where a line has no such value. A last line that is only half
+    (``eval_accuracy/<task>``) on lines of evaluation; ``reward`` and what :func:`cellhermes.train.reinforce` names
+    beside it in a reinforcement. NaN where a line has no such value. A last line that is only half
     written is left out.
 
     Raises

@@ -54,6 +54,15 @@ def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
         return AutoTokenizer.from_pretrained(base, revision=card.revision or None)
 
 
+def context_of(card: "ModelCard") -> int:
+    """Longest text of a card's base in tokens, told before its weights are read."""
+    card = located(card)
+    base = _card.location(card)
+    with _explained(base):
+        config = AutoConfig.from_pretrained(base, revision=card.revision or None)
+    return config.get_text_config().max_position_embeddings
+
+
 def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTrainedModel":
     """A card's base with its adapters merged, on the CPU unless ``options`` of transformers say otherwise.
 

@@ -245,7 +245,7 @@ class Task:
         {'genes': [['TP53', 'MDM2']]}
         """
         slots = self._wordings(expression=expression).slots
-        found = {slot: _column(frame, slot, self.name) for slot in slots if slot != ANSWERS}
+        found = {slot: column(frame, slot, self.name) for slot in slots if slot != ANSWERS}
         lengths = {name: len(values) for name, values in found.items()}
         if len(set(lengths.values())) > 1:
             msg = f"Task {self.name!r}: columns have different lengths, {lengths}."
@@ -277,7 +277,7 @@ class Task:
         >>> ch.text.task("cell_fitness").answers_of({"answer": [1, 0, "Yes"]})
         ['Yes', 'No', 'Yes']
         """
-        found = [self.labels.get(label, label) for label in _column(frame, self.label, self.name, lists=False)]
+        found = [self.labels.get(label, label) for label in column(frame, self.label, self.name, lists=False)]
         if self.answers is not None and (outside := sorted(set(found) - set(self.answers))):
             msg = (
                 f"{len(outside)} labels in column {self.label!r} are no answers of task {self.name!r}, such as "
@@ -475,7 +475,7 @@ def _template(name: str, version: int, instructions: Sequence[str], blocks: Sequ
     return Template(name, version, tuple("\n".join(filter(None, [one, *blocks])) for one in instructions))
 
 
-def _column(frame: "Frame", name: str, task: str, *, lists: bool = True) -> list[str | list[str]]:
+def column(frame: "Frame", name: str, task: str, *, lists: bool = True) -> list[str | list[str]]:
     """A column as strings or, where ``lists``, as lists of genes; every row must have a value."""
     if name not in frame:
         hint = " Run `ch.pp.cell_sentences(adata)` for it." if name == SENTENCE else ""

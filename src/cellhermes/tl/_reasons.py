@@ -9,10 +9,9 @@ import pandas as pd
 from .._keys import SENTENCE
 from ..model import CellHermes
 from ..text import Prompt, Task, template
+from ..text._reason import read_reasoned, reason_prompt
 from ._answer import Question
 
-REASON = re.compile(r"<reason>(.*?)(?:</reason>|<output>|\Z)", re.DOTALL)
-OUTPUT = re.compile(r"<output>(.*?)(?:</output>|\Z)", re.DOTALL)
 WORD = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?")
 
 
@@ -46,11 +45,11 @@ def write_reasons(
 
 
 def _prompts(question: Question, frame: pd.DataFrame, answers: Sequence[str], *, reason_first: bool) -> list[Prompt]:
-    asked = [prompt.text for prompt in question.prompts(frame, slice(None))]
+    asked = question.prompts(frame, slice(None))
     if reason_first:
-        return [template("reason_then_answer").fill(question=text) for text in asked]
+        return [reason_prompt(prompt) for prompt in asked]
     fill = template("reason").fill
-    return [fill(question=text, answer=answer) for text, answer in zip(asked, answers, strict=True)]
+    return [fill(question=prompt.text, answer=answer) for prompt, answer in zip(asked, answers, strict=True)]
 
 
 def read_reason(
@@ -62,9 +61,8 @@ def read_reason(
     """
     given, reason = "", text
     if reason_first:
-        outputs, reasons = OUTPUT.findall(text), REASON.findall(text)
-        given = (task.parse(outputs[-1]) or "") if outputs else ""
-        reason = reasons[-1].strip() if reasons else ""
+        found = read_reasoned(text)
+        given, reason = task.parse(found.output) or "", found.reason
     answers = "|".join(map(re.escape, sorted(task.answers or (), key=len, reverse=True)))
     bare = re.sub(rf"(?<!\w)(?:{answers})(?!\w)", " ", reason) if answers else reason
     genes = [word for word in dict.fromkeys(WORD.findall(bare)) if word in symbols]

@@ -14,6 +14,10 @@ from ._pairs import Pairs
 from ._pairs_cells import ar_pairs, mlm_pairs
 from ._pairs_graph import link_pairs, node_pairs
 from ._pairs_lists import link_list_pairs, neighbor_pairs, walk_pairs
+from ._reason_pairs import reason_pairs
+from ._reinforce import reinforce
+from ._reinforce_config import ReinforceConfig
+from ._reward import reason_reward
 from ._run_file import run
 from ._settings import settings, split
 from ._splits import (
@@ -31,6 +35,7 @@ __all__ = [
     "Groups",
     "LeakError",
     "Pairs",
+    "ReinforceConfig",
     "TrainConfig",
     "answer_groups",
     "ar_pairs",
@@ -49,6 +54,9 @@ __all__ = [
     "neighbor_pairs",
     "node_pairs",
     "read_pairs",
+    "reason_pairs",
+    "reason_reward",
+    "reinforce",
     "run",
     "sample_negatives",
     "settings",

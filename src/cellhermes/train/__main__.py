@@ -12,7 +12,9 @@ from ._run_file import run
 def main(words: Sequence[str] | None = None) -> None:
     """Train as a file says; only the first of several processes tells how it goes."""
     parser = argparse.ArgumentParser("python -m cellhermes.train", description="Train a model as a TOML file says.")
-    parser.add_argument("path", type=Path, metavar="CONFIG.toml", help="base, out, [train], [[pairs]], [evaluation]")
+    parser.add_argument(
+        "path", type=Path, metavar="CONFIG.toml", help="base, out, [train] and [[pairs]]; or [reinforce]"
+    )
     parser.add_argument("--out", type=Path, help="folder of the result, in place of the file's")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left there")
     options = vars(parser.parse_args(words))

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from transformers import TrainingArguments
@@ -15,15 +16,39 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cellhermes")
 
 
-def arguments(config: TrainConfig, folder: Path, *, device: str | None, evaluates: bool) -> TrainingArguments:
-    """Arguments of transformers; making them also joins the processes of a launcher."""
+def arguments(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    device: str | None,
+    evaluates: bool,
+    kind: type[TrainingArguments] | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> TrainingArguments:
+    """Arguments of transformers; making them also joins the processes of a launcher.
+
+    Parameters
+    ----------
+    config
+        Ours.
+    folder
+        For checkpoints.
+    device
+        ``"cpu"``, or None for what is there.
+    evaluates
+        Whether there are held-out pairs.
+    kind
+        Arguments of another trainer, which take more.
+    extra
+        These.
+    """
     import torch
     from transformers import TrainingArguments
 
     on_cpu = device == "cpu" or not _has_accelerator()
     on_cuda = not on_cpu and torch.cuda.is_available()
     bf16 = config.dtype == "bfloat16" or (config.dtype == "auto" and on_cuda and torch.cuda.is_bf16_supported())
-    args = TrainingArguments(
+    args = (kind or TrainingArguments)(
         output_dir=str(folder),
         use_cpu=on_cpu,
         seed=config.seed,
@@ -61,6 +86,7 @@ def arguments(config: TrainConfig, folder: Path, *, device: str | None, evaluate
         dataloader_pin_memory=on_cuda,
         ddp_find_unused_parameters=False,
         accelerator_config={"dispatch_batches": False},  # each process reads a stream and takes its part
+        **(extra or {}),
     )
     if args.n_gpu > 1:
         logger.warning("One of %d GPUs is used; start with `accelerate launch` or `torchrun` for all.", args.n_gpu)

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .._keys import version as own_version
-from . import _checkpoints, _encoded, _folder
+from . import _encoded, _folder, _loop
 from ._config import TrainConfig
 from ._groups import as_groups
 from ._pairs import Pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
     from ..model import ModelCard
@@ -139,9 +131,9 @@ def fit(
         _folder.write(run.out / _folder.RECORD, {"run": run.record})
     encoded = _tokenise(run, "train", sources, caps or {}) if stream is None else None
     evaluated = _tokenise(run, "evaluation", held_out, {}) if held_out else None
-    with _random_state_kept():
+    with _loop.random_state_kept():
         trainer = _trainer(run, encoded if stream is None else stream, evaluated, named)
-        _train(trainer, run.out)
+        _loop.train(trainer, run.out)
         _finish(trainer, run, evaluated)
     return run.out
 
@@ -227,15 +219,10 @@ def _run(
     groups: Mapping[str, Groups],
 ) -> _Run:
     from ..model import _card
-    from ..model._load import load_tokenizer
-    from ..model._tokens import Encoder
     from ._arguments import arguments
 
     _folder.check_writable(out)
-    card = _card.resolve(base)
-    tokenizer = load_tokenizer(card)
-    encoder = Encoder(tokenizer, card.wrap if wrap is None else wrap)
-    card = replace(card, wrap=encoder.wrap.name)
+    card, tokenizer, encoder = _loop.opened(base, wrap)
     record = {
         "config": config.to_dict(),
         "base": _card.reference(card),
@@ -300,23 +287,6 @@ def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping
 # Training ------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Libraries below draw from global generators; the caller's are put back."""
-    import torch
-
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-
-
 def _trainer(
     run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | None, groups: Mapping[str, Groups]
 ) -> HermesTrainer:
@@ -351,56 +321,29 @@ def _trainer(
     return trainer
 
 
-def _train(trainer: HermesTrainer, out: Path) -> None:
-    folder = out / _folder.CHECKPOINTS
-    last = _checkpoints.latest(folder)
-    trainer.accelerator.wait_for_everyone()
-    if trainer.is_world_process_zero() and folder.is_dir():
-        _checkpoints.remove_half_written(folder)
-    trainer.resume_log(_checkpoints.step_of(last) if last else 0)
-    trainer.accelerator.wait_for_everyone()
-    if last:
-        logger.info("training goes on from %s", last)
-    with trainer.stop.watch():
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-    trainer.stop.reraise()
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _finish(trainer: HermesTrainer, run: _Run, evaluated: Encoded | None) -> None:
+    """Weights, card and record; the tokens go."""
+    from ._recorded import read_log
+
     if trainer.state.global_step < trainer.config.max_steps and not trainer.config.patience:
         logger.warning(
             "The pairs ended after %d of %d steps, before the learning rate had fallen; lower max_steps, or pass more.",
             trainer.state.global_step,
             trainer.config.max_steps,
         )
-
-
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
-def _finish(trainer: HermesTrainer, run: _Run, evaluated: Encoded | None) -> None:
-    """Weights, card and record, each under its name only when it is whole; the tokens go."""
-    from ._export import write_card
-    from ._trainer import read_log
-
-    unfinished = run.out / "unfinished"
-    trainer.model.config.use_cache = True  # for generation; the trainer switches it off
-    trainer.save_model(str(unfinished))  # collective where weights are sharded
+    facts = {
+        "run": run.record,
+        "data": {"train": trainer.train_dataset.about(), "evaluation": evaluated.about() if evaluated else {}},
+        "results": _results(trainer, read_log(run.out / _folder.LOG)),
+        "versions": _loop.versions("torch", "transformers", "peft", "accelerate", "tokenizers"),
+    }
+    tokenizer = run.tokenizer if run.config.method == "full" else None
+    _loop.leave(trainer, run.out, card=run.card, facts=facts, tokenizer=tokenizer)
     if run.is_first:
-        if run.config.method == "full":
-            run.tokenizer.save_pretrained(unfinished)
-        facts = {
-            "run": run.record,
-            "data": {"train": trainer.train_dataset.about(), "evaluation": evaluated.about() if evaluated else {}},
-            "results": _results(trainer, read_log(run.out / _folder.LOG)),
-            "versions": _versions(),
-        }
-        kind = "adapter" if run.config.method == "lora" else "model"
-        write_card(unfinished, card=run.card, base=run.record["base"], kind=kind, facts=facts)
-        for path in sorted(unfinished.iterdir()):
-            path.replace(run.out / path.name)
-        unfinished.rmdir()
         shutil.rmtree(run.out / _folder.TOKENS, ignore_errors=True)
-        _folder.write(run.out / _folder.RECORD, facts)
-    trainer.accelerator.wait_for_everyone()
-    logger.info("trained: %s", run.out)
 
 
 def _results(trainer: HermesTrainer, log: list[dict[str, float]]) -> dict[str, object]:
@@ -417,10 +360,4 @@ def _results(trainer: HermesTrainer, log: list[dict[str, float]]) -> dict[str, o
         "seconds": log[-1]["seconds"] if log else 0.0,
         "loss": lines[-1]["loss"] if lines else None,
         "evaluation": {name: value for name, value in evaluated.items() if name.startswith("eval_")},
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {"cellhermes": own_version()} | {
-        name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "tokenizers")
     }

@@ -1,17 +1,20 @@
-"""A training run as one TOML file: read, checked, and handed to :func:`~cellhermes.train.fit`."""
+"""A training run as one TOML file: read, checked, and handed to ``fit`` or ``reinforce``."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from ..model import _card
 from ._config import TrainConfig
 from ._corpus import read_pairs
 from ._fit import fit
+from ._reinforce import reinforce
+from ._reinforce_config import ReinforceConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +23,15 @@ if TYPE_CHECKING:
 
     Table = Mapping[str, object]
 
-KEYS = ("base", "out", "wrap", "device", "train", "pairs", "evaluation")
+Config = TypeVar("Config", TrainConfig, ReinforceConfig)
+
+COMMON = ("base", "out", "wrap", "device")
+KEYS = (*COMMON, "train", "pairs", "evaluation")
+REINFORCE_KEYS = (*COMMON, "reinforce", "questions")
 PAIRS_KEYS = ("name", "path", "weight", "cap")
 EVALUATION_KEYS = ("path", "held_out")
+QUESTIONS_KEYS = ("path", "task", "answers", "expression", "part", "n_wordings")
+TABLES = (".csv", ".tsv", ".parquet", ".h5ad")
 
 
 def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = False) -> Path:
@@ -40,6 +49,11 @@ def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = Fa
         has the ``path`` of a corpus, and optionally ``name``, ``weight`` (share of an epoch) and ``cap`` (at most so
         many of its pairs); ``[evaluation]`` has the ``path`` of held-out pairs, or ``held_out``: how many pairs are
         drawn from all corpora, evaluated on, and not trained on.
+
+        With a table ``[questions]`` the file is one of :func:`~cellhermes.train.reinforce`: its ``path`` is a table
+        (``.csv``, ``.tsv``, ``.parquet``, or the ``obs`` of an ``.h5ad``), and ``task``, ``answers``, ``expression``,
+        ``part`` and ``n_wordings`` are as there; ``[reinforce]`` holds fields of
+        :class:`~cellhermes.train.ReinforceConfig`.
     out
         Folder of the result, in place of the file's.
     overwrite
@@ -80,7 +94,15 @@ def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = Fa
     """
     path = Path(path)
     content = _content(path)
-    config = _config(content.get("train", {}), path)
+    common = {"wrap": _typed(content, "wrap", str, str(path)), "device": _typed(content, "device", str, str(path))}
+    if "questions" in content or "reinforce" in content:
+        _check_keys(content, REINFORCE_KEYS, str(path))
+        config = _config(content.get("reinforce", {}), path, "reinforce", ReinforceConfig)
+        frame, options = _questions(content.get("questions", {}), path)
+        options |= {**common, "out": _target(content, out, path), "base": _base(content, path), "overwrite": overwrite}
+        return reinforce(frame, config=config, **options)
+    _check_keys(content, KEYS, str(path))
+    config = _config(content.get("train", {}), path, "train", TrainConfig)
     files, weights, caps = _sources(content.get("pairs", []), path)
     n_held_out, evaluation = _evaluation(content.get("evaluation", {}), path)
     target = _target(content, out, path)
@@ -96,9 +118,8 @@ def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = Fa
         evaluation=evaluation,
         weights=weights or None,
         caps=caps or None,
-        wrap=_typed(content, "wrap", str, str(path)),
-        device=_typed(content, "device", str, str(path)),
         overwrite=overwrite,
+        **common,
     )
 
 
@@ -114,7 +135,6 @@ def _content(path: Path) -> Table:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not TOML: {error}"
         raise ValueError(msg) from error
-    _check_keys(content, KEYS, str(path))
     return content
 
 
@@ -131,9 +151,9 @@ def _typed(table: Table, key: str, kind: type, where: str) -> object:
     """A value of a kind, or None; a true or false is no number."""
     value = table.get(key)
     kinds = (int, float) if kind is float else (kind,)
-    if value is None or (isinstance(value, kinds) and not isinstance(value, bool)):
+    if value is None or (isinstance(value, kinds) and isinstance(value, bool) == (kind is bool)):
         return value
-    words = {str: "text", int: "a whole number", float: "a number"}
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
     msg = f"{where}: {key} is {value!r}; expected {words[kind]}."
     raise ValueError(msg)
 
@@ -146,13 +166,13 @@ def _at_least(table: Table, key: str, kind: type, low: float, where: str) -> flo
     return value
 
 
-def _config(table: object, path: Path) -> TrainConfig:
-    where = f"[train] of {path}"
+def _config(table: object, path: Path, name: str, kind: type[Config]) -> Config:
+    where = f"[{name}] of {path}"
     if not isinstance(table, dict):
-        msg = f"{where} is {table!r}; expected a table of fields of TrainConfig."
+        msg = f"{where} is {table!r}; expected a table of fields of {kind.__name__}."
         raise ValueError(msg)
     try:
-        return TrainConfig.from_dict(table)
+        return kind.from_dict(table)
     except (KeyError, TypeError, ValueError) as error:
         error.add_note(f"This stands in {where}.")
         raise
@@ -202,6 +222,39 @@ def _evaluation(table: object, path: Path) -> tuple[int, Path | None]:
         raise ValueError(msg)
     n = _at_least(table, "held_out", int, 1, where) or 0
     return n, _corpus(table, path, where) if "path" in table else None
+
+
+def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, object]]:
+    """A table of questions, and how it is asked."""
+    where = f"[questions] of {path}"
+    _check_keys(table, QUESTIONS_KEYS, where)
+    name, task = _typed(table, "path", str, where), _typed(table, "task", str, where)
+    if not name or not task:
+        msg = f"{where} has no {'task' if name else 'path'}; expected the path of a table, and the name of a task."
+        raise ValueError(msg)
+    kinds = {"answers": list, "expression": bool, "part": str, "n_wordings": int}
+    options = {key: value for key, kind in kinds.items() if (value := _typed(table, key, kind, where)) is not None}
+    file = path.parent / name
+    if file.suffix not in TABLES:
+        msg = f"{where}: {name!r} ends with {file.suffix!r}; expected one of {', '.join(TABLES)}."
+        raise ValueError(msg)
+    if not file.is_file():
+        msg = f"{file} is not a file."
+        raise FileNotFoundError(msg)
+    return _table(file), {"task": path.parent / task if task.endswith(".toml") else task, **options}
+
+
+def _table(file: Path) -> pd.DataFrame:
+    if file.suffix == ".parquet":
+        return pd.read_parquet(file)
+    if file.suffix == ".h5ad":
+        import anndata
+
+        adata = anndata.read_h5ad(file, backed="r")
+        adata.file.close()
+        return adata.obs
+    separator = "\t" if file.suffix == ".tsv" else ","
+    return pd.read_csv(file, sep=separator, keep_default_na=False, na_values=[""])  # NA may be a symbol
 
 
 def _target(content: Table, out: str | Path | None, path: Path) -> Path:

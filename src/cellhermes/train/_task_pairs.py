@@ -85,7 +85,7 @@ def task_pairs(
     if not 1 <= n_wordings <= n_variants:
         msg = f"n_wordings={n_wordings}; task {asked.name!r} has {n_variants}."
         raise ValueError(msg)
-    rows = _rows_of(frame, part) if SPLIT in frame else frame
+    rows = rows_of(frame, part)
     columns, true = asked.columns(rows, expression=expression), asked.answers_of(rows)
     if not true:
         msg = "the frame has no row; expected at least one question with its answer."
@@ -134,8 +134,12 @@ def _joined(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " ".join(value)
 
 
-def _rows_of(frame: pd.DataFrame | Mapping[str, Sequence[object]], part: str) -> Mapping[str, Sequence[object]]:
-    """Rows of one part of a split."""
+def rows_of(
+    frame: pd.DataFrame | Mapping[str, Sequence[object]], part: str
+) -> pd.DataFrame | Mapping[str, Sequence[object]]:
+    """Rows of one part, where the frame is split; else all."""
+    if SPLIT not in frame:
+        return frame
     parts = [str(one) for one in frame[SPLIT]]
     places = [i for i, one in enumerate(parts) if one == part]
     if not places:

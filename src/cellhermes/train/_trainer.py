@@ -1,12 +1,8 @@
-"""The trainer of transformers with our loss, order, log and checkpoints; the loop itself is theirs."""
+"""The trainer of transformers with our loss and order; the loop itself is theirs."""
 
 from __future__ import annotations
 
-import json
-import math
 from functools import partial
-from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from . import _checkpoints
-from ._callbacks import Progress, StopOnSignal
 from ._epochs import collate, group_tensors
+from ._recorded import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch.utils.data import Dataset
     from transformers import PreTrainedModel, TrainingArguments
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
     from ._groups import Groups
 
 
-class HermesTrainer(Trainer):
+class HermesTrainer(Recorded, Trainer):
     """Runs one training.
 
     Parameters
@@ -75,7 +71,6 @@ class HermesTrainer(Trainer):
         )
         self.config = config
         self._tasks = held_out[1].tasks if held_out else []
-        self._log_file = log_file
         self._groups, self._encoder = dict(groups or {}), encoder
         self._token_of = {
             name: np.array([encoder.answer(word)[0] for word in part.words], np.int64)
@@ -84,14 +79,7 @@ class HermesTrainer(Trainer):
         self._pass = 0, 0  # step, forward passes of it so far
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._seen = torch.zeros((), dtype=torch.int64)
-        self._before = {"tokens": 0, "seconds": 0.0}
-        self._start = monotonic()
-        self.stop = StopOnSignal()
-        for callback in list(self.callback_handler.callbacks):
-            if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
-                self.remove_callback(callback)
-        self.add_callback(Progress())
-        self.add_callback(self.stop)
+        self.record(log_file)
 
     # The loss ------------------------------------------------------------------------------------------------
 
@@ -174,40 +162,13 @@ class HermesTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    # The log -------------------------------------------------------------------------------------------------
+    def tokens_seen(self) -> int:
+        """Tokens of pairs and groups, of all processes."""
+        return self._before["tokens"] + int(self.accelerator.reduce(self._seen.to(self.args.device), reduction="sum"))
 
-    def resume_log(self, step: int) -> None:
-        """Keep the lines up to a step, and count tokens and seconds on from there."""
-        lines = read_log(self._log_file)
-        kept = [line for line in lines if line["step"] <= step]
-        if self.is_world_process_zero():
-            self._log_file.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
-        if kept:
-            self._before = {name: kept[-1][name] for name in ("tokens", "seconds")}
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Write a line of numbers, and hand it to the other loggers."""
-        if "loss" in logs and not math.isfinite(logs["loss"]):
-            msg = (
-                f"The loss is {logs['loss']} at step {self.state.global_step}. Lower learning_rate, or use "
-                f"dtype='float32'. The last checkpoint is {_checkpoints.latest(Path(self.args.output_dir))}."
-            )
-            raise FloatingPointError(msg)
-        super().log(logs, start_time)
-        if not any(name in logs for name in ("loss", "eval_loss")):
-            return  # the trainer's own summary at the end
-        seen = self.accelerator.reduce(self._seen.to(self.args.device), reduction="sum")
-        line = {
-            "step": self.state.global_step,
-            "epoch": logs.get("epoch", 0.0),
-            "tokens": self._before["tokens"] + int(seen),
-            "seconds": round(self._before["seconds"] + monotonic() - self._start, 3),
-            **{name: value for name, value in logs.items() if name != "epoch"},
-            **self._means("loss" in logs),
-        }
-        if self.is_world_process_zero():
-            with self._log_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+    def numbers(self, logs: dict[str, float]) -> dict[str, float]:
+        """All, and the losses of the groups."""
+        return logs | self._means("loss" in logs)
 
     def _means(self, is_training: bool) -> dict[str, float]:  # noqa: FBT001
         """Losses of the groups since the last line, of this process, and forget them."""
@@ -217,45 +178,6 @@ class HermesTrainer(Trainer):
         found = {name: round(scale * float(torch.stack(part).mean()), 6) for name, part in self._parts.items()}
         self._parts = {}
         return found
-
-    # The checkpoints -----------------------------------------------------------------------------------------
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Weights and their config as safetensors; without the pickled arguments that transformers adds."""
-        if not self.args.should_save:
-            return
-        model = self.accelerator.unwrap_model(self.model)
-        # Else peft looks on the network for the base's config, to see whether its vocabulary has grown.
-        extra = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
-        model.save_pretrained(output_dir, state_dict=state_dict, **extra)
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                _checkpoints.seal(folder)
-        except Exception as error:
-            if not _checkpoints.is_full_disk(error):
-                raise
-            _checkpoints.remove_half_written(folder.parent)
-            msg = (
-                f"The disk of {folder.parent} is full: checkpoint {self.state.global_step} was not written. Make room "
-                f"and run again; training goes on from {_checkpoints.latest(folder.parent) or 'the start'}."
-            )
-            raise OSError(msg) from error
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """Lines of a log; one that an interruption cut short is left out."""
-    lines = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
 
 
 def _summary(rows: torch.Tensor, tasks: list[str]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from ..model._tokens import check_vocabulary
 from ._loss import attach
 
 if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..model import ModelCard
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 def tunable(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizerBase, *, half: bool) -> PreTrainedModel:
     """The base with what is to be tuned, and with the loss of this package."""
+    lm = base_of(config, card, tokenizer, half=half)
+    attach(lm, config.sampled_softmax, config.temperature)
+    if config.gradient_checkpointing:
+        # transformers renames it in the course of version 5
+        enable = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    return add_adapter(lm, config, card) if config.method == "lora" else lm
+
+
+def base_of(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizerBase, *, half: bool) -> PreTrainedModel:
+    """The weights of a card in the numbers and with the attention that a config asks for."""
     dtype, options = "float32", {}
     if config.method == "lora" and half:
         dtype = "bfloat16" if config.dtype in ("auto", "bfloat16") else "float16"
@@ -27,18 +39,13 @@ def tunable(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizer
         options["attn_implementation"] = config.attention
     lm = load_weights(card, dtype, **options)
     check_vocabulary(lm, tokenizer, card.name)
-    attach(lm, config.sampled_softmax, config.temperature)
-    if config.gradient_checkpointing:
-        # transformers renames it in the course of version 5
-        enable = getattr(lm, "activation_checkpointing_enable", None) or lm.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
-    return add_adapter(lm, config, card) if config.method == "lora" else lm
+    return lm
 
 
 def add_adapter(lm: PreTrainedModel, config: TrainConfig, card: ModelCard) -> PreTrainedModel:
     """The model with a new LoRA adapter on all linear layers but the output; everything else is frozen."""
     try:
-        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+        from peft import get_peft_model, prepare_model_for_kbit_training
     except ImportError as error:
         msg = "Training an adapter needs peft and accelerate: pip install 'cellhermes[train]'."
         raise ImportError(msg) from error
@@ -46,15 +53,25 @@ def add_adapter(lm: PreTrainedModel, config: TrainConfig, card: ModelCard) -> Pr
         lm = prepare_model_for_kbit_training(lm, use_gradient_checkpointing=config.gradient_checkpointing)
     elif config.gradient_checkpointing:
         lm.enable_input_require_grads()  # else the first layer's activations need no gradient and nothing is recomputed
-    lora = LoraConfig(
+    tuned = get_peft_model(lm, lora_of(config))
+    name_base(tuned, card)
+    return tuned
+
+
+def lora_of(config: TrainConfig) -> LoraConfig:
+    """Which adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules="all-linear",
         task_type="CAUSAL_LM",
     )  # fmt: skip
-    tuned = get_peft_model(lm, lora)
-    # peft writes the folder that the base was loaded from; a name finds it on other machines too
+
+
+def name_base(tuned: PeftModel, card: ModelCard) -> None:
+    """Peft writes the folder that the base was loaded from; a name finds it on other machines too."""
     tuned.peft_config["default"].base_model_name_or_path = reference(card)
     tuned.peft_config["default"].revision = card.revision or None
-    return tuned
 
 
 def _four_bits(dtype: str) -> object:

@@ -1,0 +1,118 @@
+"""A training from its last checkpoint to the end, and what it leaves in its folder, whichever trainer has the loop."""
+
+from __future__ import annotations
+
+import logging
+import random
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._keys import version as own_version
+from . import _checkpoints, _folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+    from ..model import ModelCard
+    from ..model._tokens import Encoder
+    from ._recorded import Recorded
+
+logger = logging.getLogger("cellhermes")
+
+
+def opened(base: str | Path, wrap: str | None) -> tuple[ModelCard, PreTrainedTokenizerBase, Encoder]:
+    """Card of a base, with the wrap that is read, and its tokenizer and encoder; no weights yet."""
+    from ..model import _card
+    from ..model._load import load_tokenizer
+    from ..model._tokens import Encoder
+
+    card = _card.resolve(base)
+    tokenizer = load_tokenizer(card)
+    encoder = Encoder(tokenizer, card.wrap if wrap is None else wrap)
+    return replace(card, wrap=encoder.wrap.name), tokenizer, encoder
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Libraries below draw from global generators; the caller's are put back."""
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def train(trainer: Recorded, out: Path) -> None:
+    """Train to the end, or to a signal; goes on from the last whole checkpoint in ``out``."""
+    folder = out / _folder.CHECKPOINTS
+    last = _checkpoints.latest(folder)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero() and folder.is_dir():
+        _checkpoints.remove_half_written(folder)
+    trainer.resume_log(_checkpoints.step_of(last) if last else 0)
+    trainer.accelerator.wait_for_everyone()
+    if last:
+        logger.info("training goes on from %s", last)
+    with trainer.stop.watch():
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.stop.reraise()
+
+
+def leave(
+    trainer: Trainer,
+    out: Path,
+    *,
+    card: ModelCard,
+    facts: Mapping[str, object],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Write weights, card and record, each under its name only when it is whole.
+
+    Parameters
+    ----------
+    trainer
+        After training.
+    out
+        Folder of the run.
+    card
+        Of the base.
+    facts
+        What the card tells; ``facts["run"]`` is the record of the run.
+    tokenizer
+        Of a model that stands alone; None for an adapter.
+    """
+    from ._export import write_card
+
+    unfinished = out / "unfinished"
+    trainer.model.config.use_cache = True  # for generation; the trainer switches it off
+    trainer.save_model(str(unfinished))  # collective where weights are sharded
+    if trainer.is_world_process_zero():
+        if tokenizer is not None:
+            tokenizer.save_pretrained(unfinished)
+        kind = "adapter" if tokenizer is None else "model"
+        write_card(unfinished, card=card, base=facts["run"]["base"], kind=kind, facts=facts)
+        for path in sorted(unfinished.iterdir()):
+            path.replace(out / path.name)
+        unfinished.rmdir()
+        _folder.write(out / _folder.RECORD, facts)
+    trainer.accelerator.wait_for_everyone()
+    logger.info("trained: %s", out)
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """Of this package and others."""
+    return {"cellhermes": own_version()} | {name: version(name) for name in libraries}

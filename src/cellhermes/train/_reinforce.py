@@ -1,0 +1,234 @@
+"""One call from questions with true answers to an adapter that reasons: check, load, reinforce, write."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..model._card import reference
+from . import _folder, _loop
+from ._reason_pairs import reason_questions
+from ._reinforce_config import ReinforceConfig
+from ._reward import check_classes, closed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from trl import GRPOConfig
+
+    from ..model._tokens import Encoder
+    from ..text import Task
+    from ._pairs import Pairs
+    from ._reinforce_trainer import ReasonTrainer
+
+logger = logging.getLogger("cellhermes")
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "trl", "tokenizers")
+PLUMBING = (
+    "The base is mini, which is too small to reason: what its adapter writes shows that the steps work, and says "
+    "nothing about cells or genes."
+)
+
+
+def reinforce(
+    frame: pd.DataFrame | Mapping[str, Sequence[object]],
+    task: str | Path | Task,
+    config: ReinforceConfig | None = None,
+    *,
+    out: str | Path,
+    base: str | Path = "mini",
+    answers: Sequence[str] | None = None,
+    expression: bool | None = None,
+    part: str = "train",
+    n_wordings: int = 1,
+    wrap: str | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Reinforce a model for reasons that lead to right answers.
+
+    The model writes several texts to a question that asks for a reason, then for the answer. Each is rewarded for its
+    format and for being right (:func:`reason_reward`), and what earned more than the mean of its group becomes likelier
+    (GRPO; Shao et al. 2024, in the implementation of TRL). No rationale is needed here, only true answers, and none is
+    checked: the reward sees the answer, not whether the reason is true.
+
+    Reinforcement strengthens what a model writes at times. One that never writes the tags learns nothing; train it
+    first, with :func:`fit` on :func:`reason_pairs`, and pass that adapter as ``base``. Folders, interruptions and
+    several processes are as for :func:`fit`.
+
+    Parameters
+    ----------
+    frame
+        Questions: the columns of the task and its answers. ``adata.obs`` for a task of cells.
+    task
+        Name of a task, path of a TOML file, or a :class:`~cellhermes.text.Task`. Its answers must be known.
+    config
+        How to learn; None takes :class:`~cellhermes.train.ReinforceConfig` with its defaults.
+    out
+        Folder of the result.
+    base
+        Name, folder or hub id of the model to start from. Adapters of its card are merged first.
+    answers
+        Answers of a task that has none of its own.
+    expression
+        Show the cell's ranked genes (column ``cell_sentence``); None where the task cannot do without.
+    part
+        Which rows, where the frame has a column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
+    n_wordings
+        Questions of a row, each with another wording.
+    wrap
+        A key of :func:`cellhermes.text.wraps`; None takes that of the base.
+    device
+        ``"cpu"`` keeps an accelerator idle; None uses it, or those that a launcher assigns.
+    overwrite
+        Replace what an earlier run left in ``out``.
+
+    Returns
+    -------
+    ``out``, with ``adapter_model.safetensors`` and ``adapter_config.json``, a model card, ``cellhermes.json``,
+    ``training.json``, ``checkpoints``, and ``log.jsonl`` (for :func:`cellhermes.get.training_log`): ``reward``, its
+    parts ``reward/format`` and ``reward/correctness``, ``reward_std`` within groups, ``equal_groups`` (share of groups
+    that teach nothing, as all their texts earned the same), ``length`` of the texts in tokens, the share that was
+    ``cut``, ``entropy`` and ``kl``.
+
+    Raises
+    ------
+    ~builtins.FileExistsError
+        If ``out`` holds a run with other arguments.
+    ~builtins.FloatingPointError
+        If the loss is not finite.
+    ~builtins.ImportError
+        If TRL is not installed.
+    KeyError
+        If the task or a column is not there.
+    ~builtins.OSError
+        If ``out`` cannot be written, or the disk is full.
+    ValueError
+        If a value is missing, a label or a class is none of the answers, or a question and ``max_new_tokens`` exceed
+        the model's context.
+
+    Examples
+    --------
+    >>> import cellhermes as ch
+    >>> adata = ch.datasets.toy(n_obs=20)
+    >>> ch.pp.cell_sentences(adata, n_genes=10)
+    >>> adata.obs["answer"] = ["Reactive", "Non-Reactive"] * 10
+    >>> config = ch.train.ReinforceConfig(max_steps=500, class_weights={"Reactive": 2.0})
+    >>> ch.train.reinforce(adata.obs, "t_cell_reactivity", config, out="reasons")  # doctest: +SKIP
+    PosixPath('reasons')
+    """
+    from ..model._load import context_of
+
+    config, out = config or ReinforceConfig(), Path(out)
+    asked = closed(task, answers)
+    check_classes(asked, config.class_weights)
+    options = {"expression": expression, "part": part, "n_wordings": n_wordings, "seed": config.seed}
+    questions = reason_questions(frame, asked, **options)
+    _check_installed()
+    from ._recorded import read_log
+    from ._reinforce_trainer import ReasonTrainer
+    from ._tunable import base_of
+
+    _folder.check_writable(out)
+    card, tokenizer, encoder = _loop.opened(base, wrap)
+    _check_lengths(questions, encoder, context_of(card), config.max_new_tokens)
+    args = _arguments(config, out, device)
+    record = {
+        "method": "reinforce",
+        "config": config.to_dict(),
+        "base": reference(card),
+        "wrap": card.wrap,
+        "vocabulary": encoder.fingerprint(),
+        "pairs": {"sha256": questions.fingerprint(), "about": dict(questions.about)},
+    }
+    record = json.loads(json.dumps(record))  # as it will be read again: lists for tuples
+    if _folder.is_finished(out, record, overwrite=overwrite):
+        logger.info("%s holds this run already, finished", out)
+        return out
+    limits = {"limits": PLUMBING} if card.base.startswith("bundled:") else {}
+    if limits:
+        warnings.warn(PLUMBING, UserWarning, stacklevel=2)
+    args.distributed_state.wait_for_everyone()  # all have looked before one writes
+    if args.process_index == 0:
+        if overwrite:
+            _folder.clear(out)
+        _folder.write(out / _folder.RECORD, {"run": record})
+    with _loop.random_state_kept():
+        lm = base_of(config.shared(), card, tokenizer, half=args.bf16 or args.fp16)
+        trainer = ReasonTrainer(
+            lm, args, config, questions, asked,
+            encoder=encoder, tokenizer=tokenizer, card=card, log_file=out / _folder.LOG,
+        )  # fmt: skip
+        _loop.train(trainer, out)
+        facts = {
+            **limits,
+            "run": record,
+            "data": {"questions": len(questions), **questions.about["answers"]},
+            "results": _results(trainer, read_log(out / _folder.LOG)),
+            "versions": _loop.versions(*LIBRARIES),
+        }
+        _loop.leave(trainer, out, card=card, facts=facts)
+    return out
+
+
+def _check_installed() -> None:
+    missing = [name for name in ("trl", "datasets", "peft", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
+        msg = f"Reinforcement needs {' and '.join(missing)}: pip install 'cellhermes[rl]'."
+        raise ImportError(msg)
+
+
+def _check_lengths(questions: Pairs, encoder: Encoder, context: int, max_new_tokens: int) -> None:
+    """Cut questions would ask for something else."""
+    lengths = np.array([len(one.ids) for one in encoder.prompts([pair.prompt for pair in questions])])
+    n_long = int((lengths + max_new_tokens > context).sum())
+    if n_long:
+        msg = (
+            f"{n_long:,} of {len(lengths):,} questions are too long: the longest has {lengths.max():,} tokens; with "
+            f"max_new_tokens={max_new_tokens} the model's context of {context:,} leaves {context - max_new_tokens:,}. "
+            "Lower max_new_tokens, or show fewer genes (n_genes= of ch.pp.cell_sentences)."
+        )
+        raise ValueError(msg)
+
+
+def _arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOConfig:
+    from trl import GRPOConfig
+
+    from ._arguments import arguments
+
+    # transformers renames it in the course of version 5
+    renamed = "activation_checkpointing" in GRPOConfig.__dataclass_fields__
+    extra = {
+        "num_generations": config.group_size,
+        "max_completion_length": config.max_new_tokens,
+        "temperature": config.temperature,
+        "beta": config.beta,
+        "loss_type": "grpo",  # the published objective: mean over the tokens of a text, then over texts
+        "activation_checkpointing" if renamed else "gradient_checkpointing": config.gradient_checkpointing,
+    }
+    folder = out / _folder.CHECKPOINTS
+    return arguments(config.shared(), folder, device=device, evaluates=False, kind=GRPOConfig, extra=extra)
+
+
+def _results(trainer: ReasonTrainer, log: Sequence[Mapping[str, float]]) -> dict[str, object]:
+    """Rewards at the start and at the end are means of a tenth of the lines: single steps see few questions."""
+    lines = [line for line in log if "reward" in line]
+    n = max(1, len(lines) // 10)
+    names = [name for name in ("reward", "reward/format", "reward/correctness") if lines and name in lines[0]]
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "processes": trainer.args.world_size,
+        "device": trainer.args.device.type,
+        "tokens": trainer.tokens_seen(),
+        "seconds": log[-1]["seconds"] if log else 0.0,
+        "start": {name: float(np.mean([line[name] for line in lines[:n]])) for name in names},
+        "end": {name: float(np.mean([line[name] for line in lines[-n:]])) for name in names},
+    }

@@ -1,0 +1,137 @@
+"""TRL's GRPO with the token ids, log and checkpoints of this package; the loop itself is theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datasets import Dataset
+from trl import GRPOTrainer
+
+from ..text import Prompt
+from ._recorded import Recorded
+from ._reward import reason_reward
+from ._tunable import lora_of, name_base
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import GRPOConfig
+
+    from ..model import ModelCard
+    from ..model._tokens import Encoder
+    from ..text import QAPair, Task
+    from ._reinforce_config import ReinforceConfig
+
+# Their names of numbers to ours.
+LOGGED = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "rewards/format/mean": "reward/format",
+    "rewards/correctness/mean": "reward/correctness",
+    "frac_reward_zero_std": "equal_groups",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "cut",
+    "entropy": "entropy",
+    "kl": "kl",
+}
+
+
+class ReasonTrainer(Recorded, GRPOTrainer):
+    """Runs one reinforcement.
+
+    Parameters
+    ----------
+    lm
+        The base. It gets the adapter here, because only then its own answers without the adapter are what the
+        divergence is counted from.
+    args
+        Of TRL.
+    config
+        Ours.
+    questions
+        With their true answers.
+    task
+        How an answer is read.
+    encoder, tokenizer, card
+        Of the base.
+    log_file
+        JSON lines are added to it.
+    """
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        args: GRPOConfig,
+        config: ReinforceConfig,
+        questions: Sequence[QAPair],
+        task: Task,
+        *,
+        encoder: Encoder,
+        tokenizer: PreTrainedTokenizerBase,
+        card: ModelCard,
+        log_file: Path,
+    ) -> None:
+        self.config, self._task, self._encoder = config, task, encoder
+        lm.generation_config.eos_token_id = list(encoder.end)
+        rows = {
+            "prompt": [pair.prompt.text for pair in questions],
+            "truth": [pair.answer for pair in questions],
+        }
+        super().__init__(
+            model=lm,
+            reward_funcs=[self._reward("format"), self._reward("correctness")],
+            args=args,
+            train_dataset=Dataset.from_dict(rows),
+            processing_class=tokenizer,
+            peft_config=lora_of(config.shared()),
+        )
+        name_base(self.model, card)
+        self.record(log_file)
+
+    def _reward(self, part: str) -> object:
+        """One part of the reward, as TRL calls it."""
+
+        def reward(*, completion_ids: list[list[int]], truth: list[str], **_: object) -> list[float]:
+            return self._rewards(completion_ids, truth)[part].tolist()
+
+        reward.__name__ = part
+        return reward
+
+    def _rewards(self, completion_ids: list[list[int]], truth: list[str]) -> pd.DataFrame:
+        config = self.config
+        return reason_reward(
+            [self._encoder.decode(ids) for ids in completion_ids],
+            truth,
+            self._task,
+            format_reward=config.format_reward,
+            class_weights=config.class_weights,
+            compat=config.compat or None,
+        )
+
+    # Where TRL would go ways of its own -----------------------------------------------------------------------
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict]:
+        """Ids as everywhere in this package, not those of a chat template."""
+        return [one.ids for one in self._encoder.prompts([Prompt(text) for text in prompts])], None, {}
+
+    def _send_telemetry(self) -> None:
+        """Nothing is told to anybody."""
+
+    def create_model_card(self, *_: object, **__: object) -> None:
+        """The card is written when the run has ended."""
+
+    # The log -------------------------------------------------------------------------------------------------
+
+    def tokens_seen(self) -> int:
+        """Tokens of questions and texts, of all processes."""
+        return int(self.state.num_input_tokens_seen)
+
+    def numbers(self, logs: Mapping[str, float]) -> dict[str, float]:
+        """Those of their many numbers that tell how it goes."""
+        return {ours: logs[theirs] for theirs, ours in LOGGED.items() if logs.get(theirs) is not None}
