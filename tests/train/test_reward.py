@@ -35,6 +35,8 @@ TABLE = [
     ("<reason>a</reason><output>Non-Reactive</output><output>Reactive</output>", R, (0, 0), (1, 1)),
     ("<reason>a</reason><output>Non-Reactive</output><output>Reactive</output>", N, (0, 0), (1, 0)),
     ("Sure. <reason>a</reason><output>Reactive</output>", R, (0, 0), (1, 1)),
+    # the output comes before whatever stands around it
+    ("<reason>a</reason><output>Reactive</output> Final answer: Non-Reactive", R, (0, 0), (1, 1)),
     # an output without an answer: the release looks elsewhere
     ("<reason>Reactive by CXCL13</reason><output>?</output>", R, (1, 0), (1, 1)),
     # not formatted: the phrase, then the last mention
@@ -104,6 +106,13 @@ def test_answers_of_your_own():
         ["CD4 T cell"], ["T cell"], "cell_type", answers=["T cell", "CD4 T cell"], compat="release"
     )
     assert released["answer"].tolist() == ["CD4 T cell"]
+
+
+def test_of_two_answers_of_which_one_begins_the_other_the_longer_one_is_meant():
+    texts = ["<reason>CD27</reason><output>B cell, memory</output>"]
+    for compat in (None, "release"):
+        found = reason_reward(texts, ["B cell"], "cell_type", answers=["B cell", "B cell, memory"], compat=compat)
+        assert found["answer"].tolist() == ["B cell, memory"]
 
 
 @pytest.mark.parametrize(
