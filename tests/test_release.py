@@ -38,6 +38,20 @@ def test_entry_of_the_ecosystem_has_what_its_schema_asks_for() -> None:
     assert (DOCS / page).is_file()
 
 
+def test_gallery_shows_every_plot_once() -> None:
+    page = (DOCS / "gallery.md").read_text("utf-8")
+    assert sorted(re.findall(r"^### `(\w+)`$", page, re.M)) == sorted(ch.pl.__all__)
+    assert sorted(re.findall(r"figures/gallery_(\w+)\.png", page)) == sorted(ch.pl.__all__)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_figures_of_a_page_exist_and_are_described(page: Path) -> None:
+    text = page.read_text("utf-8")
+    figures = re.findall(r"figures/[\w.]+", text)
+    assert [figure for figure in figures if not (DOCS / figure).is_file()] == []
+    assert text.count(":alt:") == text.count("```{image}")
+
+
 def blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text("utf-8"), re.M | re.S)
 
