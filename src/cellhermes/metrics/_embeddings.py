@@ -158,7 +158,7 @@ def expression_embedding(
 
         return _frame(PCA(n, random_state=seed).fit_transform(x), genes)
     u, s = _svd(x, n, seed)
-    return _frame(u * s**2 / x.shape[1], genes)
+    return _frame(np.where(x.any(axis=1, keepdims=True), u * s**2 / x.shape[1], 0), genes)
 
 
 def graph_embedding(
@@ -235,7 +235,7 @@ def graph_embedding(
     if method == "ppmi":
         a.data = np.log1p(d.sum() / (d[i] * d[j]))
         u, s = _svd(a.tocsr(), k, seed)
-        return _frame(normalize(u * np.sqrt(s)), names)
+        return _frame(np.where(degree[:, None] > 0, normalize(u * np.sqrt(s)), 0), names)
     from scipy.sparse.linalg import eigsh
 
     a.data = 1 / np.sqrt(d[i] * d[j])
