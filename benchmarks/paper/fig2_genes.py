@@ -56,7 +56,7 @@ def embeddings(name: str, data: Path, seed: int) -> dict[str, pd.DataFrame]:
     }
 
 
-def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range) -> pd.DataFrame:
+def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range, panels: set[str]) -> pd.DataFrame:
     """All values: ``panel``, ``task``, ``metric``, ``embedding``, ``seed``, ``value``."""
     labels = pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])
     train, test = (pd.read_csv(data / f"ggi_{part}.tsv.gz", sep="\t") for part in ("train", "valid"))
@@ -67,19 +67,20 @@ def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range) -> pd.Da
         table = table.melt(["embedding", "task"], metrics, "metric")
         parts.append(table.groupby(["embedding", "task", "metric"], sort=False, as_index=False)["value"].mean())
         parts[-1] = parts[-1].assign(panel=panel, seed=seed)
-        log.info("%s %s seed %d", panel, task or "", seed)
+        log.info("%s seed %d\n%s", panel, seed, parts[-1].round(3).to_string(index=False))
 
     areas = ["roc_auc", "pr_auc"]
-    for seed in seeds:
+    for seed in seeds if "2b" in panels else ():
         add("2b", ch.metrics.gene_property(vectors, labels, seed=seed), areas, seed=seed)
         pairs = ch.metrics.gene_pairs(vectors, train, test, label="label", max_pairs=N_PAIRS, seed=seed)
         add("2b", pairs, areas, "gene pairs", seed)
-    for name, file in SETS.items():
+    for name, file in SETS.items() if "2c" in panels else ():
         found = ch.metrics.semantic_correlation(vectors, read_gmt(data / file))
         add("2c", found, ["correlation", "improvement"], name)
-    known = {name: with_direction(table) for name, table in vectors.items() if name != "PCA of expression"}
-    found = ch.metrics.cluster_enrichment(known, read_gmt(data / SETS["GO BP"]))
-    add("2d", found, ["share", "share_random"], "GO BP, mean over K")
+    if "2d" in panels:
+        known = {name: with_direction(table) for name, table in vectors.items() if name != "PCA of expression"}
+        found = ch.metrics.cluster_enrichment(known, read_gmt(data / SETS["GO BP"]))
+        add("2d", found, ["share", "share_random"], "GO BP, mean over K")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -99,18 +100,20 @@ def draw(means: pd.DataFrame, path: Path) -> None:
     """One panel a measure, a bar for each embedding."""
     shown = {"2b": "roc_auc", "2c": "improvement", "2d": "share"}
     names = means["embedding"].unique()
-    _, axes = plt.subplots(1, 3, figsize=(15, 5), width_ratios=[6, 4, 1.5], layout="constrained")
-    for ax, (panel, metric) in zip(axes, shown.items(), strict=True):
+    shown = {panel: metric for panel, metric in shown.items() if panel in {*means["panel"]}}
+    _, axes = plt.subplots(1, len(shown), figsize=(5 * len(shown), 5), layout="constrained", squeeze=False)
+    for ax, (panel, metric) in zip(axes[0], shown.items(), strict=True):
         rows = means[(means["panel"] == panel) & (means["metric"] == metric)]
         table = rows.pivot_table(index="task", columns="embedding", values="value", sort=False)
         table.reindex(columns=[name for name in names if name in table]).plot.bar(
-            ax=ax, legend=panel == "2b", width=0.8
+            ax=ax, legend=panel == next(iter(shown)), width=0.8
         )
         ax.set_ylabel(metric.replace("_", " "))
         ax.set_xlabel("")
         ax.set_title(panel, loc="left")
         ax.tick_params(axis="x", rotation=30)
-    axes[0].axhline(0.5, color="0.4", linewidth=0.8)
+        if panel == "2b":
+            ax.axhline(0.5, color="0.4", linewidth=0.8)
     plt.savefig(path, dpi=150)
 
 
@@ -120,11 +123,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("CELLHERMES_TEST_DATA", "../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("build/paper"))
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds of folds, forests and draws")
+    parser.add_argument("--panels", nargs="+", choices=["2b", "2c", "2d"], default=["2b", "2c", "2d"])
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     started = time.perf_counter()
     args.out.mkdir(parents=True, exist_ok=True)
-    values = measure(embeddings(args.model, args.data, 0), args.data, range(args.seeds))
+    values = measure(embeddings(args.model, args.data, 0), args.data, range(args.seeds), {*args.panels})
     values.to_parquet(args.out / "fig2_genes.parquet")
     keys = ["panel", "task", "metric", "embedding"]
     means = (

@@ -99,10 +99,10 @@ def test_same_seed_gives_the_same(x):
 
 def test_pairs_without_vectors_are_dropped_and_counted(x):
     train, test = make_pairs(x, 300, 0), make_pairs(x, 90, 1)
-    extra = pd.DataFrame({"gene_a": ["ABSENT", "GENE0"], "gene_b": ["GENE1", "ABSENT"], "answer": "Yes"})
+    extra = pd.DataFrame({"gene_a": ["ABSENT", "GENE0", None], "gene_b": ["GENE1", "ABSENT", "GENE0"], "answer": "Yes"})
     with_extra = gene_pairs(x, pd.concat([train, extra]), test)
-    assert with_extra.attrs["dropped"] == {"no vector": 2}
-    assert with_extra.attrs["missing"] == {"embedding": 1}
+    assert with_extra.attrs["dropped"] == {"no vector": 3}
+    assert with_extra.attrs["missing"] == {"embedding": 2}
     pd.testing.assert_frame_equal(with_extra, gene_pairs(x, train, test), check_exact=True)
 
 
@@ -111,7 +111,7 @@ def test_pairs_without_vectors_are_dropped_and_counted(x):
     [
         (lambda p: p.assign(answer="Yes"), {}, ValueError, "expected two"),
         (lambda p: p.drop(columns="gene_b"), {}, KeyError, "gene_b"),
-        (lambda p: p.assign(gene_a=[None, *p["gene_a"][1:]]), {}, ValueError, "are missing"),
+        (lambda p: p.assign(answer=[None, *p["answer"][1:]]), {}, ValueError, "1 of 300 pairs have no class"),
         (lambda p: p, {"features": "cosine"}, ValueError, "features='cosine'"),
         (lambda p: p, {"positive": "perhaps"}, ValueError, "Pass positive="),
         (lambda p: p[:8], {"n_splits": 4}, ValueError, "expected both"),

@@ -100,6 +100,7 @@ def test_harmony_brings_batches_together():
     ("options", "text"),
     [
         ({"methods": ["scVI"]}, "pass counts="),
+        ({"batch": None}, r"\['Harmony'\], which correct for batches"),
         ({"methods": ["BBKNN"]}, "methods has"),
         ({"batch": ["a"] * 3}, "3 batches"),
         ({"expression": -np.ones((9, 5))}, "minimum of -1"),

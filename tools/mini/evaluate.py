@@ -230,10 +230,7 @@ def cell_pca(adata: ad.AnnData) -> np.ndarray:
     if whole:
         sc.pp.normalize_total(adata, target_sum=1e4)
         sc.pp.log1p(adata)
-    sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars - 1))
-    adata = adata[:, adata.var["highly_variable"]].copy()
-    sc.pp.scale(adata, max_value=10)
-    return PCA(50, random_state=0).fit_transform(adata.X)
+    return ch.metrics.reference_embeddings(adata.X, methods=["PCA"])["PCA"]
 
 
 def kmeans_nmi(x: np.ndarray, y: np.ndarray, seed: int) -> float:
@@ -245,26 +242,16 @@ def integration(
     name: str, path: Path, batch: str, models: dict[str, ch.CellHermes], words: dict[str, np.ndarray]
 ) -> dict[str, Values]:
     """Scores of scib-metrics over batches and cell types; nothing if it is not installed."""
-    try:
-        from scib_metrics.benchmark import Benchmarker
-    except ImportError:
-        log.warning("scib-metrics is not installed: %s is not measured", name)
-        return {}
     adata = _cells(path)
     cells = representations(adata, models, words)
-    for key, x in cells.items():
-        adata.obsm[key] = np.asarray(x, np.float32)
-    bench = Benchmarker(
-        adata,
-        batch_key=batch,
-        label_key="cell_type",
-        embedding_obsm_keys=list(cells),
-        pre_integrated_embedding_obsm_key="PCA of expression",
-        n_jobs=2,
-        progress_bar=False,
-    )
-    bench.benchmark()
-    table = bench.get_results(min_max_scale=False)
+    try:
+        table = ch.metrics.integration(
+            cells, adata.obs[batch], adata.obs["cell_type"], unintegrated="PCA of expression", n_jobs=2
+        )
+    except ImportError as error:
+        log.warning("%s is not measured: %s", name, error)
+        return {}
+    table = table.pivot(index="embedding", columns="metric", values="value").loc[list(cells)]
     log.info("%s\n%s", name, table.to_string())
     parts = {"total": "Total", "bio": "Bio conservation", "batch": "Batch correction"}
     return {

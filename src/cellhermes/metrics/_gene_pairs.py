@@ -217,8 +217,8 @@ def _check(part: pd.DataFrame, label: str) -> None:
     if absent := [name for name in (*ENDS, label) if name not in part]:
         msg = f"The pairs have no columns {absent}; they have {list(part)}."
         raise KeyError(msg)
-    if part[[*ENDS, label]].isna().any(axis=None):
-        msg = "Genes or classes of some pairs are missing; leave these pairs out."
+    if n := int(part[label].isna().sum()):
+        msg = f"{n:,} of {len(part):,} pairs have no class in {label!r}; leave these pairs out."
         raise ValueError(msg)
 
 

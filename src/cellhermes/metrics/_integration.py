@@ -135,7 +135,7 @@ def integration(
 
 def reference_embeddings(
     expression: np.ndarray | sparse.csr_array | sparse.csr_matrix,
-    batch: Sequence[str] | pd.Series | np.ndarray,
+    batch: Sequence[str] | pd.Series | np.ndarray | None = None,
     *,
     methods: Sequence[Reference] = ("PCA", "Harmony", "random"),
     counts: np.ndarray | sparse.csr_array | sparse.csr_matrix | None = None,
@@ -160,7 +160,7 @@ def reference_embeddings(
     expression
         Cells x genes, log-normalised.
     batch
-        Batch of each cell.
+        Batch of each cell, for ``"Harmony"`` and ``"scVI"``.
     methods
         Which of the above.
     counts
@@ -181,7 +181,7 @@ def reference_embeddings(
     ImportError
         If Harmony or scVI is asked for and harmonypy or scvi-tools is not installed.
     ValueError
-        If a method is not known, numbers of cells differ, expression is negative, or there are no counts for scVI.
+        If a method is not known or lacks batches or counts, numbers of cells differ, or expression is negative.
 
     Examples
     --------
@@ -198,8 +198,11 @@ def reference_embeddings(
     if unknown := [name for name in methods if name not in get_args(Reference)]:
         msg = f"methods has {unknown}; expected some of {get_args(Reference)}."
         raise ValueError(msg)
-    batch = pd.Series(np.asarray(batch, dtype=object)).astype(str)
+    if batch is None and (needs := {"Harmony", "scVI"} & {*methods}):
+        msg = f"methods has {sorted(needs)}, which correct for batches; pass batch=."
+        raise ValueError(msg)
     adata = AnnData(sparse.csr_matrix(expression, dtype=np.float32))
+    batch = pd.Series(np.full(adata.n_obs, "") if batch is None else np.asarray(batch, dtype=object)).astype(str)
     if adata.n_obs != len(batch) or adata.X.min() < 0:
         msg = (
             f"expression has {adata.n_obs:,} cells with a minimum of {adata.X.min():.3g}, and there are {len(batch):,} "
