@@ -21,7 +21,6 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.preprocessing import normalize
 from transformers import LlamaConfig
 
@@ -64,7 +63,7 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Values]:
         "SVD of both graphs": np.hstack(both),
         "SVD of BioGRID": model.graph_factors(edges, len(symbols), table.shape[1], seed),
         "expression PCA": expression_pca(cells[0], symbols, seed),
-        "character n-grams": character_ngrams(symbols, seed),
+        "character n-grams": ch.metrics.ngram_embedding(symbols, seed=seed).to_numpy(),
         "random": np.random.default_rng(seed).normal(size=(len(symbols), table.shape[1])).astype(np.float32),
     }
     results = {"gene_pairs": gene_pairs(genes, symbols, data)}
@@ -109,65 +108,50 @@ def _tokens(folder: Path, symbols: list[str]) -> np.ndarray:
 # Genes ---------------------------------------------------------------------------------------------------------------
 
 
-def expression_pca(adata: ad.AnnData, symbols: list[str], seed: int, dim: int = 50) -> np.ndarray:
-    """Genes in the principal components of the largest training data set (standardised genes x cells)."""
-    index = {symbol: i for i, symbol in enumerate(symbols)}
-    known = [gene for gene in adata.var_names if gene in index]
-    x = adata[:, known].X.toarray().T
-    x = (x - x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 1e-6)
-    out = np.zeros((len(symbols), dim), dtype=np.float32)
-    out[[index[gene] for gene in known]] = PCA(dim, random_state=seed).fit_transform(x)
-    return out
-
-
-def character_ngrams(symbols: list[str], seed: int, dim: int = 128) -> np.ndarray:
-    """Genes by the letters of their symbols alone: tf-idf of two to four characters, then SVD."""
-    counts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=3, lowercase=False).fit_transform(symbols)
-    return TruncatedSVD(dim, random_state=seed).fit_transform(counts).astype(np.float32)
+def expression_pca(adata: ad.AnnData, symbols: list[str], seed: int) -> np.ndarray:
+    """Genes in the principal components of the largest training data set; zeros where it has them not."""
+    adata = adata[:, adata.var_names.isin(symbols)]
+    found = ch.metrics.expression_embedding(adata.X, adata.var_names, seed=seed)
+    return found.reindex(symbols, fill_value=0).to_numpy()
 
 
 def gene_pairs(genes: dict[str, np.ndarray], symbols: list[str], data: Path) -> Values:
     """ROC-AUC of a random forest on summed vectors of two genes, training part to validation part."""
-    index = {symbol: i for i, symbol in enumerate(symbols)}
-    parts = []
-    for file in ("ggi_train.tsv.gz", "ggi_valid.tsv.gz"):
-        frame = pd.read_csv(data / file, sep="\t")
-        parts.append(frame[frame["gene_a"].isin(index) & frame["gene_b"].isin(index)])
-    (train, y_train), (valid, y_valid) = (
-        (part[["gene_a", "gene_b"]].map(index.get).to_numpy(), part["label"].to_numpy()) for part in parts
-    )
-    shared = len(np.intersect1d(train, valid))
-    log.info("gene pairs: %d to train, %d to test, %d genes in both", len(train), len(valid), shared)
-    scores: Values = {}
-    for name, x in genes.items():
-        scores[name] = []
-        for seed in SEEDS:
-            chosen = np.random.default_rng(seed).choice(len(train), N_PAIRS, replace=False)
-            forest = RandomForestClassifier(100, min_samples_leaf=2, n_jobs=2, random_state=seed)
-            forest.fit(x[train[chosen]].sum(1), y_train[chosen])
-            scores[name].append(roc_auc_score(y_valid, forest.predict_proba(x[valid].sum(1))[:, 1]))
-        log.info("gene pairs %s %.3f", name, np.mean(scores[name]))
+    tables = _tables(genes, symbols)
+    train, test = (pd.read_csv(data / f"ggi_{part}.tsv.gz", sep="\t") for part in ("train", "valid"))
+    forest = RandomForestClassifier(min_samples_leaf=2, n_jobs=2)
+    found = [
+        ch.metrics.gene_pairs(tables, train, test, classifier=forest, label="label", max_pairs=N_PAIRS, seed=seed)
+        for seed in SEEDS
+    ]
+    log.info("gene pairs: %.3f of the tested genes in training pairs", found[0]["gene_overlap"].max())
+    scores = _by_embedding(found)
+    log.info("gene pairs %s", _means(scores))
     return scores
 
 
 def gene_classes(genes: dict[str, np.ndarray], symbols: list[str], data: Path) -> dict[str, Values]:
     """ROC-AUC of a random forest in stratified five-fold cross-validation, each seed with its own folds."""
-    index = {symbol: i for i, symbol in enumerate(symbols)}
-    labels = pd.concat(pd.read_csv(data / file, sep="\t") for file in LABELS)
-    labels = labels.drop_duplicates(["task", "symbol", "label"])
-    labels = labels[labels["symbol"].isin(index)]
-    results: dict[str, Values] = {}
-    for task, frame in labels.groupby("task"):
-        rows, y = frame["symbol"].map(index).to_numpy(), frame["label"].to_numpy()
-        results[task] = {name: [_class_auc(x[rows], y, seed) for seed in SEEDS] for name, x in genes.items()}
-        log.info("%s %s", task, _means(results[task]))
+    tables = _tables(genes, symbols)
+    labels = pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])
+    forest = RandomForestClassifier(n_jobs=2)
+    found = [ch.metrics.gene_property(tables, labels, classifier=forest, pooled=True, seed=seed) for seed in SEEDS]
+    results = {
+        task: _by_embedding([part[part["task"] == task] for part in found]) for task in found[0]["task"].unique()
+    }
+    for task, scores in results.items():
+        log.info("%s %s", task, _means(scores))
     return results
 
 
-def _class_auc(x: np.ndarray, y: np.ndarray, seed: int) -> float:
-    forest = RandomForestClassifier(100, n_jobs=2, random_state=seed)
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    return roc_auc_score(y, cross_val_predict(forest, x, y, cv=folds, method="predict_proba")[:, 1])
+def _tables(genes: dict[str, np.ndarray], symbols: list[str]) -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame(x, index=symbols) for name, x in genes.items()}
+
+
+def _by_embedding(found: list[pd.DataFrame]) -> Values:
+    """Values of each embedding, one for each seed."""
+    table = pd.concat(found)
+    return {name: part["roc_auc"].tolist() for name, part in table.groupby("embedding", sort=False)}
 
 
 def held_out_edges(genes: dict[str, np.ndarray], edges: np.ndarray, held_out: np.ndarray, seed: int) -> Values:
@@ -246,10 +230,7 @@ def cell_pca(adata: ad.AnnData) -> np.ndarray:
     if whole:
         sc.pp.normalize_total(adata, target_sum=1e4)
         sc.pp.log1p(adata)
-    sc.pp.highly_variable_genes(adata, n_top_genes=min(2000, adata.n_vars - 1))
-    adata = adata[:, adata.var["highly_variable"]].copy()
-    sc.pp.scale(adata, max_value=10)
-    return PCA(50, random_state=0).fit_transform(adata.X)
+    return ch.metrics.reference_embeddings(adata.X, methods=["PCA"])["PCA"]
 
 
 def kmeans_nmi(x: np.ndarray, y: np.ndarray, seed: int) -> float:
@@ -261,26 +242,16 @@ def integration(
     name: str, path: Path, batch: str, models: dict[str, ch.CellHermes], words: dict[str, np.ndarray]
 ) -> dict[str, Values]:
     """Scores of scib-metrics over batches and cell types; nothing if it is not installed."""
-    try:
-        from scib_metrics.benchmark import Benchmarker
-    except ImportError:
-        log.warning("scib-metrics is not installed: %s is not measured", name)
-        return {}
     adata = _cells(path)
     cells = representations(adata, models, words)
-    for key, x in cells.items():
-        adata.obsm[key] = np.asarray(x, np.float32)
-    bench = Benchmarker(
-        adata,
-        batch_key=batch,
-        label_key="cell_type",
-        embedding_obsm_keys=list(cells),
-        pre_integrated_embedding_obsm_key="PCA of expression",
-        n_jobs=2,
-        progress_bar=False,
-    )
-    bench.benchmark()
-    table = bench.get_results(min_max_scale=False)
+    try:
+        table = ch.metrics.integration(
+            cells, adata.obs[batch], adata.obs["cell_type"], unintegrated="PCA of expression", n_jobs=2
+        )
+    except ImportError as error:
+        log.warning("%s is not measured: %s", name, error)
+        return {}
+    table = table.pivot(index="embedding", columns="metric", values="value").loc[list(cells)]
     log.info("%s\n%s", name, table.to_string())
     parts = {"total": "Total", "bio": "Bio conservation", "batch": "Batch correction"}
     return {

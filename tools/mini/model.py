@@ -8,12 +8,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from safetensors.torch import save_file
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 from transformers import LlamaConfig, LlamaForCausalLM
+
+import cellhermes as ch
 
 DIMS = {"biogrid": 88, "string": 56, "cells": 48}  # what is left of the width belongs to words and to "this is a gene"
 PARTS = {"biogrid": 0.45, "string": 0.3, "cells": 0.25}  # of a gene's squared length
@@ -42,12 +45,8 @@ def make_config(vocab: int, bos: int, eos: int) -> LlamaConfig:
 
 def graph_factors(edges: np.ndarray, n: int, dim: int, seed: int) -> np.ndarray:
     """Left singular vectors of the degree-normalised positive log matrix of the graph, one unit row per gene."""
-    a = sp.coo_array((np.ones(2 * len(edges)), (edges.ravel(), edges[:, ::-1].ravel())), shape=(n, n)).tocsr()
-    degree = np.maximum(a.sum(1), 1)
-    a = a.tocoo()
-    a.data = np.log1p(degree.sum() / (degree[a.row] * degree[a.col]))
-    u, s, _ = randomized_svd(a.tocsr(), dim, n_iter=5, random_state=seed)
-    return normalize(u * np.sqrt(s)).astype(np.float32)
+    pairs = pd.DataFrame(edges)
+    return ch.metrics.graph_embedding(pairs, genes=range(n), n_components=dim, seed=seed).to_numpy()
 
 
 def cell_factors(ranked: list[np.ndarray], n: int, dim: int, seed: int, top: int = 200) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Readers of the field's files: interaction graphs, tables of databases, released questions."""
 
 from ._depmap import read_depmap
+from ._embeddings import read_embeddings
 from ._gene_categories import read_gene_categories
+from ._gene_labels import read_gene_labels
 from ._genetic_interactions import read_genetic_interactions
 from ._graphs import read_biogrid, read_edges, read_string
 from ._perturbation_effects import read_perturbation_effects
@@ -11,7 +13,9 @@ __all__ = [
     "read_biogrid",
     "read_depmap",
     "read_edges",
+    "read_embeddings",
     "read_gene_categories",
+    "read_gene_labels",
     "read_genetic_interactions",
     "read_perturbation_effects",
     "read_questions",

@@ -1,0 +1,202 @@
+"""Tables of precomputed embeddings: of other models, for the same measures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+import pandas as pd
+
+from ._tables import first_line, opened, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet", ".h5ad")
+REFUSED = (".pkl", ".pickle", ".p", ".joblib", ".pt", ".pth", ".bin", ".npy")
+
+
+def read_embeddings(path: str | Path, *, key: str | None = None, member: str | None = None) -> pd.DataFrame:
+    r"""Vectors of genes, or of cells, from a file.
+
+    ``.csv``, ``.tsv``, ``.txt`` (plain or gzip)
+        A line for each gene, the gene first, then numbers, with commas, tabs or blanks between them; with a line of
+        names or without. The text format of word2vec, whose first line has two numbers only, is one of them.
+    ``.npz``
+        One array of names and one of vectors, with as many rows.
+    ``.parquet``
+        Numbers, and the genes as index or in the one column of text.
+    ``.h5ad``
+        Names of observations and ``X``; or with ``key`` an entry of ``obsm``, or one of ``varm`` with the names of
+        variables.
+    ``.zip``
+        An archive with one such file, or several of which ``member`` names one.
+
+    Pickles, and files that hold some (``.pkl``, ``.pt``, object arrays), are refused, as they run code when opened.
+
+    Parameters
+    ----------
+    path
+        The file.
+    key
+        Entry of ``obsm`` or ``varm`` of an h5ad file, or of the array with vectors in an npz file with several.
+    member
+        Name of the file inside an archive.
+
+    Returns
+    -------
+    One row a gene, float32, genes as index; what all measures of gene embeddings take. ``attrs`` as in
+    :func:`read_gene_categories`; dropped are genes that were there before (``"repeated"``) and vectors with NaN
+    (``"not finite"``).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    KeyError
+        If an entry or member is not there.
+    ValueError
+        If the format is not known or refused, or the file holds no vectors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import cellhermes as ch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "gene2vec.txt")
+    ...     _ = path.write_text("2 3\nTP53 0.1 0.2 0.3\nLYZ 1 0 -1\n")
+    ...     vectors = ch.io.read_embeddings(path)
+    >>> vectors.index.tolist(), vectors.shape
+    (['TP53', 'LYZ'], (2, 3))
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"There is no file {path}."
+        raise FileNotFoundError(msg)
+    name = _name(path, member)
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
+    if suffix in REFUSED or suffix not in SUFFIXES:
+        why = "may hold a pickle, which runs code when it is opened" if suffix in REFUSED else "is no known format"
+        msg = f"{name} {why}; expected one of {', '.join(SUFFIXES)}. Save the vectors as npz or parquet."
+        raise ValueError(msg)
+    if suffix in (".csv", ".tsv", ".txt"):
+        frame = _text(path, name if path.suffix.lower() == ".zip" else None)
+    else:
+        with _whole(path, name) as file:
+            if suffix == ".parquet":
+                frame = _parquet(file)
+            else:
+                frame = _npz(file, name, key) if suffix == ".npz" else _h5ad(file, name, key)
+    return _finished(frame, path, suffix[1:])
+
+
+def _name(path: Path, member: str | None) -> str:
+    """Name of the file, or of the one in the archive."""
+    if path.suffix.lower() != ".zip":
+        return path.name
+    try:
+        with ZipFile(path) as archive:
+            names = [one for one in archive.namelist() if not one.endswith("/")]
+    except BadZipFile as error:
+        msg = f"{path} is damaged or not complete: {error}. Download it again."
+        raise ValueError(msg) from error
+    if member is not None and member not in names:
+        msg = f"{path} has no member {member!r}; it has {names[:20]}."
+        raise KeyError(msg)
+    if member is None and len(names) != 1:
+        msg = f"{path} has {len(names)} files: {names[:20]}; name one with member=."
+        raise ValueError(msg)
+    return names[0] if member is None else member
+
+
+@contextmanager
+def _whole(path: Path, name: str) -> Iterator[Path]:
+    """The file, or the one in the archive, unpacked for as long as it is read."""
+    if path.suffix.lower() != ".zip":
+        yield path
+        return
+    with TemporaryDirectory() as folder, ZipFile(path) as archive:
+        yield Path(archive.extract(name, folder))
+
+
+def _text(path: Path, member: str | None) -> pd.DataFrame:
+    first, sep = first_line(path, member)
+    if len(first) == 1:  # neither tabs nor commas
+        first, sep = first[0].split(), " "
+    of_word2vec = sep == " " and len(first) == 2 and all(text.isdigit() for text in first)
+    numbered = first[1:] in ([str(i + start) for i in range(len(first) - 1)] for start in (0, 1))
+    is_header = of_word2vec or numbered or not all(map(_is_number, first[1:]))
+    with opened(path, member) as file:
+        return pd.read_csv(
+            file, sep=r"\s+" if sep == " " else sep, header=None, skiprows=int(is_header), index_col=0,
+            na_values=[""], keep_default_na=False, dtype={0: str}, engine="c",
+        )  # fmt: skip
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _npz(file: Path, name: str, key: str | None) -> pd.DataFrame:
+    with np.load(file, allow_pickle=False) as archive:
+        try:
+            arrays = {entry: archive[entry] for entry in archive.files}
+        except ValueError as error:
+            msg = f"{name} holds an array of Python objects, which is a pickle and not read. Save names as text."
+            raise ValueError(msg) from error
+    names = [array for array in arrays.values() if array.ndim == 1 and array.dtype.kind in "US"]
+    vectors = {entry: array for entry, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"}
+    if key is not None and key not in vectors:
+        msg = f"{name} has no array of vectors {key!r}; it has {[*vectors]}."
+        raise KeyError(msg)
+    vectors = vectors if key is None else {key: vectors[key]}
+    if len(names) != 1 or len(vectors) != 1 or len(names[0]) != len(next(iter(vectors.values()))):
+        shapes = {entry: (array.shape, str(array.dtype)) for entry, array in arrays.items()}
+        msg = f"{name} holds {shapes}; expected one array of names and one of vectors with as many rows (or key=)."
+        raise ValueError(msg)
+    return pd.DataFrame(next(iter(vectors.values())), index=names[0].astype(str))
+
+
+def _parquet(file: Path) -> pd.DataFrame:
+    table = pd.read_parquet(file)
+    text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    if len(text) == 1 and pd.api.types.is_integer_dtype(table.index):
+        return table.set_index(text[0])
+    return table
+
+
+def _h5ad(file: Path, name: str, key: str | None) -> pd.DataFrame:
+    import anndata
+
+    adata = anndata.read_h5ad(file)
+    if key is None:
+        x = adata.X
+        return pd.DataFrame(x.toarray() if hasattr(x, "toarray") else np.asarray(x), index=adata.obs_names)
+    for entries, names in ((adata.obsm, adata.obs_names), (adata.varm, adata.var_names)):
+        if key in entries:
+            return pd.DataFrame(np.asarray(entries[key]), index=names)
+    msg = f"{name} has no {key!r}; it has {[*adata.obsm]} in obsm and {[*adata.varm]} in varm."
+    raise KeyError(msg)
+
+
+def _finished(frame: pd.DataFrame, path: Path, form: str) -> pd.DataFrame:
+    """Float32, each gene once, no NaN."""
+    if wrong := [str(c) for c in frame if not pd.api.types.is_numeric_dtype(frame[c])] or not frame.shape[1]:
+        msg = f"{path} has no vectors: columns that are not numbers are {wrong}; expected the gene, then numbers."
+        raise ValueError(msg)
+    twice = frame.index.duplicated() | frame.index.isna()
+    finite = np.isfinite(frame.to_numpy(float)).all(axis=1)
+    dropped = Counter({"repeated": int(twice.sum()), "not finite": int((~finite & ~twice).sum())})
+    frame = frame[~twice & finite].astype(np.float32)
+    frame = frame.set_axis(pd.Index(frame.index.astype(str), name="gene")).set_axis(range(frame.shape[1]), axis=1)
+    return told(frame, path, dropped, format=form)
