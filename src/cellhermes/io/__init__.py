@@ -1,5 +1,6 @@
 """Readers of the field's files: interaction graphs, tables of databases, released questions."""
 
+from ._contigs import read_contigs
 from ._depmap import read_depmap
 from ._gene_categories import read_gene_categories
 from ._genetic_interactions import read_genetic_interactions
@@ -9,6 +10,7 @@ from ._questions import read_questions
 
 __all__ = [
     "read_biogrid",
+    "read_contigs",
     "read_depmap",
     "read_edges",
     "read_gene_categories",
