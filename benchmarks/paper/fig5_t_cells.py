@@ -89,8 +89,8 @@ def stand_in(folder: Path) -> Source:
     adata = adata[adata.obs["cell_type"].isin(T_CELLS)].copy()
     about = (
         f"**Stand-in, not the paper's data.** The melanoma T cells are not in the cache. These are {adata.n_obs} T "
-        f"cells of Kang 2018 ({adata.n_vars} genes), asked whether they were stimulated with interferon beta; groups are the "
-        "two donors."
+        f"cells of Kang 2018 ({adata.n_vars} genes), asked whether they were stimulated with interferon beta; "
+        "groups are the two donors."
     )
     return Source(adata, ch.text.task(HERE / "stimulation.toml"), "donor", "Yes", about)
 
@@ -164,7 +164,7 @@ def differing(adata: ad.AnnData, *, is_counts: bool) -> list[str]:
 
 
 def baselines(adata: ad.AnnData) -> dict[str, pd.DataFrame]:
-    frame = adata.obs.rename(columns={"truth": "answer"})[["cell_sentence", "answer", "split"]]
+    frame = adata.obs[["cell_sentence", "split"]].assign(answer=adata.obs["truth"])
     values = adata.X.toarray() if sparse.issparse(adata.X) else adata.X
     return {
         "majority": ch.metrics.baseline(frame, "majority"),
@@ -357,11 +357,12 @@ def run(source: Source, out: Path, options: argparse.Namespace) -> dict[str, pd.
             if drop in options.tune:
                 found |= {"logistic, embedding": embedded(adata, model, options.seed)}
                 found |= {"zero-shot": answered(test, model, source.task)}
-                folder = out / "adapters" / f"{name.replace(' ', '-')}-without-{drop}-{options.steps}"
-                adapter = tuned(adata, source.task, folder, options)
-                found |= {"instruct": answered(test, adapter, source.task)}
+                if options.steps:
+                    folder = out / "adapters" / f"{name.replace(' ', '-')}-without-{drop}-{options.steps}"
+                    adapter = tuned(adata, source.task, folder, options)
+                    found |= {"instruct": answered(test, adapter, source.task)}
                 curves[name, drop] = curves_of(found, test)
-                if name == [*splits][-1]:
+                if options.steps and name == [*splits][-1]:
                     told = explain_and_draw(test, adapter, source, markers, drop, out, options)
                     for key, table in told.items():
                         tables.setdefault(key, []).append(table.assign(split=name, dropped=drop))
@@ -376,7 +377,8 @@ def run(source: Source, out: Path, options: argparse.Namespace) -> dict[str, pd.
             parts |= {key: pd.concat(found, ignore_index=True) for key, found in tables.items()}
             write(out, source, parts, notes)
     save(out, draw_scores(parts["scores"]), "scores")
-    save(out, draw_roc(curves, source.positive), "roc")
+    if curves:
+        save(out, draw_roc(curves, source.positive), "roc")
     return parts
 
 
@@ -423,7 +425,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
         "--drop", type=int, nargs="+", default=[0, 20, 50, 100, 200], help="most different genes left out"
     )
     parser.add_argument("--tune", type=int, nargs="*", default=[0, 50], help="of these, where the model is asked")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=120, help="of tuning; 0 neither tunes nor explains")
     parser.add_argument("--genes", type=int, default=50, help="genes of a sentence")
     parser.add_argument("--occluded", type=int, default=30, help="cells that are explained by occlusion, and tested")
     parser.add_argument("--seed", type=int, default=0)

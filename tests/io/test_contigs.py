@@ -139,7 +139,7 @@ def test_real_contigs_as_a_loop_finds_them(data_dir):
         pytest.skip(f"no {path.name}")
     start = time.process_time()
     frame = ch.io.read_contigs(path)
-    assert time.process_time() - start < 5  # 0.6 s on a quiet core
+    assert time.process_time() - start < 5  # 0.6 s when it was written
     with gzip.open(path, "rt") as file:
         rows = [*csv.DictReader(file, delimiter="\t")]
     best = {}
@@ -162,7 +162,8 @@ def test_real_contigs_as_a_loop_finds_them(data_dir):
     assert frame.attrs["dropped"] == {"no chain of a T-cell receptor": 1}
     patients = {name: name[:3] for name in samples.unique()}
     apart = ch.io.read_contigs(path, within=patients)
-    assert apart.groupby("clone_id", observed=True)["sample"].agg(lambda s: s.map(patients).nunique()).max() == 1
+    owners = pd.DataFrame({"clone": apart["clone_id"], "patient": apart["sample"].map(patients)}).drop_duplicates()
+    assert owners["clone"].is_unique
     assert apart["clone_id"].nunique() == len({(patients[s], receptor[s, b]) for s, b in cells})
 
 
