@@ -31,10 +31,12 @@ import cellhermes as ch
 TASK = "t_cell_reactivity"
 ANSWERS = ["Reactive", "Non-Reactive"]
 GENES = ["CXCL13", "ENTPD1", "TIGIT", "PDCD1", "IFNG"]
-N_TRAIN, N_TEST, N_GENES = 600, 200, 30
+N_TRAIN, N_TEST, N_GENES = 2400, 200, 20
 
 
-def cells(gene: str, *, n_train: int = N_TRAIN, n_test: int = N_TEST, n_genes: int = N_GENES, seed: int = 0):
+def cells(
+    gene: str, *, n_train: int = N_TRAIN, n_test: int = N_TEST, n_genes: int = N_GENES, seed: int = 0
+) -> ad.AnnData:
     """Cells with their sentences, true answers and the split; every other cell has the gene."""
     toy = ch.datasets.toy(n_obs=n_train + n_test, rng=seed)
     toy = toy[:, toy.var_names != gene].copy()
@@ -50,11 +52,13 @@ def cells(gene: str, *, n_train: int = N_TRAIN, n_test: int = N_TEST, n_genes: i
     return ad.AnnData(sparse.csr_matrix((len(obs), len(names)), dtype=np.float32), obs=obs, var=names)
 
 
-def tuned(adata: ad.AnnData, out: Path, *, n_steps: int = 200, base: str = "mini", seed: int = 0) -> ch.CellHermes:
+def tuned(adata: ad.AnnData, out: Path, *, n_steps: int, rate: float, seed: int = 0) -> ch.CellHermes:
     """The bundled model, tuned on the training cells; goes on where an earlier call stopped."""
-    config = ch.train.TrainConfig.preset("instruct", max_steps=n_steps, learning_rate=2e-3, seed=seed)
+    config = ch.train.TrainConfig.preset(
+        "instruct", max_steps=n_steps, learning_rate=rate, save_every=50, eval_every=50, seed=seed
+    )
     pairs = ch.train.task_pairs(adata.obs, TASK, seed=seed)
-    return ch.CellHermes.from_pretrained(ch.train.fit(pairs, config, base=base, out=out, device="cpu"), device="cpu")
+    return ch.CellHermes.from_pretrained(ch.train.fit(pairs, config, base="mini", out=out, device="cpu"), device="cpu")
 
 
 def rates(adata: ad.AnnData, model: ch.CellHermes, gene: str) -> dict[str, float]:
@@ -99,15 +103,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/planted"))
     parser.add_argument("--planted", nargs="+", default=GENES)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--genes", type=int, default=N_GENES, help="genes of a sentence")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     options = parser.parse_args()
     found = {}
     for seed, gene in enumerate(options.planted):
-        adata = cells(gene, seed=seed)
-        model = tuned(adata, options.out / f"{gene}-{options.steps}", n_steps=options.steps, seed=seed)
+        adata = cells(gene, n_genes=options.genes, seed=seed)
+        folder = options.out / f"{gene}-{options.genes}-{options.steps}-{options.rate:g}"
+        model = tuned(adata, folder, n_steps=options.steps, rate=options.rate, seed=seed)
         found[gene] = rates(adata, model, gene)
     table = pd.DataFrame(found).T
-    print("| planted gene | " + " | ".join(table) + " |\n|---" * (1 + 0) + "|---" * len(table.columns) + "|")
+    print("| planted gene | " + " | ".join(table) + " |\n" + "|---" * (1 + len(table.columns)) + "|")
     for gene, row in table.iterrows():
         print(f"| {gene} | " + " | ".join(f"{v:.0f}" if n == "cells" else f"{v:.2f}" for n, v in row.items()) + " |")
 

@@ -88,8 +88,7 @@ def test_baselines_are_as_good_as_the_genes_that_are_left(fig5, cells):
             table = fig5.measured(found, test.obs, source.positive).set_index("metric")
             areas[name, drop] = table.loc["roc_auc", "value"]
     assert areas["majority", 0] == 0.5
-    assert areas["logistic, sentence", 0] > 0.95
-    assert areas["logistic, sentence", 1] < 0.8
+    assert areas["logistic, sentence", 0] > areas["logistic, sentence", 1] + 0.1
 
 
 def test_released_questions_become_cells_with_their_own_split(fig5, monkeypatch):
