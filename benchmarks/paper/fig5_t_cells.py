@@ -237,12 +237,13 @@ def draw_scores(scores: pd.DataFrame, metric: str = "roc_auc") -> plt.Figure:
     names = scores["split"].unique()
     figure, axes = plt.subplots(1, len(names), figsize=(3.4 * len(names) + 1.6, 3.2), sharey=True, layout="constrained")
     drops = sorted(scores["dropped"].unique())
+    shown = [method for method in METHODS if (scores["method"] == method).any()]
     for ax, name in zip(np.atleast_1d(axes), names, strict=True):
-        for i, (method, color) in enumerate(METHODS.items()):
+        for i, method in enumerate(shown):
             rows = scores[(scores["split"] == name) & (scores["method"] == method)].sort_values("dropped")
-            at = np.array([drops.index(drop) for drop in rows["dropped"]]) + 0.09 * (i - 2.5)
+            at = np.array([drops.index(drop) for drop in rows["dropped"]]) + 0.09 * (i - (len(shown) - 1) / 2)
             reach = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-            ax.errorbar(at, rows["value"], yerr=reach, fmt="o", ms=4, color=color, lw=1, label=method)
+            ax.errorbar(at, rows["value"], yerr=reach, fmt="o", ms=4, color=METHODS[method], lw=1, label=method)
         ax.axhline(0.5, color="#BBBBBB", lw=0.8, ls="--", zorder=0)
         ax.set_xticks(range(len(drops)), [str(drop) for drop in drops])
         ax.set_xlabel("most different genes left out")
@@ -346,7 +347,8 @@ def run(source: Source, out: Path, options: argparse.Namespace) -> dict[str, pd.
     model = ch.CellHermes.from_pretrained(options.model)
     scores, curves, tables = [], {}, {}
     start = time.monotonic()
-    notes = [f"Model `{options.model}`, {options.steps} steps of tuning, sentences of {options.genes} genes."]
+    n_steps = options.steps if options.tune else 0
+    notes = [f"Model `{options.model}`, {n_steps} steps of tuning, sentences of {options.genes} genes."]
     for name, split in splits.items():
         counts = split.value_counts()
         notes.append(f"Split {name}: {counts['train']} training cells, {counts['test']} test cells.")
