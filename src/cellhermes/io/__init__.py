@@ -1,5 +1,6 @@
 """Readers of the field's files: interaction graphs, tables of databases, released questions."""
 
+from ._contigs import read_contigs
 from ._depmap import read_depmap
 from ._embeddings import read_embeddings
 from ._gene_categories import read_gene_categories
@@ -11,6 +12,7 @@ from ._questions import read_questions
 
 __all__ = [
     "read_biogrid",
+    "read_contigs",
     "read_depmap",
     "read_edges",
     "read_embeddings",
