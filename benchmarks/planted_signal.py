@@ -1,8 +1,8 @@
 """Does an explanation find the gene that decides? ``python benchmarks/planted_signal.py --out build/planted``.
 
 Generated cells, into half of whose sentences one gene is put at a random place: with it the true answer is Reactive,
-without it Non-Reactive, and nothing else tells them apart. An adapter of the bundled model is tuned on some cells, and
-asked about others, for each of ``--planted`` genes. Prints a markdown table of
+without it Non-Reactive, and nothing else tells them apart. The bundled model is tuned on some cells (all weights: it has
+hardly read these two words, which an adapter cannot teach its token table), and asked about others, for each of ``--planted`` genes. Prints a markdown table of
 
 accuracy            share of test cells that are answered rightly
 occlusion, first    share of the cells answered Reactive, rightly, in which the planted gene is the most important one
@@ -13,7 +13,7 @@ by chance, first    the same of a gene drawn from the sentence
 answer changes      share of these cells whose answer is another without the gene
 other gene          the same without the gene beside it in the sentence
 
-Adapters are kept in ``--out``, and a second call goes on.
+Models are kept in ``--out``, and a second call goes on.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cells(
 def tuned(adata: ad.AnnData, out: Path, *, n_steps: int, rate: float, seed: int = 0) -> ch.CellHermes:
     """The bundled model, tuned on the training cells; goes on where an earlier call stopped."""
     config = ch.train.TrainConfig.preset(
-        "instruct", max_steps=n_steps, learning_rate=rate, save_every=50, eval_every=50, seed=seed
+        "instruct", method="full", attention="eager", max_steps=n_steps, learning_rate=rate, save_every=50, seed=seed
     )
     pairs = ch.train.task_pairs(adata.obs, TASK, seed=seed)
     return ch.CellHermes.from_pretrained(ch.train.fit(pairs, config, base="mini", out=out, device="cpu"), device="cpu")
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--planted", nargs="+", default=GENES)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--genes", type=int, default=N_GENES, help="genes of a sentence")
-    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     options = parser.parse_args()
     found = {}
     for seed, gene in enumerate(options.planted):

@@ -27,6 +27,7 @@ import pandas as pd
 from scipy import sparse
 
 import cellhermes as ch
+from cellhermes.text import _cell
 
 PEER = """
 import json, sys, time, warnings
@@ -58,7 +59,7 @@ def counts(n_cells: int, n_genes: int, seed: int = 0) -> ad.AnnData:
 
 
 def ours(adata: ad.AnnData, threads: int, **options) -> None:
-    numba.set_num_threads(threads)
+    _cell.MAX_THREADS = threads
     ch.pp.cell_sentences(adata, **options)
 
 
@@ -113,7 +114,7 @@ def main() -> None:
     adata = counts(args.cells, args.genes)
     print(f"{args.cells:,} cells x {args.genes:,} genes, {adata.X.nnz / args.cells:,.0f} expressed genes a cell")
     theirs = peer(args.peer_python, adata, args.repeats) if args.peer_python else None
-    threads = numba.get_num_threads()
+    threads = numba.config.NUMBA_NUM_THREADS
     ours(adata[:100].copy(), 1)  # compile
     adata.layers["float64"] = adata.X.astype("float64")
     adata.layers["float64"].data = np.log1p(adata.layers["float64"].data / 3)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from hashlib import blake2b
 
 import numba
@@ -147,12 +149,19 @@ def test_blocks_threads_and_subsets_do_not_change_sentences(monkeypatch):
     words = _cell.vocabulary(SYMBOLS[:300])
     whole = _cell.cell_sentences(values, words, 50)
     assert _cell.cell_sentences(values[100:317], words, 50) == whole[100:317]
-    threads = numba.get_num_threads()
     monkeypatch.setattr(_cell, "ROWS_PER_TASK", 7)
-    for n in {1, threads}:
-        numba.set_num_threads(n)
+    for n in (1, 3):
+        monkeypatch.setattr(_cell, "MAX_THREADS", n)
         assert _cell.cell_sentences(values, words, 50) == whole
-    numba.set_num_threads(threads)
+
+
+def test_sentences_leave_the_threads_of_torch_alone():
+    code = (
+        "import torch, numpy as np; from cellhermes.text import _cell; torch.set_num_threads(1); "
+        "_cell.cell_sentences(np.ones((3, 2), np.float32), _cell.vocabulary(['CD4', 'LYZ']), 2); "
+        "raise SystemExit(torch.get_num_threads() != 1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROWS_PER_TASK = 256  # rows that a thread ranks at once; their keys stay in its cache
+# Not numba.get_num_threads(): it starts numba's own threads, and with them resets how many OpenMP gives to torch.
+MAX_THREADS = numba.config.NUMBA_NUM_THREADS
 SAMPLE = 128  # values of a row that are looked at to guess how high its first genes stand
 
 
@@ -128,7 +130,7 @@ def _over_rows(matrix: Matrix, vocabulary: Vocabulary, n_genes: int, task: Calla
         return task(_ranks(rows, indices, values, vocabulary.rank, n_genes, first))
 
     firsts = range(0, len(indptr) - 1, ROWS_PER_TASK)
-    workers = min(numba.get_num_threads(), len(firsts))
+    workers = min(MAX_THREADS, len(firsts))
     if workers <= 1:
         return [run(first) for first in firsts]
     with ThreadPoolExecutor(workers) as pool:
