@@ -1,8 +1,9 @@
 """Does an explanation find the gene that decides? ``python benchmarks/planted_signal.py --out build/planted``.
 
 Generated cells, into half of whose sentences one gene is put at a random place: with it the true answer is Reactive,
-without it Non-Reactive, and nothing else tells them apart. The bundled model is tuned on some cells (all weights: it has
-hardly read these two words, which an adapter cannot teach its token table), and asked about others, for each of ``--planted`` genes. Prints a markdown table of
+without it Non-Reactive, and nothing else tells them apart. The bundled model is tuned on some cells (all weights, as an
+adapter cannot teach its token table two words that it has hardly read), and asked about others, for each of
+``--planted`` genes. Prints a markdown table of
 
 accuracy            share of test cells that are answered rightly
 occlusion, first    share of the cells answered Reactive, rightly, in which the planted gene is the most important one

@@ -33,12 +33,13 @@ CELLS = "pbmc_donor_a_unlabelled.h5ad"
 N_PAIRS = 20_000  # of the 263,016 training pairs, for time
 
 
-def embeddings(name: str, data: Path, seed: int) -> dict[str, pd.DataFrame]:
-    """Vectors of the model and of the baselines, for the same genes: protein-coding ones."""
+def embeddings(name: str, data: Path, seed: int, max_genes: int | None) -> dict[str, pd.DataFrame]:
+    """Vectors of the model and of the baselines, for the same genes: protein-coding ones, or a sample of them."""
     table = pd.read_csv(data / "human_genes_grch38.tsv.gz", sep="\t", usecols=["symbol", "biotype"])
     genes = sorted({*table.loc[table["biotype"] == "protein_coding", "symbol"].dropna()})
     model = ch.CellHermes.from_pretrained(name, device="cpu" if name == "mini" else None)
-    vectors = model.embed([ch.text.template("gene").fill(gene=gene) for gene in genes])
+    chosen = pd.Series(genes).sample(min(max_genes or len(genes), len(genes)), random_state=seed).tolist()
+    vectors = model.embed([ch.text.template("gene").fill(gene=gene) for gene in chosen])
     width = vectors.shape[1]
     edges = pd.read_csv(data / EDGES, sep="\t")
     edges = edges.loc[edges["both_known_symbols"] == 1, ["symbol_a", "symbol_b"]]
@@ -47,13 +48,14 @@ def embeddings(name: str, data: Path, seed: int) -> dict[str, pd.DataFrame]:
     sc.pp.log1p(adata)
     adata = adata[:, adata.var_names.isin(genes)]
     expressed = ch.metrics.expression_embedding(adata.X, adata.var_names, seed=seed)
-    return {
-        name: pd.DataFrame(vectors, index=genes),
+    found = {
+        name: pd.DataFrame(vectors, index=chosen),
         "SVD of BioGRID": ch.metrics.graph_embedding(edges, genes=genes, n_components=width, seed=seed),
         "PCA of expression": expressed.reindex(genes, fill_value=0),  # 0 is the mean: nothing is known
         "character n-grams": ch.metrics.ngram_embedding(genes, seed=seed),
         "random": ch.metrics.random_embedding(genes, n_components=width, seed=seed),
     }
+    return {name: table.loc[chosen] for name, table in found.items()}
 
 
 def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range, panels: set[str]) -> pd.DataFrame:
@@ -123,12 +125,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("CELLHERMES_TEST_DATA", "../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("build/paper"))
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds of folds, forests and draws")
+    parser.add_argument("--max-genes", type=int, help="a sample of so many genes, for a quick look")
     parser.add_argument("--panels", nargs="+", choices=["2b", "2c", "2d"], default=["2b", "2c", "2d"])
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     started = time.perf_counter()
     args.out.mkdir(parents=True, exist_ok=True)
-    values = measure(embeddings(args.model, args.data, 0), args.data, range(args.seeds), {*args.panels})
+    values = measure(embeddings(args.model, args.data, 0, args.max_genes), args.data, range(args.seeds), {*args.panels})
     values.to_parquet(args.out / "fig2_genes.parquet")
     keys = ["panel", "task", "metric", "embedding"]
     means = (
