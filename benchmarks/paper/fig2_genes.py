@@ -1,17 +1,12 @@
-"""Run with ``python -m benchmarks.paper.fig2_genes --model mini --data ../shared/data --out build/paper``.
+"""Figure 2b and d, what vectors of genes know of genes: ``python -m benchmarks.paper.fig2_genes --model mini``.
 
-Figures 2b to 2d: what vectors of genes know of genes, beside vectors made without a language model. Properties of genes
-(2b), pairs of genes (2b), similarity of annotations and enriched clusters (2c, 2d), and how much of the pairs stands in
-the training graph. Writes fig2_genes.parquet (all values), fig2_genes.csv (means) and fig2_genes.png.
-
-The text of the paper gives no numbers for these panels.
+Properties and pairs of genes (2b), similarity of annotations (2d) and enriched clusters (Supplementary Figure 5),
+beside vectors that are made without a language model; and how many of the tested pairs stand in the training graph.
 """
 
-import argparse
-import logging
-import os
-import time
-from pathlib import Path
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -20,7 +15,20 @@ import scanpy as sc
 import cellhermes as ch
 from cellhermes.tl._gene_sets import read_gmt
 
-log = logging.getLogger("cellhermes.paper")
+from ._run import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from ._run import Run
+
+PANELS = {
+    "2b": "five properties and pairs of genes, random forest and XGBoost: above nine foundation models",
+    "2d": "correlation of cosine with semantic similarity (GO BP, CC, MF, KEGG), improvement over random: the highest",
+    "S5": "share of k-means clusters (K = 20 to 80) that are enriched: the highest",
+}
 LABELS = ("gene_labels/gene_classification_labels.tsv", "gene_labels/notch1_labels.tsv")
 SETS = {
     "GO BP": "go_bp_enrichr2021.gmt.gz",
@@ -30,7 +38,9 @@ SETS = {
 }
 EDGES = "biogrid_4.4.232_human_edges.tsv.gz"
 CELLS = "pbmc_donor_a_unlabelled.h5ad"
+NEEDED = (*LABELS, *SETS.values(), EDGES, CELLS, "ggi_train.tsv.gz", "ggi_valid.tsv.gz", "human_genes_grch38.tsv.gz")
 N_PAIRS = 20_000  # of the 263,016 training pairs, for time
+N_SEEDS = 3
 
 
 def embeddings(name: str, data: Path, seed: int, max_genes: int | None) -> dict[str, pd.DataFrame]:
@@ -58,7 +68,7 @@ def embeddings(name: str, data: Path, seed: int, max_genes: int | None) -> dict[
     return {name: table.loc[chosen] for name, table in found.items()}
 
 
-def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range, panels: set[str]) -> pd.DataFrame:
+def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range) -> pd.DataFrame:
     """All values: ``panel``, ``task``, ``metric``, ``embedding``, ``seed``, ``value``."""
     labels = pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])
     train, test = (pd.read_csv(data / f"ggi_{part}.tsv.gz", sep="\t") for part in ("train", "valid"))
@@ -69,20 +79,18 @@ def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range, panels: 
         table = table.melt(["embedding", "task"], metrics, "metric")
         parts.append(table.groupby(["embedding", "task", "metric"], sort=False, as_index=False)["value"].mean())
         parts[-1] = parts[-1].assign(panel=panel, seed=seed)
-        log.info("%s seed %d\n%s", panel, seed, parts[-1].round(3).to_string(index=False))
 
     areas = ["roc_auc", "pr_auc"]
-    for seed in seeds if "2b" in panels else ():
+    for seed in seeds:
         add("2b", ch.metrics.gene_property(vectors, labels, seed=seed), areas, seed=seed)
         pairs = ch.metrics.gene_pairs(vectors, train, test, label="label", max_pairs=N_PAIRS, seed=seed)
         add("2b", pairs, areas, "gene pairs", seed)
-    for name, file in SETS.items() if "2c" in panels else ():
+    for name, file in SETS.items():
         found = ch.metrics.semantic_correlation(vectors, read_gmt(data / file))
-        add("2c", found, ["correlation", "improvement"], name)
-    if "2d" in panels:
-        known = {name: with_direction(table) for name, table in vectors.items() if name != "PCA of expression"}
-        found = ch.metrics.cluster_enrichment(known, read_gmt(data / SETS["GO BP"]))
-        add("2d", found, ["share", "share_random"], "GO BP, mean over K")
+        add("2d", found, ["correlation", "improvement"], name)
+    known = {name: with_direction(table) for name, table in vectors.items() if name != "PCA of expression"}
+    found = ch.metrics.cluster_enrichment(known, read_gmt(data / SETS["GO BP"]))
+    add("S5", found, ["share", "share_random"], "GO BP, mean over K")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -98,51 +106,45 @@ def leakage(data: Path) -> pd.DataFrame:
     return ch.metrics.overlap(test, edges, label="label")
 
 
-def draw(means: pd.DataFrame, path: Path) -> None:
+def draw(means: pd.DataFrame) -> Axes:
     """One panel a measure, a bar for each embedding."""
-    shown = {"2b": "roc_auc", "2c": "improvement", "2d": "share"}
+    shown = {"2b": "roc_auc", "2d": "improvement", "S5": "share"}
     names = means["embedding"].unique()
-    shown = {panel: metric for panel, metric in shown.items() if panel in {*means["panel"]}}
-    _, axes = plt.subplots(1, len(shown), figsize=(5 * len(shown), 5), layout="constrained", squeeze=False)
-    for ax, (panel, metric) in zip(axes[0], shown.items(), strict=True):
+    _, axes = plt.subplots(1, len(shown), figsize=(15, 4.5), layout="constrained", width_ratios=[6, 4, 1.6])
+    for ax, (panel, metric) in zip(axes, shown.items(), strict=True):
         rows = means[(means["panel"] == panel) & (means["metric"] == metric)]
-        table = rows.pivot_table(index="task", columns="embedding", values="value", sort=False)
-        table.reindex(columns=[name for name in names if name in table]).plot.bar(
-            ax=ax, legend=panel == next(iter(shown)), width=0.8
-        )
-        ax.set_ylabel(metric.replace("_", " "))
-        ax.set_xlabel("")
+        table = rows.pivot_table(index="task", columns="embedding", values="value", sort=False).reindex(columns=names)
+        table.rename(index=lambda task: task.replace("_", " ")).plot.bar(ax=ax, legend=panel == "2d", width=0.8)
+        ax.set(xlabel="", ylabel={"roc_auc": "ROC-AUC"}.get(metric, metric))
         ax.set_title(panel, loc="left")
-        ax.tick_params(axis="x", rotation=30)
-        if panel == "2b":
-            ax.axhline(0.5, color="0.4", linewidth=0.8)
-    plt.savefig(path, dpi=150)
+        plt.setp(ax.get_xticklabels(), rotation=30, ha="right")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].axhline(0.5, color="0.4", linewidth=0.8)
+    return axes[0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--data", type=Path, default=os.environ.get("CELLHERMES_TEST_DATA", "../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("build/paper"))
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds of folds, forests and draws")
-    parser.add_argument("--max-genes", type=int, help="a sample of so many genes, for a quick look")
-    parser.add_argument("--panels", nargs="+", choices=["2b", "2c", "2d"], default=["2b", "2c", "2d"])
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    started = time.perf_counter()
-    args.out.mkdir(parents=True, exist_ok=True)
-    values = measure(embeddings(args.model, args.data, 0, args.max_genes), args.data, range(args.seeds), {*args.panels})
-    values.to_parquet(args.out / "fig2_genes.parquet")
+def make(run: Run) -> None:
+    options = run.options
+    if missing := [name for name in NEEDED if run.file(name) is None]:
+        run.notes.append(f"Left out: {len(missing)} files are missing.")
+        return
+    n_seeds, max_genes = (1, 2000) if options.quick else (N_SEEDS, None)
+    vectors = embeddings(options.model, options.data, options.seed, max_genes)
+    values = measure(vectors, options.data, range(options.seed, options.seed + n_seeds))
     keys = ["panel", "task", "metric", "embedding"]
-    means = (
-        values.groupby(keys, sort=False)["value"].agg(["mean", "std"]).reset_index().rename(columns={"mean": "value"})
+    means = values.groupby(keys, sort=False)["value"].agg(["mean", "std"]).reset_index()
+    means = means.rename(columns={"mean": "value"})
+    for panel in PANELS:
+        mine = means[means["panel"] == panel]
+        run.table(panel, mine.pivot(index=["task", "metric"], columns="embedding", values="value").reset_index())
+    run.table("2b-2d, all values", values)
+    run.table("leakage", leakage(options.data))
+    run.figure("fig2_genes", draw(means))
+    run.notes.append(f"{len(next(iter(vectors.values()))):,} protein-coding genes; means of {n_seeds} seeds in 2b.")
+    run.notes.append(
+        "leakage: tested pairs that are edges of BioGRID, on which mini and the paper's model were trained."
     )
-    means.to_csv(args.out / "fig2_genes.csv", index=False)
-    draw(means, args.out / "fig2_genes.png")
-    print(means.pivot_table(index=keys[:3], columns="embedding", values="value", sort=False).round(3).to_string())
-    print("\nOf the tested pairs in BioGRID:\n", leakage(args.data).round(3).to_string(index=False))
-    print(f"\n{time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":
-    main()
+    main("fig2_genes")

@@ -1,4 +1,4 @@
-"""Figure 5: ``python -m benchmarks.paper.fig5_t_cells --model mini --data ../shared/data --out build/paper``.
+"""Figure 5d to h, T cells and their reasons: ``python -m benchmarks.paper.fig5_t_cells --model mini``.
 
 What T cells answer, how well that is told for cells and groups that were never seen, and which genes decide. In order:
 
@@ -22,6 +22,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import matplotlib as mpl
@@ -38,6 +39,9 @@ from sklearn.preprocessing import StandardScaler
 
 import cellhermes as ch
 
+if TYPE_CHECKING:
+    from ._run import Run
+
 HERE = Path(__file__).parent
 T_CELLS = ("CD4 T cells", "CD8 T cells")
 FRACTIONS = (0.6, 0, 0.4)
@@ -50,6 +54,15 @@ METHODS = {
     "instruct": "#D55E00",
 }
 STEPS = (1, 2, 5, 10)
+PANELS = {
+    "5d": "tuning above a linear model, by cell and by receptor; lower by receptor",
+    "5e": "genes with much attention in one cell",
+    "5f": "genes that come back in many cells",
+    "5g": "these are enriched for activation of T cells",
+    "5h": "the model's own words (`tl.explain(reasons=)`); mini has none worth printing",
+}
+TABLES = {"quality": "5e", "recurrence": "5f", "enriched": "5g"}
+QUICK = ["--drop", "50", "--tune", "50", "--steps", "1", "--genes", "10", "--occluded", "3"]
 
 
 @dataclass(frozen=True)
@@ -433,6 +446,21 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--occluded", type=int, default=30, help="cells that are explained by occlusion, and tested")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
+
+
+def make(one: Run) -> None:
+    """Run with the defaults (or a little, if it is to be quick), and hand the results to the report."""
+    options = one.options
+    given = ["--model", options.model, "--data", str(options.data), "--out", str(one.out), "--seed", str(options.seed)]
+    how = parsed([*given, *(QUICK if options.quick else ())])
+    source, out = source_of(how), one.out / "fig5"
+    one.notes.append(source.about)
+    parts = run(source, out, how)
+    one.table("5d", summary(parts["scores"]))
+    for name in ("quality", "recurrence", "enriched"):
+        if name in parts:
+            one.table(TABLES[name], parts[name])
+    one.figures += [str(path.relative_to(one.out).with_suffix("")) for path in sorted(out.glob("*.png"))]
 
 
 def main() -> None:
