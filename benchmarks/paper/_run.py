@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pandas as pd
 import scanpy as sc
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import cellhermes as ch
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import anndata as ad
     from matplotlib.axes import Axes
 
-SCRIPTS = ("fig2_genes", "fig2_networks", "fig3_cells", "fig4_tasks", "fig5_t_cells")
+SCRIPTS = ("fig2_genes", "fig2_ablations", "fig2_networks", "fig3_cells", "fig4_tasks", "fig5_t_cells")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,20 @@ class Run:
             return None
         self.notes.append(f"{name} is not in the cache (`cellhermes datasets fetch {name}`). In its place: {about}.")
         return sc.read_h5ad(path)
+
+
+def untrained(model: ch.CellHermes, seed: int, folder: Path) -> Path:
+    """A model of the same shape with random weights and the same tokenizer, read at the same token, in a folder."""
+    base = model.card.base
+    source = Path(ch.model.__file__).parent / base.removeprefix("bundled:") if base.startswith("bundled:") else base
+    with torch.random.fork_rng():
+        torch.random.manual_seed(seed)
+        made = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)).float()
+    made.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    about = {"wrap": model.card.wrap, "read_at": model.card.read_at}
+    (folder / "cellhermes.json").write_text(json.dumps(about), "utf-8")
+    return folder
 
 
 def done(script: str, options: Options, out: Path) -> dict | None:
