@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SCRIPTS = ("fig2_genes", "fig2_ablations", "fig2_networks", "fig3_cells", "fig4_tasks", "fig5_t_cells")
 
 
+ENTRIES = {"aorta": "cell-tasks"}  # of the registry, where a data set is part of another one
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What decides a result.
@@ -94,7 +97,7 @@ class Run:
 
     def cells(self, name: str, stand_in: str | None, about: str) -> ad.AnnData | None:
         """A data set by name if it is in the cache, else an extract that stands in for it, else None; says which."""
-        if ch.datasets.list_datasets().loc[name, "cached"]:
+        if ch.datasets.list_datasets().loc[ENTRIES.get(name, name), "cached"]:
             return getattr(ch.datasets, name.replace("-", "_"))()
         path = None if stand_in is None else self.options.data / stand_in
         if path is None or not path.is_file():

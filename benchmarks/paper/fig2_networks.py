@@ -41,10 +41,12 @@ def make(run: Run) -> None:
         ("cell_type", "CD8 T", "CD14+ Mono")
     )  # fmt: skip
     genes = prepare(adata, 500 if run.options.quick else 2000)
-    compare = {"groupby": groupby, "groups": [group, reference]}
-    ch.tl.embed_genes(adata, run.model(), genes=genes, **compare)
-    ch.tl.gene_network(adata, **compare)
-    ch.tl.gene_network(adata, source="expression", genes=genes, key_added="co_expression", **compare)
+    model = run.model()
+    ch.tl.split_groups(adata, groupby, groups=[group, reference])  # halves of each type's cells, for the null
+    for compare in ({"groupby": groupby, "groups": [group, reference]}, {"groupby": "half"}):
+        ch.tl.embed_genes(adata, model, genes=genes, **compare)
+        ch.tl.gene_network(adata, **compare)
+        ch.tl.gene_network(adata, source="expression", genes=genes, key_added="co_expression", **compare)
 
     change = ch.get.degree_change(adata, group, reference)
     top = str(change.index[0])
@@ -55,7 +57,7 @@ def make(run: Run) -> None:
 
     enriched = {}
     for name, keys in (("model", {}), ("co-expression", {"network_key": "co_expression"})):
-        ch.tl.modules(adata, group, reference, seed=run.options.seed, **keys)
+        ch.tl.modules(adata, group, reference, rng=run.options.seed, **keys)
         ch.tl.enrich(adata, sets, **keys)
         found = ch.get.enrich(adata)
         modules = ch.get.modules(adata)

@@ -61,11 +61,11 @@ def test_a_task_adapter_on_top_of_it_learns_its_task(cells, pretrained, tmp_path
     ]
     order = np.random.default_rng(0).permutation(len(asked))
     train, test = ([asked[i] for i in part] for part in (order[:500], order[500:]))
-    out = fit(train, CONFIG.replace(max_steps=300, sampled_softmax=0), base=base, out=tmp_path / "task", device="cpu")
+    out = fit(train, CONFIG.replace(max_steps=150, sampled_softmax=0), base=base, out=tmp_path / "task", device="cpu")
     right = []
     for name in (base, out):
         scores = ch.CellHermes.from_pretrained(name, device="cpu").score([pair.prompt for pair in test], answers)
         right.append(np.mean([answers[i] == pair.answer for i, pair in zip(scores.argmax(1), test, strict=True)]))
     majority = Counter(pair.answer for pair in train).most_common(1)[0][0]
     baseline = np.mean([pair.answer == majority for pair in test])
-    assert right[1] > max(right[0], baseline) + 0.2
+    assert right[1] > max(right[0], baseline) + 0.1  # three standard errors of 200 cells
