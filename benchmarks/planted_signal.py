@@ -1,9 +1,9 @@
 """Does an explanation find the gene that decides? ``python benchmarks/planted_signal.py --out build/planted``.
 
-Generated cells, into half of whose sentences one gene is put at a random place: with it the true answer is Reactive,
-without it Non-Reactive, and nothing else tells them apart. The bundled model is tuned on some cells (all weights, as an
-adapter cannot teach its token table two words that it has hardly read), and asked about others, for each of
-``--planted`` genes. Prints a markdown table of
+Generated cells, into half of whose sentences one gene is put at a random place, instead of the last one: with it the
+true answer is Reactive, without it Non-Reactive, and nothing else tells them apart. The bundled model is tuned on some
+cells (all weights, as an adapter cannot teach its token table two words that it has hardly read), and asked about
+others, for each of ``--planted`` genes. Prints a markdown table of
 
 accuracy            share of test cells that are answered rightly
 occlusion, first    share of the cells answered Reactive, rightly, in which the planted gene is the most important one
@@ -42,9 +42,11 @@ def cells(
     toy = ch.datasets.toy(n_obs=n_train + n_test, rng=seed)
     toy = toy[:, toy.var_names != gene].copy()
     ch.pp.cell_sentences(toy, n_genes=n_genes)
+    # In the gene's place the last one goes, or the length of a sentence would tell it.
     sentences = [sentence.split() for sentence in toy.obs["cell_sentence"]]
     rng = np.random.default_rng(seed)
     for genes in sentences[::2]:
+        genes.pop()
         genes.insert(rng.integers(len(genes) + 1), gene)
     obs = pd.DataFrame({"cell_sentence": [" ".join(genes) for genes in sentences]}, index=toy.obs_names)
     obs["answer"] = np.where(np.arange(len(obs)) % 2, *ANSWERS[::-1])
