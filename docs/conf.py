@@ -93,6 +93,7 @@ _EXTERNAL = "|".join(
         "peft",
         "scanpy",
         "scipy",
+        "sklearn",
         "tokenizers",
         "torch",
         "transformers",
