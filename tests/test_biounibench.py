@@ -78,7 +78,7 @@ def command(bench, frames, folders, out):
 
     def call(*more):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bench["data"], "settings", lambda folder, seed: frames)
+            patch.setattr(bench["data"], "settings", lambda folder, max_answers, seed: frames)
             patch.setattr(bench["tune"], "SHARES", (0.5, 1.0))
             bench["run"].main([*given, *more])
         return pd.read_csv(out / "table.csv")
