@@ -179,6 +179,24 @@ def test_attention_equals_eager_transformers(family):
                 assert entropy[head] == pytest.approx(np.mean(rows), abs=2e-5)
 
 
+def test_padding_does_not_change_a_look_at_attention(monkeypatch):
+    gen = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(3, heads, 10, 4, generator=gen) for heads in (4, 2))
+    genes = torch.zeros(3, 10)
+    genes[:, 2:6] = 1
+    lengths = torch.tensor([10, 6, 3])
+    for rows in (32, 4):
+        monkeypatch.setattr(_forward, "MAX_ROWS", rows)
+        found = _forward._look(query, key, genes, lengths, None, 0.7, None)
+        for i, n in enumerate(lengths.tolist()):
+            one = slice(i, i + 1)
+            alone = _forward._look(query[one, :, :n], key[one, :, :n], genes[one, :n], lengths[one], None, 0.7, None)
+            assert_close(found[0][i, :, :n].numpy(), alone[0][0].numpy())
+            assert not found[0][i, :, n:].any()
+            for together, single in zip(found[1:], alone[1:], strict=True):
+                np.testing.assert_allclose(together[i], single[0], rtol=1e-5)
+
+
 def test_attention_in_blocks_of_rows_is_the_same(tiny, monkeypatch):
     whole = tiny.attend(cells(8))
     monkeypatch.setattr(_forward, "MAX_WEIGHTS", 300)

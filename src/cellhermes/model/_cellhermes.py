@@ -542,11 +542,11 @@ class CellHermes:
 
     def _attend(self, encoded: list[Encoded]) -> list[GeneAttention]:
         batch = Batch.pad([one.ids for one in encoded], device=self._lm.device)
-        genes = torch.zeros(batch.ids.shape)
-        for i, one in enumerate(encoded):
-            for at in one.genes.values():
-                genes[i, at.start : at.stop] = 1
-        found = _forward.attention_of_last_layer(self._decoder, batch, genes.to(batch.ids.device)).found
+        genes = np.zeros(batch.ids.shape, np.float32)
+        for row, one in zip(genes, encoded, strict=True):
+            row[[i for at in one.genes.values() for i in at]] = 1
+        genes = torch.from_numpy(genes).to(batch.ids.device)
+        found = _forward.attention_of_last_layer(self._decoder, batch, genes).found
         return [
             GeneAttention(
                 tuple(one.genes),

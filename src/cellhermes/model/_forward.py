@@ -259,7 +259,7 @@ class LastLayer:
     """
 
     n_layers: int
-    lengths: list[int]
+    lengths: torch.Tensor
     genes: torch.Tensor
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
@@ -274,11 +274,20 @@ class LastLayer:
     ) -> torch.Tensor:
         """Attention as ever; in the last layer also its weights."""
         if module.layer_idx == self.n_layers - 1:
-            scaling, softcap = kwargs["scaling"], kwargs.get("softcap")
-            for i, n in enumerate(self.lengths):
-                # A mask is there only where causality is not all, that is with a sliding window.
-                mask = None if attention_mask is None else attention_mask.expand(len(query), -1, -1, -1)[i, 0, :n, :n]
-                self.found.append(_look(query[i, :, :n], key[i, :, :n], self.genes[i, :n], mask, scaling, softcap))
+            # A mask is there only where causality is not all, that is with a sliding window.
+            mask = None if attention_mask is None else attention_mask.expand(len(query), -1, -1, -1)[:, 0]
+            size = max(1, MAX_WEIGHTS // (query.shape[1] * query.shape[2] * MAX_ROWS))
+            for start in range(0, len(query), size):
+                some = slice(start, start + size)
+                visible = None if mask is None else mask[some]
+                found = _look(
+                    query[some], key[some], self.genes[some], self.lengths[some], visible,
+                    kwargs["scaling"], kwargs.get("softcap"),
+                )  # fmt: skip
+                self.found += [
+                    (weights[:, :n], *entropies)
+                    for weights, *entropies, n in zip(*found, self.lengths[some].tolist(), strict=True)
+                ]
         return _attention(module, query, key, value, attention_mask, **kwargs)[0]
 
 
@@ -290,43 +299,50 @@ def _look(
     query: torch.Tensor,
     key: torch.Tensor,
     genes: torch.Tensor,
+    lengths: torch.Tensor,
     mask: torch.Tensor | None,
     scaling: float,
     softcap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Last row of the weights, and both entropies, of one prompt: (heads, tokens, width) in.
+    """Last row of the weights, and both entropies, of some prompts: (prompts, heads, tokens, width) in.
 
     With e = exp(score - largest score) and m = the sum of e over the keys of a kind, the entropy of the weights
-    renormalised over these keys is log(m) - sum(e log e) / m: no weights have to be made for it.
+    renormalised over these keys is log(m) - sum(e log e) / m: no weights have to be made for it. Padding stands right,
+    where causality hides it from what is real; its own rows are left out.
     """
-    heads, n, _ = query.shape
+    _, heads, n, _ = query.shape
     query = query.float() * scaling
-    key = key.float().repeat_interleave(heads // key.shape[0], 0).mT
-    kinds = torch.stack([torch.ones_like(genes), genes], 1)  # (tokens, 2): every key, keys of genes
-    sums, n_rows = torch.zeros(heads, 2, device=query.device), torch.zeros(2, device=query.device)
-    step = min(MAX_ROWS, max(1, MAX_WEIGHTS // (heads * n)))
+    key = key.float().repeat_interleave(heads // key.shape[1], 1).mT
+    kinds = torch.stack([torch.ones_like(genes), genes], -1)  # (prompts, tokens, 2): every key, keys of genes
+    is_real = torch.arange(n, device=query.device) < lengths[:, None]
+    sums, n_rows = query.new_zeros(len(query), heads, 2), query.new_zeros(len(query), 2)
+    last_row = query.new_zeros(len(query), heads, n)
+    step = min(MAX_ROWS, max(1, MAX_WEIGHTS // (len(query) * heads * n)))
     for start in range(0, n, step):
         stop = min(start + step, n)
-        scores = query[:, start:stop] @ key[:, :, :stop]
+        scores = query[:, :, start:stop] @ key[..., :stop]
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
-        visible = _causal(stop - start, stop, query.device) if mask is None else mask[start:stop, :stop]
-        scores.masked_fill_(~visible, torch.finfo(scores.dtype).min / 2)  # finite, as 0 x infinity is NaN
+        visible = _causal(stop - start, stop, query.device)[None] if mask is None else mask[:, start:stop, :stop]
+        scores.masked_fill_(~visible[:, None], torch.finfo(scores.dtype).min / 2)  # finite, as 0 x infinity is NaN
         scores.sub_(scores.amax(-1, keepdim=True))
         weights = scores.exp()
-        mass = weights @ kinds[:stop]  # (heads, rows, 2)
-        row = weights[:, -1] / mass[:, -1, :1]
+        mass = weights @ kinds[:, None, :stop]  # (prompts, heads, rows, 2)
+        at = ((lengths > start) & (lengths <= stop)).nonzero()[:, 0]
+        row = lengths[at] - 1 - start
+        last_row[at, :, :stop] = weights[at, :, row] / mass[at, :, row, :1]
         some = mass.clamp_min(1e-30)
-        entropy = some.log() - (scores.mul_(weights) @ kinds[:stop]) / some
-        seen = visible.float() @ kinds[:stop]  # (rows, 2): how many of each kind a row sees
-        sums += torch.where(seen > 1, entropy / seen.clamp_min(2).log(), 0.0).sum(1)
-        n_rows += (seen > 1).sum(0)
-    over_all, over_genes = (sums / n_rows.clamp_min(1)).unbind(1)
-    return row, over_all, over_genes
+        entropy = some.log() - (scores.mul_(weights) @ kinds[:, None, :stop]) / some
+        seen = visible.float() @ kinds[:, :stop]  # (prompts, rows, 2): how many of each kind a row sees
+        counts = (seen > 1) & is_real[:, start:stop, None]
+        sums += torch.where(counts[:, None], entropy / seen.clamp_min(2).log()[:, None], 0.0).sum(2)
+        n_rows += counts.sum(1)
+    over_all, over_genes = (sums / n_rows.clamp_min(1)[:, None]).unbind(-1)
+    return last_row, over_all, over_genes
 
 
 def attention_of_last_layer(decoder: PreTrainedModel, batch: Batch, genes: torch.Tensor) -> LastLayer:
     """Run a right-padded batch and look at its last layer."""
-    eye = LastLayer(decoder.config.num_hidden_layers, batch.mask.sum(1).tolist(), genes)
+    eye = LastLayer(decoder.config.num_hidden_layers, batch.mask.sum(1), genes)
     _run(decoder, batch.ids, batch.positions, batch.attention_mask, eye.watch)
     return eye

@@ -184,16 +184,18 @@ class Encoder:
         offsets = np.array(
             (prefix.offsets if prefix else []) + [(a + shift, b + shift) for a, b in rest.offsets], dtype=np.int64
         ).reshape(-1, 2)
-        genes = {gene: range(*self._tokens(offsets, span)) for gene, span in prompt.spans.items()}
-        entity = self._tokens(offsets, prompt.entity) if prompt.entity else (0, 0)
-        return Encoded(ids, n_shared, genes, entity)
+        spans = [*prompt.spans.values(), prompt.entity or (0, 0)]
+        *places, entity = self._tokens(offsets, spans)
+        genes = {gene: range(*place) for gene, place in zip(prompt.spans, places, strict=True)}
+        return Encoded(ids, n_shared, genes, entity if prompt.entity else (0, 0))
 
-    def _tokens(self, offsets: np.ndarray, span: "Span") -> tuple[int, int]:
-        """(first, last + 1) position of the tokens that overlap a span of characters."""
+    def _tokens(self, offsets: np.ndarray, spans: "Sequence[Span]") -> list[tuple[int, int]]:
+        """(first, last + 1) position of the tokens that overlap each span of characters."""
         # Ends and starts rise along a text, so both borders are binary searches.
-        first = int(np.searchsorted(offsets[:, 1], span[0], side="right"))
-        last = int(np.searchsorted(offsets[:, 0], span[1], side="left"))
-        return first + len(self.head), last + len(self.head)
+        start, stop = np.array(spans).T
+        first = np.searchsorted(offsets[:, 1], start, side="right") + len(self.head)
+        last = np.searchsorted(offsets[:, 0], stop, side="left") + len(self.head)
+        return [*zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def check_vocabulary(lm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
