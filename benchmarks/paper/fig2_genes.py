@@ -48,7 +48,9 @@ def embeddings(name: str, data: Path, seed: int, max_genes: int | None) -> dict[
     table = pd.read_csv(data / "human_genes_grch38.tsv.gz", sep="\t", usecols=["symbol", "biotype"])
     genes = sorted({*table.loc[table["biotype"] == "protein_coding", "symbol"].dropna()})
     model = ch.CellHermes.from_pretrained(name, device="cpu" if name == "mini" else None)
-    chosen = pd.Series(genes).sample(min(max_genes or len(genes), len(genes)), random_state=seed).tolist()
+    labelled = {*pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])["gene"]}
+    drawn = pd.Series(genes).sample(min(max_genes or len(genes), len(genes)), random_state=seed)
+    chosen = sorted({*drawn} | (labelled & {*genes}))  # few genes have labels: they stay
     vectors = model.embed([ch.text.template("gene").fill(gene=gene) for gene in chosen])
     width = vectors.shape[1]
     edges = pd.read_csv(data / EDGES, sep="\t")
@@ -103,7 +105,7 @@ def leakage(data: Path) -> pd.DataFrame:
     """How many of the tested pairs stand in the graph that mini and the paper's model were trained on."""
     test = pd.read_csv(data / "ggi_valid.tsv.gz", sep="\t")
     edges = pd.read_csv(data / EDGES, sep="\t", usecols=["symbol_a", "symbol_b"])
-    return ch.metrics.overlap(test, edges, label="label")
+    return ch.metrics.overlap(test, edges, label="label").astype({"answer": str})  # of text and numbers
 
 
 def draw(means: pd.DataFrame) -> Axes:
