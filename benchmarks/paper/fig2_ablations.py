@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from scipy import stats
 
 import cellhermes as ch
 
@@ -43,8 +44,9 @@ TRAINED = {
     "graph, 1,000 of cells": (1000, 7000, True),
     "graph, 2,000 of cells": (2000, 6000, True),
 }
-N_STEPS, BATCH = 120, 24
-N_SEEDS = 3  # of folds and forests
+SHOWN = ("roc_auc", "low", "high")
+N_STEPS, BATCH = 100, 24
+N_SEEDS = 3  # of start values, questions and order, and of folds and forests
 
 
 def make(run: Run) -> None:
@@ -57,26 +59,47 @@ def make(run: Run) -> None:
     labels = ch.io.read_gene_labels(labels)
     genes = sorted({*labels["gene"]})
     sentences = pd.concat([read(path) for path in cells], ignore_index=True)
-    n_steps = 2 if run.options.quick else N_STEPS
-    base = untrained(run.model(), run.options.seed, run.out / "untrained")
-    vectors = {"untrained": embedded(ch.CellHermes.from_pretrained(base), genes)}
-    for name, what in TRAINED.items():
-        folder = run.out / f"trained-{name.replace(', ', '-').replace(' ', '-').replace('1,', '1')}-{n_steps}"
-        vectors[name] = embedded(trained(base, sentences, edges, what, folder, n_steps, run.options.seed), genes)
-    parts = [
-        ch.metrics.gene_property(vectors, labels, seed=seed).assign(seed=seed)
-        for seed in range(1 if run.options.quick else N_SEEDS)
-    ]
+    n_steps, n_seeds = (2, 1) if run.options.quick else (N_STEPS, N_SEEDS)
+    parts = []
+    for seed in range(run.options.seed, run.options.seed + n_seeds):
+        base = untrained(run.model(), seed, run.out / "ablations" / f"untrained-{seed}")
+        vectors = {"untrained": embedded(ch.CellHermes.from_pretrained(base), genes)}
+        for k, (name, what) in enumerate(TRAINED.items()):
+            folder = run.out / "ablations" / f"{k}-{n_steps}-{seed}"
+            vectors[name] = embedded(trained(base, sentences, edges, what, folder, n_steps, seed), genes)
+        parts.append(ch.metrics.gene_property(vectors, labels, seed=seed).assign(seed=seed))
     values = pd.concat(parts, ignore_index=True)
-    means = values.groupby(["embedding", "task", "seed"], sort=False)["roc_auc"].mean()
-    table = means.groupby(level=["embedding", "task"], sort=False).agg(["mean", "std"]).reset_index()
+    run.table("2c, S2, S3, all values", values)
+    table = summary(values)
     table["n_cell_questions"] = [TRAINED.get(name, (0,))[0] for name in table["embedding"]]
     run.table("2c, S2, S3", table)
     run.figure("2c, S2, S3", bars(table))
     run.notes.append(
-        f"{n_steps} steps of {BATCH} questions each, one training run for each model: std is that of folds and "
-        "forests, and another training seed may change more than it says."
+        f"{n_steps} steps of {BATCH} questions each; {n_seeds} training runs for each model. low and high: 95% "
+        "interval of the mean by Student's t over runs. All models of one seed begin with the same weights."
     )
+
+
+def summary(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean area over training runs, with an interval, and how far it is from that of `both` of the same run."""
+    areas = values.groupby(["seed", "task", "embedding"], sort=False)["roc_auc"].mean().unstack()
+    rows = []
+    for name in values["embedding"].unique():
+        for task, found in areas.groupby(level="task", sort=False):
+            value, gap = found[name], found[name] - found["both"]
+            row = {"embedding": name, "task": task, "roc_auc": value.mean(), "less_both": gap.mean()}
+            row["low"], row["high"] = interval(value.to_numpy())
+            row["less_both_low"], row["less_both_high"] = interval(gap.to_numpy())
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def interval(found: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Of the mean, by Student's t; unknown from one value."""
+    if len(found) < 2:
+        return np.nan, np.nan
+    half = stats.t.ppf((1 + level) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    return found.mean() - half, found.mean() + half
 
 
 def read(path: Path) -> pd.Series:
@@ -125,10 +148,12 @@ def embedded(model: ch.CellHermes, genes: list[str]) -> pd.DataFrame:
 
 def bars(table: pd.DataFrame) -> Axes:
     """A bar for each model and task."""
-    wide, error = (table.pivot(index="embedding", columns="task", values=name) for name in ("mean", "std"))
     order = table["embedding"].unique()
-    _, ax = plt.subplots(figsize=(7, 4))
-    wide.loc[order].plot.barh(ax=ax, xerr=error.loc[order], width=0.8, error_kw={"linewidth": 0.8})
+    wide = {name: table.pivot(index="embedding", columns="task", values=name).loc[order] for name in SHOWN}
+    mean, low, high = wide.values()
+    error = np.stack([mean - low, high - mean]).transpose(2, 0, 1)  # task, side, model
+    _, ax = plt.subplots(figsize=(7, 5))
+    mean.plot.barh(ax=ax, xerr=np.nan_to_num(error), width=0.8, error_kw={"linewidth": 0.8})
     ax.axvline(0.5, color="0.4", linewidth=0.8)
     ax.invert_yaxis()
     ax.set(xlabel="ROC-AUC", ylabel="")

@@ -1,11 +1,13 @@
 """Figure 2b and d, what vectors of genes know of genes: ``python -m benchmarks.paper.fig2_genes --model mini``.
 
 Properties and pairs of genes (2b), similarity of annotations (2d) and enriched clusters (Supplementary Figure 5),
-beside vectors that are made without a language model; and how many of the tested pairs stand in the training graph.
+beside vectors that are made without a language model or without training. Two tests for leakage: how many of the tested
+pairs stand in the training graph, and what the model says when it is asked the same outright (Supplementary Note 2).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -15,11 +17,9 @@ import scanpy as sc
 import cellhermes as ch
 from cellhermes.tl._gene_sets import read_gmt
 
-from ._run import main
+from ._run import main, untrained
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
 
     from ._run import Run
@@ -28,6 +28,7 @@ PANELS = {
     "2b": "five properties and pairs of genes, random forest and XGBoost: above nine foundation models",
     "2d": "correlation of cosine with semantic similarity (GO BP, CC, MF, KEGG), improvement over random: the highest",
     "S5": "share of k-means clusters (K = 20 to 80) that are enriched: the highest",
+    "zero-shot": "the same questions asked outright: the model cannot answer them, so they did not leak",
 }
 LABELS = ("gene_labels/gene_classification_labels.tsv", "gene_labels/notch1_labels.tsv")
 SETS = {
@@ -39,20 +40,34 @@ SETS = {
 EDGES = "biogrid_4.4.232_human_edges.tsv.gz"
 CELLS = "pbmc_donor_a_unlabelled.h5ad"
 NEEDED = (*LABELS, *SETS.values(), EDGES, CELLS, "ggi_train.tsv.gz", "ggi_valid.tsv.gz", "human_genes_grch38.tsv.gz")
+CLASSES = {  # as a question names them
+    "dosage_sensitive": "transcription factor that is sensitive to dosage",
+    "dosage_insensitive": "transcription factor that is not sensitive to dosage",
+    "bivalent": "bivalent chromatin",
+    "lys4_only": "chromatin with Lys4 methylation only",
+    "non_methylated": "chromatin without methylation",
+    "n1_central": "central in the NOTCH1 network",
+    "n1_peripheral": "peripheral in the NOTCH1 network",
+    "n1_activated": "activated by NOTCH1",
+    "n1_nontarget": "not a target of NOTCH1",
+}
 N_PAIRS = 20_000  # of the 263,016 training pairs, for time
 N_SEEDS = 3
 
 
-def embeddings(name: str, data: Path, seed: int, max_genes: int | None) -> dict[str, pd.DataFrame]:
+def embeddings(
+    model: ch.CellHermes, data: Path, seed: int, max_genes: int | None, folder: Path
+) -> dict[str, pd.DataFrame]:
     """Vectors of the model and of the baselines, for the same genes: protein-coding ones, or a sample of them."""
     table = pd.read_csv(data / "human_genes_grch38.tsv.gz", sep="\t", usecols=["symbol", "biotype"])
     genes = sorted({*table.loc[table["biotype"] == "protein_coding", "symbol"].dropna()})
-    model = ch.CellHermes.from_pretrained(name, device="cpu" if name == "mini" else None)
     labelled = {*pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])["gene"]}
     drawn = pd.Series(genes).sample(min(max_genes or len(genes), len(genes)), random_state=seed)
     chosen = sorted({*drawn} | (labelled & {*genes}))  # few genes have labels: they stay
-    vectors = model.embed([ch.text.template("gene").fill(gene=gene) for gene in chosen])
+    prompts = [ch.text.template("gene").fill(gene=gene) for gene in chosen]
+    vectors = model.embed(prompts)
     width = vectors.shape[1]
+    without = ch.CellHermes.from_pretrained(untrained(model, seed, folder)).embed(prompts)
     edges = pd.read_csv(data / EDGES, sep="\t")
     edges = edges.loc[edges["both_known_symbols"] == 1, ["symbol_a", "symbol_b"]]
     adata = sc.read_h5ad(data / CELLS)
@@ -61,10 +76,11 @@ def embeddings(name: str, data: Path, seed: int, max_genes: int | None) -> dict[
     adata = adata[:, adata.var_names.isin(genes)]
     expressed = ch.metrics.expression_embedding(adata.X, adata.var_names, seed=seed)
     found = {
-        name: pd.DataFrame(vectors, index=chosen),
+        model.card.name: pd.DataFrame(vectors, index=chosen),
         "SVD of BioGRID": ch.metrics.graph_embedding(edges, genes=genes, n_components=width, seed=seed),
         "PCA of expression": expressed.reindex(genes, fill_value=0),  # 0 is the mean: nothing is known
         "character n-grams": ch.metrics.ngram_embedding(genes, seed=seed),
+        "untrained": pd.DataFrame(without, index=chosen),
         "random": ch.metrics.random_embedding(genes, n_components=width, seed=seed),
     }
     return {name: table.loc[chosen] for name, table in found.items()}
@@ -108,6 +124,25 @@ def leakage(data: Path) -> pd.DataFrame:
     return ch.metrics.overlap(test, edges, label="label").astype({"answer": str})  # of text and numbers
 
 
+def asked(model: ch.CellHermes, data: Path) -> pd.DataFrame:
+    """What the model says to the tasks of 2b as questions, by its log-odds; 0.5 is chance for both measures."""
+    here = Path(__file__).parent
+    labels = pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])
+    labels = labels.drop_duplicates(["task", "gene"], keep=False)  # in one class only
+    pairs = pd.read_csv(data / "ggi_valid.tsv.gz", sep="\t").drop_duplicates(["gene_a", "gene_b"])
+    labels["answer"] = labels["answer"].map(CLASSES)
+    pairs["answer"] = pairs["label"].map({1: "Yes", 0: "No"})
+    questions = [(task, "gene_property.toml", mine) for task, mine in labels.groupby("task")]
+    parts = []
+    for task, file, frame in [*questions, ("gene pairs", "gene_pair.toml", pairs)]:
+        answers = sorted({*frame["answer"]})
+        found = ch.tl.answer(frame, model, here / file, answers=answers, prior="N/A")
+        parts.append(ch.metrics.classification(frame["answer"], found, positive=answers[-1]).assign(task=task))
+    table = pd.concat(parts)
+    table = table[table["metric"].isin(["balanced_accuracy", "roc_auc"])]
+    return table[["task", "metric", "value", "low", "high", "n"]].reset_index(drop=True)
+
+
 def draw(means: pd.DataFrame) -> Axes:
     """One panel a measure, a bar for each embedding."""
     shown = {"2b": "roc_auc", "2d": "improvement", "S5": "share"}
@@ -131,16 +166,18 @@ def make(run: Run) -> None:
         run.notes.append(f"Left out: {len(missing)} files are missing.")
         return
     n_seeds, max_genes = (1, 2000) if options.quick else (N_SEEDS, None)
-    vectors = embeddings(options.model, options.data, options.seed, max_genes)
+    model = run.model()
+    vectors = embeddings(model, options.data, options.seed, max_genes, run.out / "untrained")
     values = measure(vectors, options.data, range(options.seed, options.seed + n_seeds))
     keys = ["panel", "task", "metric", "embedding"]
     means = values.groupby(keys, sort=False)["value"].agg(["mean", "std"]).reset_index()
     means = means.rename(columns={"mean": "value"})
-    for panel in PANELS:
+    for panel in means["panel"].unique():
         mine = means[means["panel"] == panel]
         run.table(panel, mine.pivot(index=["task", "metric"], columns="embedding", values="value").reset_index())
     run.table("2b-2d, all values", values)
     run.table("leakage", leakage(options.data))
+    run.table("zero-shot", asked(model, options.data))
     run.figure("fig2_genes", draw(means))
     run.notes.append(f"{len(next(iter(vectors.values()))):,} protein-coding genes; means of {n_seeds} seeds in 2b.")
     run.notes.append(

@@ -1,26 +1,32 @@
 """Figure 2f to k, gene networks of two cell types: ``python -m benchmarks.paper.fig2_networks --model mini``.
 
 The paper compares HSPCs with CD8+ T cells of the Immune data. Beside the networks of the model stands the co-expression
-control, through the same search, clustering and test (Supplementary Figure 7).
+control, through the same search, clustering and test (Supplementary Figure 7). Before that, clusters of the genes as
+they are in each cell type are tested for a function (2f).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import scanpy as sc
 
 import cellhermes as ch
+from cellhermes.tl._gene_sets import read_gmt
 
 from ._run import main
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from matplotlib.axes import Axes
 
     from ._run import Run
 
 PANELS = {
+    "2f": "share of enriched clusters of genes in the context of each cell type: above other models in all types",
     "2g": "ten genes with the largest change of degree between CD8+ T cells and HSPCs, JAM3 the first",
     "2h": "neighbours of JAM3 are enriched for differentiation and activation of T cells",
     "2i": "volcano of the modules that CD8+ T cells have alone; three are read further",
@@ -28,12 +34,19 @@ PANELS = {
     "S6": "Jaccard index of every pair of modules",
     "S7": "co-expression networks through the same steps: no meaningful module",
 }
+SETS = {
+    "GO BP": "go_bp_enrichr2021.gmt.gz",
+    "GO CC": "go_cc_msigdb2025.gmt.gz",
+    "GO MF": "go_mf_msigdb2025.gmt.gz",
+    "KEGG": "kegg_legacy_msigdb2025.gmt.gz",
+}
+MIN_CELLS = 20  # of a type, so that its expression says something
 N_TOP = 3  # modules that are read further
 
 
 def make(run: Run) -> None:
     adata = run.cells("immune", "pbmc3k_labelled.h5ad", "PBMC 3k, CD8 T cells against CD14+ monocytes")
-    sets = run.file("go_bp_enrichr2021.gmt.gz")
+    sets = run.file(SETS["GO BP"])
     if adata is None or sets is None:
         return
     groupby, group, reference = (
@@ -42,6 +55,7 @@ def make(run: Run) -> None:
     )  # fmt: skip
     genes = prepare(adata, 500 if run.options.quick else 2000)
     model = run.model()
+    in_types(run, adata, model, genes, groupby)
     ch.tl.split_groups(adata, groupby, groups=[group, reference])  # halves of each type's cells, for the null
     for compare in ({"groupby": groupby, "groups": [group, reference]}, {"groupby": "half"}):
         ch.tl.embed_genes(adata, model, genes=genes, **compare)
@@ -77,6 +91,60 @@ def make(run: Run) -> None:
     run.notes.append(
         "Modules are a finding only where they beat both nulls of S7 (reseed: another seed; halves of the cells)."
     )
+
+
+def in_types(run: Run, adata: AnnData, model: ch.CellHermes, genes: list[str], groupby: str) -> None:
+    """Figure 2f: clusters of genes, embedded behind a cell of each type, and of what that type's cells express."""
+    n_cells = adata.obs[groupby].value_counts()
+    types = sorted(n_cells.index[n_cells >= MIN_CELLS])[: 2 if run.options.quick else None]
+    sets = {name: read_gmt(path) for name, file in SETS.items() if (path := run.file(file))}
+    ch.tl.embed_genes(adata, model, genes=genes, groupby=groupby, groups=types, key_added="in_type")
+    ch.tl.embed_genes(adata, model, genes=genes, key_added="alone")
+    columns = adata.var_names.get_indexer(genes)
+    parts = []
+    for name in types:
+        mine = adata[(adata.obs[groupby] == name).to_numpy(), genes]
+        expressed = ch.metrics.expression_embedding(
+            mine.X, genes, n_components=min(50, len(mine) - 1), seed=run.options.seed
+        )
+        known = (expressed != 0).any(axis=1).to_numpy()  # others are not expressed in the type
+        key = adata.uns["in_type"]["groups"].set_index("label").at[name, "key"]
+        vectors = {
+            f"{model.card.name}, in the type": adata.varm[key],
+            f"{model.card.name}, without a context": adata.varm["alone"],
+        }
+        vectors = {method: pd.DataFrame(np.asarray(found)[columns], genes) for method, found in vectors.items()}
+        vectors |= {
+            "expression in the type": expressed,
+            "random": ch.metrics.random_embedding(genes, n_components=model.dim, seed=run.options.seed),
+        }
+        vectors = {method: found[known] for method, found in vectors.items()}
+        for database, of in sets.items():
+            found = ch.metrics.cluster_enrichment(vectors, of, seed=run.options.seed)
+            parts.append(found.assign(cell_type=name, database=database))
+    values = pd.concat(parts, ignore_index=True)
+    table = values.groupby(["database", "cell_type", "embedding"], sort=False)[
+        ["share", "share_random", "n_genes"]
+    ].mean()
+    run.table("2f", table.reset_index())
+    run.figure("2f", shares(table["share"]))
+
+
+def shares(values: pd.Series) -> Axes:
+    """A panel for each database: a dot for each cell type, beside each other by embedding."""
+    databases = values.index.unique("database")
+    _, axes = plt.subplots(1, len(databases), figsize=(2.7 * len(databases), 3.4), sharey=True, layout="constrained")
+    for ax, database in zip(np.atleast_1d(axes), databases, strict=True):
+        wide = values[database].unstack("embedding", sort=False)
+        ax.plot(range(wide.shape[1]), wide.T, "o-", color="0.6", linewidth=0.6, markersize=4)
+        ax.plot(range(wide.shape[1]), wide.mean(), "_", color="k", markersize=22, markeredgewidth=2)
+        ax.set_xticks(range(wide.shape[1]), wide.columns, rotation=40, ha="right")
+        ax.set_title(database, loc="left")
+        ax.margins(x=0.15)
+        ax.spines[["top", "right"]].set_visible(False)
+    first = np.atleast_1d(axes)[0]
+    first.set_ylabel("share of enriched clusters,\nmean over K = 20 to 80")
+    return first
 
 
 def prepare(adata: AnnData, n_genes: int) -> list[str]:
