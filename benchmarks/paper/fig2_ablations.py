@@ -18,7 +18,7 @@ from scipy import stats
 
 import cellhermes as ch
 
-from ._run import main, untrained
+from ._run import COLORS, main, untrained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +153,7 @@ def bars(table: pd.DataFrame) -> Axes:
     mean, low, high = wide.values()
     error = np.stack([mean - low, high - mean]).transpose(2, 0, 1)  # task, side, model
     _, ax = plt.subplots(figsize=(7, 5))
-    mean.plot.barh(ax=ax, xerr=np.nan_to_num(error), width=0.8, error_kw={"linewidth": 0.8})
+    mean.plot.barh(ax=ax, xerr=np.nan_to_num(error), width=0.8, color=COLORS, error_kw={"linewidth": 0.8})
     ax.axvline(0.5, color="0.4", linewidth=0.8)
     ax.invert_yaxis()
     ax.set(xlabel="ROC-AUC", ylabel="")
