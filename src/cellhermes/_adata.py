@@ -10,6 +10,7 @@ import os
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
+    import h5py
     import zarr
     from mudata import MuData
 
@@ -206,13 +208,37 @@ def by_rows(matrix: object) -> object:
     """The matrix, if rows can be cut from it; a CSC matrix is read and turned first. Refuses one with a part missing."""
     if getattr(matrix, "format", None) == "csc":
         return (matrix if sparse.issparse(matrix) else matrix.to_memory()).tocsr()
-    if not sparse.issparse(matrix) and hasattr(matrix, "group"):  # on disk
-        stored = {name: len(matrix.group[name]) for name in ("data", "indices")}
-        stored["indptr says"] = int(matrix.group["indptr"][-1])
-        if len({*stored.values()}) > 1 or len(matrix.group["indptr"]) != matrix.shape[0] + 1:
-            msg = f"The matrix in {_file_of(matrix)} is not whole: {stored}. Copy or write the file again."
-            raise OSError(msg)
+    if not sparse.issparse(matrix) and hasattr(matrix, "group"):
+        return _StoredRows.of(matrix)
     return matrix
+
+
+@dataclass(frozen=True)
+class _StoredRows:
+    """A CSR matrix on disk; slicing that of anndata looks up more than it reads."""
+
+    group: h5py.Group | zarr.Group
+    indptr: np.ndarray
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    @classmethod
+    def of(cls, matrix: object) -> _StoredRows:
+        if isinstance(matrix, cls):
+            return matrix
+        group, indptr = matrix.group, matrix.group["indptr"][:]
+        sizes = {"data": len(group["data"]), "indices": len(group["indices"]), "indptr": int(indptr[-1])}
+        if len({*sizes.values()}) > 1 or len(indptr) != matrix.shape[0] + 1:
+            msg = f"The matrix in {_file_of(matrix)} is not whole: {sizes} values. Copy or write the file again."
+            raise OSError(msg)
+        return cls(group, indptr, tuple(matrix.shape), np.dtype(matrix.dtype))
+
+    def __getitem__(self, rows: slice) -> sparse.csr_matrix:
+        first, last = self.indptr[rows.start], self.indptr[rows.stop]
+        arrays = self.group["data"][first:last], self.group["indices"][first:last]
+        return sparse.csr_matrix(
+            (*arrays, self.indptr[rows.start : rows.stop + 1] - first), (rows.stop - rows.start, self.shape[1])
+        )
 
 
 def rows(matrix: object, start: int, stop: int) -> sparse.csr_matrix:

@@ -231,15 +231,19 @@ def wait(keeper: Keeper[T], n: int, shard: Shard, ended: Callable[[], bool] = la
     return True
 
 
-def commit(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under another name first, so that it is whole under its own, whatever happens."""
+def commit(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file under another name first, so that it is whole under its own, whatever happens.
+
+    Without ``sync``, it survives the end of the process, but not that of the machine.
+    """
     part = path.with_name(f"{path.name}.{token_hex(4)}.part")
     with _explained(path.parent):
         try:
             with part.open("wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
+                if sync:
+                    os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
             part.replace(path)
         except OSError:
             with suppress(OSError):

@@ -121,8 +121,8 @@ class Chunks:
         wide = [codec.width] if codec.width else []
         meta = {"zarr_format": 2, "shape": [n_rows, *wide], "chunks": [self.size, *wide], "order": "C", **codec.meta()}
         kind = "string-array" if isinstance(codec, Texts) else "array"
-        commit(folder / ".zarray", json.dumps(meta, indent=1).encode())
-        commit(folder / ".zattrs", json.dumps(attrs or encoding(kind, "0.2.0")).encode())
+        commit(folder / ".zarray", json.dumps(meta, indent=1).encode(), sync=False)
+        commit(folder / ".zattrs", json.dumps(attrs or encoding(kind, "0.2.0")).encode(), sync=False)
 
     def rows(self, i: int) -> slice:
         """Rows of block ``i``."""
@@ -283,8 +283,8 @@ class Result:
         """Make a group of the store."""
         folder = self.whole / slot
         folder.mkdir(parents=True, exist_ok=True)
-        commit(folder / ".zgroup", b'{"zarr_format": 2}')
-        commit(folder / ".zattrs", json.dumps(attrs).encode())
+        commit(folder / ".zgroup", b'{"zarr_format": 2}', sync=False)
+        commit(folder / ".zattrs", json.dumps(attrs).encode(), sync=False)
 
     def params(self, key: str, params: Mapping[str, object]) -> None:
         """Store how the result was made in ``uns[key]["params"]``."""
@@ -313,7 +313,7 @@ class Result:
                 self.group(slot, encoding("dict", "0.1.0"))
         self.group("", {**encoding("anndata", "0.1.0"), "cellhermes": self.about})
         _consolidate(self.whole)
-        _sync(self.whole)
+        _sync(self.whole, inside=True)
         self.whole.replace(self.out)
         _sync(self.out.parent)
 
@@ -326,15 +326,15 @@ def _consolidate(folder: Path) -> None:
         if path.name in (".zarray", ".zattrs", ".zgroup")
     }
     content = {"zarr_consolidated_format": 1, "metadata": found}
-    commit(folder / ".zmetadata", json.dumps(content, indent=1).encode())
+    commit(folder / ".zmetadata", json.dumps(content, indent=1).encode(), sync=False)
 
 
-def _sync(folder: Path) -> None:
-    """Ask the system to write a folder, or a store with what others wrote into it, to the disk."""
+def _sync(folder: Path, *, inside: bool = False) -> None:
+    """Ask the system to write a folder to the disk, and what stands in it but chunks, which are there already."""
     if os.name != "posix":
         return
-    inside = (path for path in folder.rglob("*") if path.is_dir() or "uns" in path.parts)
-    for path in (folder, *(inside if folder.suffix == ".zarr" else ())):
+    others = (path for path in folder.rglob("*") if path.is_dir() or path.name.startswith(".z") or "uns" in path.parts)
+    for path in (folder, *(others if inside else ())):
         number = os.open(path, os.O_RDONLY)
         try:
             os.fsync(number)

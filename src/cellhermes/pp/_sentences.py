@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from .._result import Chunks
+
+T = TypeVar("T")
 
 logger = logging.getLogger("cellhermes")
 
@@ -204,7 +207,7 @@ class _Writer:
         """All sentences."""
         parts = _adata.parts_of(self.matrix, size)
         write = partial(_cell.cell_sentences, vocabulary=self.vocabulary, n_genes=self.n_genes)
-        return [sentence for _, part in self._written(parts, write) for sentence in part]
+        return [sentence for part in self._written(parts, write) for sentence in part]
 
     def to_store(self, out: str | Path, size: int, key: str, params: dict[str, object]) -> int:
         """Write the sentences of this process' share, and return how many are empty."""
@@ -219,10 +222,17 @@ class _Writer:
             self._check_begun(array)
             todo = missing(array, array.n, result.shard)
             write = partial(_encoded, vocabulary=self.vocabulary, n_genes=self.n_genes, size=array.size)
+            written = self._written([*map(array.rows, todo)], write, threads=_cell.MAX_THREADS)
             n_empty = 0
-            for i, (_, (content, empty)) in zip(todo, self._written([*map(array.rows, todo)], write, True), strict=True):
-                commit(array.path(i), content)
-                n_empty += empty
+            with ThreadPoolExecutor(1) as disk:  # which takes its time until a block is safe
+                saved = []
+                for i, (content, empty) in zip(todo, written, strict=True):
+                    for block in saved:
+                        block.result()
+                    saved = [disk.submit(commit, array.path(i), content)]
+                    n_empty += empty
+                for block in saved:
+                    block.result()
 
             def complete() -> None:
                 result.columns([key])
@@ -231,12 +241,12 @@ class _Writer:
             result.finish(array, array.n, complete)
         return n_empty
 
-    def _written(self, parts: list[slice], write: Callable, threads: bool = False) -> Iterator[tuple[slice, object]]:  # noqa: FBT001, FBT002
-        results = _adata.map_rows(self.matrix, parts, write, _cell.MAX_THREADS if threads else 0)
+    def _written(self, parts: list[slice], write: Callable[[object], T], *, threads: int = 0) -> Iterator[T]:
+        results = _adata.map_rows(self.matrix, parts, write, threads)
         with tqdm(total=sum(part.stop - part.start for part in parts), desc="cell sentences", delay=2) as progress:
             for part in parts:
                 try:
-                    yield part, next(results)
+                    yield next(results)
                 except _cell.BadValueError as error:
                     cell, gene = self.cells[part.start + error.row], self.genes[error.column]
                     raise ValueError(_what_is_bad(error, cell, gene)) from None
