@@ -72,7 +72,7 @@ def _check_chunks(path: Path) -> None:
     if "obs" not in root:
         msg = "it has no obs"
         raise KeyError(msg)
-    for name in ("X", *(f"layers/{key}" for key in (root["layers"] if "layers" in root else ()))):
+    for name in ("X", *(f"layers/{key}" for key in root.get("layers", ()))):
         if name in root and "indices" in root[name]:
             _check_chunks_of(root[name]["data"])
             _check_chunks_of(root[name]["indices"])
@@ -205,7 +205,7 @@ def row_blocks(matrix: object, size: int) -> Iterator[tuple[int, sparse.csr_matr
 
 
 def by_rows(matrix: object) -> object:
-    """The matrix, if rows can be cut from it; a CSC matrix is read and turned first. Refuses one with a part missing."""
+    """The matrix, if rows can be cut from it; a CSC matrix is read and turned first. Refuses one that is not whole."""
     if getattr(matrix, "format", None) == "csc":
         return (matrix if sparse.issparse(matrix) else matrix.to_memory()).tocsr()
     if not sparse.issparse(matrix) and hasattr(matrix, "group"):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._keys import stored_params
 from ._blocks import Shard, Work, check_same, check_space, commit, wait
+from ._keys import stored_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -152,6 +152,10 @@ class Chunks:
             self.save(i, block)
 
 
+def _frame(names: Sequence[str]) -> dict[str, object]:
+    return {**encoding("dataframe", "0.2.0"), "_index": "_index", "column-order": list(names)}
+
+
 def encoding(kind: str, version: str) -> dict[str, object]:
     """Attributes by which anndata knows what an element is."""
     return {"encoding-type": kind, "encoding-version": version}
@@ -276,8 +280,22 @@ class Result:
 
     def columns(self, names: Sequence[str]) -> None:
         """Say which columns ``obs`` has."""
-        about = {**encoding("dataframe", "0.2.0"), "_index": "_index", "column-order": list(names)}
-        self.group("obs", about)
+        self.group("obs", _frame(names))
+
+    def frame(self, slot: str, names: Sequence[str]) -> None:
+        """Begin a frame of the cells, such as ``"obsm/cell_type"``, with these columns."""
+        self.group(slot, _frame(names))
+        self._names(f"{slot}/_index")
+
+    def categories(self, slot: str, labels: Sequence[str]) -> None:
+        """Begin a categorical column, whose codes are another array."""
+        self.group(slot, {**encoding("categorical", "0.2.0"), "ordered": False})
+        Chunks(self.whole / slot / "categories", len(labels), len(labels), Texts()).write([labels] if labels else [])
+
+    def _names(self, slot: str) -> None:
+        names = self.names.astype(str)
+        chunks = self.array(slot, NAMES, Texts())
+        chunks.write(names[chunks.rows(i)].tolist() for i in range(chunks.n))
 
     def group(self, slot: str, attrs: Mapping[str, object]) -> None:
         """Make a group of the store."""
@@ -295,18 +313,18 @@ class Result:
             self.group(slot, encoding("dict", "0.1.0"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of anndata, about the format of zarr
-            ad.io.write_elem(zarr.open_group(self.whole / "uns" / key, mode="a", zarr_format=2), "params", stored_params(params))
+            ad.io.write_elem(
+                zarr.open_group(self.whole / "uns" / key, mode="a", zarr_format=2), "params", stored_params(params)
+            )
 
     def _complete(self) -> None:
         """Names, empty genes and attributes; then everything gets its place at once."""
         for left in self.whole.rglob("*.part"):  # by a process that was killed
             left.unlink()
-        names = self.names.astype(str)
-        chunks = self.array("obs/_index", NAMES, Texts())
-        chunks.write(names[chunks.rows(i)].tolist() for i in range(chunks.n))
+        self._names("obs/_index")
         if not (self.whole / "obs" / ".zattrs").is_file():
             self.columns([])
-        self.group("var", {**encoding("dataframe", "0.2.0"), "_index": "_index", "column-order": []})
+        self.group("var", _frame([]))
         Chunks(self.whole / "var" / "_index", 0, 1, Texts())
         for slot in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
             if not (self.whole / slot / ".zgroup").is_file():
