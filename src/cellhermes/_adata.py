@@ -56,7 +56,7 @@ def opened(data: AnnData | MuData | str | Path) -> AnnData | MuData:
             return ad.read_h5ad(path, backed="r")
         _check_chunks(path)
         return ad.experimental.read_lazy(path)
-    except (OSError, KeyError, ValueError, ad.io.AnnDataReadError) as error:
+    except (OSError, KeyError, ValueError) as error:
         msg = f"{path} can't be read as AnnData: it is truncated, damaged, or something else. Copy it again. ({error})"
         raise OSError(msg) from error
     except ImportError as error:
@@ -65,7 +65,7 @@ def opened(data: AnnData | MuData | str | Path) -> AnnData | MuData:
 
 
 def _check_chunks(path: Path) -> None:
-    """Refuse a store that lacks chunks, which zarr would read as zeros: an entry of a sparse matrix is not zero."""
+    """Refuse a store that lacks chunks, which zarr would read as zeros; sparse matrices and names have none."""
     import zarr
 
     root = zarr.open_group(path, mode="r")
@@ -73,7 +73,7 @@ def _check_chunks(path: Path) -> None:
         msg = "it has no obs"
         raise KeyError(msg)
     for name in ("X", *(f"layers/{key}" for key in root.get("layers", ()))):
-        if name in root and "indices" in root[name]:
+        if f"{name}/indices" in root and root[name].attrs["shape"][1] > 1:
             _check_chunks_of(root[name]["data"])
             _check_chunks_of(root[name]["indices"])
     _check_chunks_of(root["obs"][root["obs"].attrs["_index"]])
@@ -314,11 +314,18 @@ def _map_dask(matrix: object, parts: Sequence[slice], function: Callable[[sparse
     on_rows = dask.delayed(_on_rows)
     for first in range(0, len(parts), 2 * at_once):
         tasks = [on_rows(function, matrix[part]) for part in parts[first : first + 2 * at_once]]
-        yield from dask.compute(*tasks)
+        for result in dask.compute(*tasks):
+            if isinstance(result, ValueError):
+                raise result
+            yield result
 
 
-def _on_rows(function: Callable[[sparse.csr_matrix], T], block: object) -> T:
-    return function(sparse.csr_matrix(block))
+def _on_rows(function: Callable[[sparse.csr_matrix], T], block: object) -> T | ValueError:
+    """The error comes back as a result, so that it is raised in the place of its part."""
+    try:
+        return function(sparse.csr_matrix(block))
+    except ValueError as error:
+        return error
 
 
 def parts_of(matrix: object, size: int) -> list[slice]:

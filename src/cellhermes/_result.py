@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_string_dtype
 
 from ._blocks import Shard, Work, check_same, check_space, commit, wait
 from ._keys import stored_params
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    import pandas as pd
-
+    from ._adata import Column
     from ._blocks import Keeper
+
+logger = logging.getLogger("cellhermes")
 
 NAMES = 65_536  # rows of a chunk of what is written at the end
 
@@ -281,6 +285,25 @@ class Result:
     def columns(self, names: Sequence[str]) -> None:
         """Say which columns ``obs`` has."""
         self.group("obs", _frame(names))
+
+    def carry(self, obs: Mapping[str, Column]) -> list[str]:
+        """Write columns of the cells along, one after another; return which could be written."""
+        import anndata as ad
+        import zarr
+
+        self.columns([])
+        group, written = zarr.open_group(self.whole / "obs", mode="a", zarr_format=2), []
+        for name, column in obs.items():
+            values = column[:]
+            known = (is_bool_dtype, is_numeric_dtype, is_string_dtype)
+            if "/" in name or not (isinstance(values.dtype, pd.CategoricalDtype) or any(is_(values) for is_ in known)):
+                logger.warning("obs[%r] (%s) is not written to %s.", name, values.dtype, self.out)
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of anndata, about the format of zarr
+                ad.io.write_elem(group, name, values._values)
+            written.append(name)
+        return written
 
     def frame(self, slot: str, names: Sequence[str]) -> None:
         """Begin a frame of the cells, such as ``"obsm/cell_type"``, with these columns."""

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -98,8 +99,8 @@ def cell_sentences(
     ``var[gene_mask]``
         bool, if the default column was missing.
 
-    With ``out``, the object stays as it is, and the store has the names of the cells, ``obs[key_added]`` and
-    ``uns[key_added]``.
+    With ``out``, the object stays as it is, and the store has these, and the other columns of ``obs``, which tasks and
+    pairs may ask with.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def cell_sentences(
     stored = _stored_mask(adata, gene_mask, use_raw=use_raw)
     mask = default_mask(names, matrix) if stored is None else stored
     _check_words(names, mask)
-    writer = _Writer(_adata.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata.obs_names, names)
+    writer = _Writer(_adata.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
     params = {"n_genes": int(n_genes), "layer": layer, "use_raw": bool(use_raw), "gene_symbols": gene_symbols}
     params["gene_mask"] = gene_mask
 
@@ -200,8 +201,12 @@ class _Writer:
     matrix: object
     vocabulary: _cell.Vocabulary
     n_genes: int
-    cells: pd.Index
+    adata: AnnData
     genes: np.ndarray
+
+    @property
+    def cells(self) -> pd.Index:
+        return self.adata.obs_names
 
     def to_list(self, size: int) -> list[str]:
         """All sentences."""
@@ -224,7 +229,7 @@ class _Writer:
             write = partial(_encoded, vocabulary=self.vocabulary, n_genes=self.n_genes, size=array.size)
             written = self._written([*map(array.rows, todo)], write, threads=_cell.MAX_THREADS)
             n_empty = 0
-            with ThreadPoolExecutor(1) as disk:  # which takes its time until a block is safe
+            with closing(written), ThreadPoolExecutor(1) as disk:  # which takes its time until a block is safe
                 saved = []
                 for i, (content, empty) in zip(todo, written, strict=True):
                     for block in saved:
@@ -235,7 +240,8 @@ class _Writer:
                     block.result()
 
             def complete() -> None:
-                result.columns([key])
+                others = {name: _adata.obs_column(self.adata, name, "") for name in self.adata.obs if name != key}
+                result.columns([*result.carry(others), key])
                 result.params(key, params)
 
             result.finish(array, array.n, complete)
@@ -243,7 +249,8 @@ class _Writer:
 
     def _written(self, parts: list[slice], write: Callable[[object], T], *, threads: int = 0) -> Iterator[T]:
         results = _adata.map_rows(self.matrix, parts, write, threads)
-        with tqdm(total=sum(part.stop - part.start for part in parts), desc="cell sentences", delay=2) as progress:
+        n_cells = sum(part.stop - part.start for part in parts)
+        with closing(results), tqdm(total=n_cells, desc="cell sentences", unit="cell", delay=2) as progress:
             for part in parts:
                 try:
                     yield next(results)
