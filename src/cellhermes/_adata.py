@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    import h5py
     import zarr
     from mudata import MuData
 
@@ -59,8 +58,8 @@ def opened(data: AnnData | MuData | str | Path) -> AnnData | MuData:
     except (OSError, KeyError, ValueError) as error:
         msg = f"{path} can't be read as AnnData: it is truncated, damaged, or something else. Copy it again. ({error})"
         raise OSError(msg) from error
-    except ImportError as error:
-        msg = "Reading zarr lazily needs xarray and dask: pip install 'cellhermes[lazy]'."
+    except (ImportError, AttributeError) as error:
+        msg = "Reading zarr lazily needs anndata 0.12, xarray and dask: pip install 'cellhermes[lazy]'."
         raise ImportError(msg) from error
 
 
@@ -217,7 +216,8 @@ def by_rows(matrix: object) -> object:
 class _StoredRows:
     """A CSR matrix on disk; slicing that of anndata looks up more than it reads."""
 
-    group: h5py.Group | zarr.Group
+    group: zarr.Group
+    """Or that of h5py, which is used in the same way."""
     indptr: np.ndarray
     shape: tuple[int, int]
     dtype: np.dtype

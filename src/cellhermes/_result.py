@@ -292,7 +292,7 @@ class Result:
         import zarr
 
         self.columns([])
-        group, written = zarr.open_group(self.whole / "obs", mode="a", zarr_format=2), []
+        group, written = zarr.open_group(self.whole / "obs", mode="a"), []
         for name, column in obs.items():
             values = column[:]
             known = (is_bool_dtype, is_numeric_dtype, is_string_dtype)
@@ -336,9 +336,7 @@ class Result:
             self.group(slot, encoding("dict", "0.1.0"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of anndata, about the format of zarr
-            ad.io.write_elem(
-                zarr.open_group(self.whole / "uns" / key, mode="a", zarr_format=2), "params", stored_params(params)
-            )
+            ad.io.write_elem(zarr.open_group(self.whole / "uns" / key, mode="a"), "params", stored_params(params))
 
     def _complete(self) -> None:
         """Names, empty genes and attributes; then everything gets its place at once."""

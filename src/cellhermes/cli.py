@@ -190,10 +190,8 @@ def _with_sentences(source: Path, target: Path, layer: str | None, gene_symbols:
     beside = target.with_name(f"{target.stem}.sentences.zarr")
     ch.pp.cell_sentences(source, layer=layer, gene_symbols=gene_symbols, out=beside)
     if not beside.exists():
-        msg = (
-            f"The other shares of the sentences ({beside}.parts) are not finished. Call again when they are, or write "
-        )
-        msg += "them first with `cellhermes sentences`."
+        msg = f"{beside} lacks the other shares. Call again when they are finished, or write it first with "
+        msg += "`cellhermes sentences`."
         raise ValueError(msg)
     return beside
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,7 +25,6 @@ from ._genes import gene_mask as default_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
@@ -146,7 +146,8 @@ def cell_sentences(
     if n_empty:
         msg = f"{n_empty:,} of {adata.n_obs:,} cells express no gene of the mask and get an empty sentence."
         warnings.warn(msg, UserWarning, stacklevel=2)
-    logger.info("cell_sentences: %s cells, at most %s genes each -> %s", f"{adata.n_obs:,}", n_genes, where)
+    if out is None or Path(out).exists():  # else other shares are missing, which was told
+        logger.info("cell_sentences: %s cells, at most %s genes each -> %s", f"{adata.n_obs:,}", n_genes, where)
 
 
 def _check_positive(**numbers: int) -> None:

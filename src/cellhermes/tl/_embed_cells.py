@@ -142,7 +142,8 @@ def embed_cells(
     if way.n_empty:
         msg = f"{way.n_empty:,} of {adata.n_obs:,} cells have {way.reason} and get NaN."
         warnings.warn(msg, UserWarning, stacklevel=2)
-    logger.info("%s cells embedded in %s (%d dimensions).", f"{adata.n_obs:,}", where, way.dim)
+    if out is None or Path(out).exists():  # else other shares are missing, which was told
+        logger.info("%s cells embedded in %s (%d dimensions).", f"{adata.n_obs:,}", where, way.dim)
 
 
 def _in_memory(way: "_Sentences | _Weighted", n: int, folder: str | Path | None) -> np.ndarray:

@@ -168,7 +168,8 @@ def predict(
         logger.info("%s cells in obs[%r]: %s.", f"{adata.n_obs:,}", key, counted(found))
     else:
         counts = _to_store(question, rows, model, batch_size, out, key, {"fields": fields, **options})
-        logger.info("%s cells in %s.", f"{adata.n_obs:,}", out)
+        if Path(out).exists():  # else other shares are missing, which was told
+            logger.info("%s cells in %s.", f"{adata.n_obs:,}", out)
     if n_without := counts["n_without_genes"]:
         msg = f"{n_without:,} of {adata.n_obs:,} cells have an empty sentence and get no answer."
         warnings.warn(msg, UserWarning, stacklevel=2)
