@@ -217,7 +217,7 @@ def growth(source: Path, folder: Path, sizes: list[int], n_genes: int, rounds: i
 def embedding(source: Path, folder: Path, n_cells: int, n_genes: int, rounds: int) -> bool:
     path = folder / "embed.h5ad"
     resampled(source, path, n_cells, n_genes)
-    found = alone("resumable", path, min(n_cells, 3_000), rounds)
+    found = alone("resumable", path, n_cells, rounds)
     overhead = (found["out"] - found["memory"]) / found["total"]
     print(
         f"\nresumable embedding: {overhead:.2%} overhead ({found['out']:.3f} s beside the model with out=, "
@@ -227,7 +227,7 @@ def embedding(source: Path, folder: Path, n_cells: int, n_genes: int, rounds: in
     ch.pp.cell_sentences(cells)
     cells = ad.AnnData(obs=cells.obs)
     cells.write_h5ad(path)
-    one, two = (min(together(path, n) for _ in range(rounds)) for n in (1, 2))
+    one, two = (min(times) for times in zip(*([together(path, n) for n in (1, 2)] for _ in range(rounds)), strict=True))
     print(f"two processes: {one / two:.2f} x one ({one:.1f} s and {two:.1f} s; limit {LIMITS['processes']} x)")
     return overhead > LIMITS["overhead"] or one / two < LIMITS["processes"]
 
