@@ -97,8 +97,9 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     folder = tmp_path / "a.zarr.parts" / "a.zarr" / "obsm" / "X"
     folder.mkdir(parents=True)
     (folder / "0.0.12ab.part").write_bytes(b"half")
+    (folder.parent.parent / ".zgroup.12ab.partial").write_bytes(b"half")  # of zarr itself
     made(tmp_path / "a.zarr", {})
-    assert not list(tmp_path.rglob("*.part"))
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".part", ".partial")]
 
 
 def test_hashes_tell_where_a_text_ends():

@@ -340,8 +340,9 @@ class Result:
 
     def _complete(self) -> None:
         """Names, empty genes and attributes; then everything gets its place at once."""
-        for left in self.whole.rglob("*.part"):  # by a process that was killed
-            left.unlink()
+        for left in [*self.whole.rglob("*.part"), *self.whole.rglob("*.partial")]:  # ours, zarr's: a process was killed
+            if left.is_file():
+                left.unlink()
         self._names("obs/_index")
         if not (self.whole / "obs" / ".zattrs").is_file():
             self.columns([])
