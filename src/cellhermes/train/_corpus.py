@@ -123,7 +123,9 @@ def write_pairs(
         for part in parts.made(pairs, n_workers):
             progress.update(part["pairs"])
     card = _card(pairs, about, parts)
-    _replace(_card_path(path), _json(card))
+    card_file = parts.folder / "card.json"  # goes with the folder if this process is killed
+    _replace(card_file, _json(card))
+    card_file.replace(_card_path(path))
     with parts.whole.open("rb") as whole:
         os.fsync(whole.fileno())
     parts.whole.replace(path)
