@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import logging
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -66,6 +68,8 @@ TAB3 = (
     "Organism Name Interactor A",
     "Organism Name Interactor B",
 )
+# What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that Python does not know.
+DAMAGED = (EOFError, OSError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 BLOCK = 2**16  # edges that are handed to networkx at once
 STRING_ID = re.compile(rb"\d+\.ENS")
 
@@ -388,7 +392,7 @@ def _lines(path: Path, member: str | None) -> Iterator[bytes]:
                 if not number % 2**16:
                     bar.update(max(0, raw.tell() - bar.n))
                 yield line
-        except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             msg = f"{path} is damaged or not complete: {error}. Download it again."
             raise ValueError(msg) from error
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
-import zlib
 from contextlib import contextmanager
-from gzip import BadGzipFile
 from typing import TYPE_CHECKING, BinaryIO
-from zipfile import BadZipFile
 
 import pandas as pd
 
-from ._graphs import _lines, _unpacked
+from ._graphs import DAMAGED, _lines, _unpacked
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -39,7 +36,7 @@ def opened(path: Path, member: str | None) -> Iterator[BinaryIO]:
     with path.open("rb") as raw:
         try:
             yield _unpacked(raw, path, member)
-        except (EOFError, zlib.error, BadGzipFile, BadZipFile) as error:
+        except DAMAGED as error:
             msg = f"{path} is damaged or not complete: {error}. Download it again."
             raise ValueError(msg) from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -6,10 +6,15 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 
 logger = logging.getLogger("cellhermes")
+
+# What numpy raises at a file that is no array: its head is read as Python, and it may be taken for an archive.
+DAMAGED = (ValueError, EOFError, OSError, MemoryError, RecursionError, SyntaxError, TokenError, BadZipFile)
 
 
 class Checkpoint:
@@ -38,7 +43,11 @@ class Checkpoint:
         if not note.is_file():
             self._replace(note, json.dumps(stamp, indent=1).encode())
             return
-        found = json.loads(note.read_text("utf-8"))
+        try:
+            found = dict(json.loads(note.read_text("utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
+            msg = f"{note} is damaged ({error}). Pass a new folder, or delete this one to start again."
+            raise ValueError(msg) from error
         if other := [key for key in sorted({*stamp, *found}) if stamp.get(key) != found.get(key)]:
             msg = (
                 f"{self.folder} holds blocks of another run: {', '.join(other)} differ. "
@@ -52,7 +61,7 @@ class Checkpoint:
             return None
         try:
             return np.load(self._path(i), allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except DAMAGED as error:
             logger.warning("%s is damaged (%s) and is computed again.", self._path(i), error)
             return None
 
