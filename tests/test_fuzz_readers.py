@@ -1,6 +1,6 @@
 """Files that are not what they should be: every reader returns, or says in an error which file is wrong and why.
 
-Valid files are cut, doubled and sprinkled with what breaks parsers; of JSON and TOML, values are also replaced by others.
+Valid files are cut, doubled and sprinkled with what breaks parsers; in JSON and TOML, values are also replaced.
 """
 
 import gzip
@@ -199,7 +199,7 @@ def bundled() -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    return sink.getvalue()
+    return sink.getvalue()[: 6 * 512]  # without the padding
 
 
 def saved(array: np.ndarray) -> bytes:
@@ -256,8 +256,8 @@ READERS = {
 
 SPICE = [
     b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3", b"\n", b"\r", b"\t", b" ", b",", b'"', b"'", b"#", b"{", b"}", b"[",
-    b"]", b"{}", b"{0}", b"\\", b"<", b">", b"-", b"1e999", b"nan", b"inf", b"-1", b"9" * 30, b"\xc2\xb2", b"PK\x03\x04",
-    b"\x1f\x8b", b"true", b"null", b"\xe2\x80\xa8", b"[" * 3000, b'{"a":' * 2000, b"<!DOCTYPE a>", b"a" * 3000,
+    b"]", b"{}", b"{0}", b"\\", b"<", b">", b"-", b"1e999", b"nan", b"inf", b"-1", b"9" * 30, b"\xc2\xb2",
+    b"PK\x03\x04",    b"\x1f\x8b", b"true", b"null", b"\xe2\x80\xa8", b"[" * 3000, b'{"a":' * 2000, b"<!DOCTYPE a>", b"a" * 3000,
 ]  # fmt: skip
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8),
@@ -343,8 +343,9 @@ def check(name: str, folder: Path, n_examples: int) -> None:
             try:
                 reader.read(path)
             except EXPECTED as error:
-                said = f"{error} {getattr(error, '__notes__', '')}"
-                assert path.name in said or str(folder) in said, f"{error!r} does not name the file"
+                said = f"{error!r} {getattr(error, '__notes__', '')}"
+                if path.name not in said and str(folder) not in said:
+                    pytest.fail(f"{said} does not name the file")
 
     holds()
 

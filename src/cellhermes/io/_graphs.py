@@ -68,7 +68,7 @@ TAB3 = (
     "Organism Name Interactor A",
     "Organism Name Interactor B",
 )
-# What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that Python does not know.
+# What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that is not known here.
 DAMAGED = (EOFError, OSError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 BLOCK = 2**16  # edges that are handed to networkx at once
 STRING_ID = re.compile(rb"\d+\.ENS")
@@ -202,11 +202,12 @@ def read_string(
     edges = _Edges()
     for number, row in enumerate(rows, 2):
         if not row[score].isdigit():
-            msg = f"{path}, line {number}: the score {row[score].decode()!r} is no whole number."
+            msg = f"{path}, line {number}: the score {row[score].decode('utf-8', 'replace')!r} is no whole number."
             raise ValueError(msg)
         if symbols is None and STRING_ID.match(row[a]):
+            name = row[a].decode("utf-8", "replace")
             msg = (
-                f"{path}, line {number}: {row[a].decode()!r} is an identifier of STRING. Pass the file "
+                f"{path}, line {number}: {name!r} is an identifier of STRING. Pass the file "
                 "'<organism>.protein.info.<version>.txt.gz' as info= to get symbols."
             )
             raise ValueError(msg)

@@ -27,7 +27,11 @@ def first_line(path: Path, member: str | None) -> tuple[list[str], str]:
     """Names in the first line, and what stands between them."""
     line = next(_lines(path, member), b"").decode("utf-8", "replace").rstrip("\r\n")
     sep = "\t" if "\t" in line else ","
-    return next(csv.reader([line.lstrip("\ufeff")], delimiter=sep), []), sep
+    try:
+        return next(csv.reader([line.lstrip("\ufeff")], delimiter=sep), []), sep
+    except csv.Error as error:
+        msg = f"{path} cannot be read as a table, line 1: {error}."
+        raise ValueError(msg) from None
 
 
 @contextmanager

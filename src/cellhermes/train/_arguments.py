@@ -97,9 +97,7 @@ def arguments(
 def _has_accelerator() -> bool:
     import torch
 
-    if hasattr(torch, "accelerator"):  # torch 2.6
-        return torch.accelerator.is_available()
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    return torch.accelerator.is_available()
 
 
 def check_gpu(config: TrainConfig) -> None:
