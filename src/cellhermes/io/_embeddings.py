@@ -6,8 +6,8 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 from tokenize import TokenError
+from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import numpy as np
