@@ -12,6 +12,8 @@ import tarfile
 import threading
 import zipfile
 from collections import namedtuple
+from email.message import Message
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -493,6 +495,19 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path):
             archive.writestr("x", "2")
     with pytest.raises(ValueError, match="two members 'x'"):
         members(tmp_path / "a.zip")
+
+
+def test_members_that_are_one_file_on_some_systems_are_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"x/Genes.tsv": CONTENT, "x/genes.tsv": CONTENT})
+    with pytest.raises(ValueError, match=r"two members 'x/Genes.tsv' and 'x/genes.tsv', which are one file"):
+        members(path)
+
+
+@pytest.mark.parametrize("text", ["²", "Fri, 01 Jan 0001 00:00:00 -0000", "Fri, 31 Dec 9999 23:59:59 -0000", "soon"])
+def test_a_time_to_wait_that_is_none_is_no_error(text):
+    headers = Message()
+    headers["Retry-After"] = text
+    assert _download._asked_to_wait(HTTPError("http://x", 503, "busy", headers, None)) >= 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])

@@ -76,7 +76,7 @@ def _locked(entry: Entry) -> Repository:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = {"commit": found.commit, "files": {name: asdict(file) for name, file in found.files.items()}}
         new = path.with_name("unfinished." + LOCK)
-        new.write_text(json.dumps(held, indent=1), "utf-8")
+        new.write_text(json.dumps(held, indent=1), "utf-8", newline="\n")
         new.replace(path)
     logger.warning(
         "%s is used at commit %s, the newest one today; commit and hashes are kept in `%s`.",

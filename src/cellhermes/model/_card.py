@@ -165,7 +165,7 @@ def resolve(name: str | Path) -> ModelCard:
         return named()[str(name)]
     if Path(name).is_dir():
         return _of_folder(Path(name), above=())
-    if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if isinstance(name, str) and name.count("/") == 1 and not is_place(name):
         return _of_hub(name)
     msg = (
         f"No model {str(name)!r}. Known names: {', '.join(named())}. Otherwise pass a folder that exists, with a "
@@ -213,13 +213,18 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
     for place in (folder / base, Path(base)):  # an absolute path is its own in both
         if place.is_dir():
             return _of_folder(place, above)
-    if base.count("/") > 1 or base.startswith((".", "/", "~")):
+    if base.count("/") > 1 or is_place(base):
         msg = (
             f"{folder / ADAPTER} names the base model {base!r}, a folder that is not there. Put it back, or write "
             "where it is now (or its name, or its hub id) as base_model_name_or_path."
         )
         raise ValueError(msg)
     return _of_hub(base)
+
+
+def is_place(name: str) -> bool:
+    """Whether a name is written as a folder (of Windows, too), and so is no hub id."""
+    return name.startswith((".", "/", "~")) or "\\" in name or ":" in name
 
 
 def _named_base(folder: Path) -> str:

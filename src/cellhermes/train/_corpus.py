@@ -124,7 +124,7 @@ def write_pairs(
             progress.update(part["pairs"])
     card = _card(pairs, about, parts)
     _replace(_card_path(path), _json(card))
-    with parts.whole.open("rb") as whole:
+    with parts.whole.open("r+b") as whole:  # Windows flushes only what may be written
         os.fsync(whole.fileno())
     parts.whole.replace(path)
     shutil.rmtree(parts.folder)
