@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -345,7 +344,7 @@ def test_the_second_says_that_it_waits(file, caplog):
     assert "Another process is getting a/data.bin; waiting" in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root, and Windows, may write everywhere")
 def test_a_cache_that_may_not_be_written_says_so(file, cache):
     cache.mkdir()
     cache.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -363,6 +362,7 @@ def test_a_cache_that_refuses_writing_says_so(file, monkeypatch):
         get(file)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
 def test_a_read_only_cache_is_read(file, cache):
     path = get(file, known="")
     for place in [path, path.parent, cache]:
@@ -380,6 +380,7 @@ def test_room_is_looked_for_before_anything_moves(file, cache, monkeypatch):
     assert left(cache, notes=True) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
 def test_a_disk_that_fills_up_keeps_what_came(file, cache):
     """A limit on the size of files stands for a full disk."""
     code = (
@@ -402,6 +403,7 @@ def test_a_disk_that_fills_up_keeps_what_came(file, cache):
 
 @pytest.mark.slow
 def test_300_megabytes_arrive_over_a_dying_connection_in_little_memory(site, monkeypatch):
+    resource = pytest.importorskip("resource")  # not on Windows
     monkeypatch.setattr(_download, "TIMEOUT", 60.0)
     content = np.random.default_rng(1).bytes(300 * 10**6)
     site.files[FILE] = content

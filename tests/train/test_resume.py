@@ -95,6 +95,7 @@ fit(PAIRS, CONFIG.replace(method={method!r}), base={base!r}, out={out!r}, device
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(
     ("owner", "name", "when"),
     [
