@@ -50,9 +50,42 @@ def test_interrupted_embed_resumes(run, source, tmp_path, monkeypatch):
     assert not (tmp_path / "out.h5ad.parts").exists()
 
 
+def test_stores_are_written_in_shares_and_need_no_memory(run, source, tmp_path, monkeypatch):
+    from cellhermes.tl import _answer, _embed_cells, _predict
+
+    for module in (_embed_cells, _answer, _predict):
+        monkeypatch.setattr(module, "BLOCK", 8)
+    done = run("embed", source, tmp_path / "v.zarr")
+    assert done.exit_code == 0, done.output
+    expected = ad.read_h5ad(source)
+    ch.pp.cell_sentences(expected)
+    ch.tl.embed_cells(expected)
+    scale = np.abs(expected.obsm["X_cellhermes"]).max()
+    found = ad.read_zarr(tmp_path / "v.zarr").obsm["X_cellhermes"]
+    np.testing.assert_allclose(found, expected.obsm["X_cellhermes"], atol=1e-5 * scale)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5ad", "v.sentences.zarr", "v.zarr"]
+
+    done = run("sentences", source, tmp_path / "s.zarr", "--n-genes", 5)
+    assert "Written: " in done.output
+    for k in (1, 0):
+        done = run("embed", tmp_path / "s.zarr", tmp_path / "w.zarr", "--shard", f"{k}/2")
+        assert done.exit_code == 0, done.output
+        assert ("This share is finished" in done.output) == (k == 1)
+    assert len(ad.read_zarr(tmp_path / "w.zarr").obsm["X_cellhermes"]) == 20
+    words = ("--task", "cell_type", "--answer", "B", "--answer", "NK", "--key-added", "made")
+    done = run("predict", tmp_path / "s.zarr", tmp_path / "a.zarr", *words)
+    assert done.exit_code == 0, done.output
+    assert ad.read_zarr(tmp_path / "a.zarr").obs["made"].isin(["B", "NK"]).all()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["{in}", "{tmp}/out.zarr", "--shard", "2/2"], "expected k/n with k from 0"),
+        (["{in}", "{tmp}/out.zarr", "--shard", "1/2"], "out.sentences.zarr lacks the other shares"),
+        (["{in}", "{tmp}/out.h5ad", "--shard", "0/2"], "expected OUT.zarr"),
+        (["{in}", "{tmp}/no/out.zarr"], "does not exist"),
+        (["nowhere.h5ad", "{tmp}/out.zarr"], "There is no file nowhere.h5ad"),
         (["nowhere.h5ad", "{tmp}/out.h5ad"], "nowhere.h5ad is not a file"),
         (["{in}", "{in}"], "the input is left as it is"),
         (["{in}", "{tmp}/no/out.h5ad"], "does not exist"),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCRIPTS = ("fig2_genes", "fig2_ablations", "fig2_networks", "fig3_cells", "fig4_tasks", "fig5_t_cells")
-
-
+# Okabe and Ito's, which stay apart for colour-blind readers
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
 ENTRIES = {"aorta": "cell-tasks"}  # of the registry, where a data set is part of another one
 
 

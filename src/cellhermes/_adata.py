@@ -6,8 +6,14 @@ provides it. Knows nothing of text or models.
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,9 +23,65 @@ from scipy import sparse
 from ._symbols import human_symbols, is_ensembl_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
+    import zarr
     from mudata import MuData
+
+T = TypeVar("T")
+
+
+def opened(data: AnnData | MuData | str | Path) -> AnnData | MuData:
+    """Open a file so that its matrices and sentences stay on disk: h5ad backed, zarr lazily. Objects pass as they are.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    OSError
+        If it is truncated or damaged.
+    """
+    if not isinstance(data, str | Path):
+        return data
+    path = Path(data)
+    if not path.exists():
+        msg = f"There is no file {path}; expected an h5ad file or the folder of a zarr store."
+        raise FileNotFoundError(msg)
+    import anndata as ad
+
+    try:
+        if path.is_file():
+            return ad.read_h5ad(path, backed="r")
+        _check_chunks(path)
+        return ad.experimental.read_lazy(path)
+    except (OSError, KeyError, ValueError) as error:
+        msg = f"{path} can't be read as AnnData: it is truncated, damaged, or something else. Copy it again. ({error})"
+        raise OSError(msg) from error
+    except (ImportError, AttributeError) as error:
+        msg = "Reading zarr lazily needs anndata 0.12, xarray and dask: pip install 'cellhermes[lazy]'."
+        raise ImportError(msg) from error
+
+
+def _check_chunks(path: Path) -> None:
+    """Refuse a store that lacks chunks, which zarr would read as zeros; sparse matrices and names have none."""
+    import zarr
+
+    root = zarr.open_group(path, mode="r")
+    if "obs" not in root:
+        msg = "it has no obs"
+        raise KeyError(msg)
+    for name in ("X", *(f"layers/{key}" for key in root.get("layers", ()))):
+        if f"{name}/indices" in root and root[name].attrs["shape"][1] > 1:
+            _check_chunks_of(root[name]["data"])
+            _check_chunks_of(root[name]["indices"])
+    _check_chunks_of(root["obs"][root["obs"].attrs["_index"]])
+
+
+def _check_chunks_of(array: zarr.Array) -> None:
+    if array.nchunks_initialized < array.nchunks:
+        msg = f"{array.path} lacks {array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks"
+        raise ValueError(msg)
 
 
 def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
@@ -40,6 +102,18 @@ def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
         msg = f"modality {mod!r} not found; the MuData has {list(data.mod)}."
         raise KeyError(msg)
     return data.mod[mod]
+
+
+def source(data: AnnData | MuData | str | Path, mod: str | None, out: str | Path | None) -> AnnData:
+    """The AnnData that is read, where results go into it, or to ``out``; then a path will do as well."""
+    if out is not None:
+        return resolve(opened(data), mod)
+    if isinstance(data, str | Path):
+        msg = f"data is the path {str(data)!r}; pass out= as well, as there is no object that results could go into."
+        raise TypeError(msg)
+    adata = resolve(data, mod)
+    check_writable(adata)
+    return adata
 
 
 def check_writable(adata: AnnData) -> None:
@@ -79,7 +153,12 @@ def expression(adata: AnnData, layer: str | None = None, *, use_raw: bool = Fals
 
 def var_of(adata: AnnData, *, use_raw: bool = False) -> pd.DataFrame:
     """Gene annotation of the matrix that ``expression`` returns."""
-    return _raw(adata).var if use_raw else adata.var
+    return _frame(_raw(adata).var if use_raw else adata.var)
+
+
+def _frame(table: object) -> pd.DataFrame:
+    """A table of cells or genes as a frame, also where it is read lazily."""
+    return table if isinstance(table, pd.DataFrame) else table.to_memory()
 
 
 def has_own_genes(adata: AnnData, *, use_raw: bool) -> bool:
@@ -114,17 +193,155 @@ def row_blocks(matrix: object, size: int) -> Iterator[tuple[int, sparse.csr_matr
     if hasattr(matrix, "dask"):
         first = 0
         for i in range(matrix.numblocks[0]):  # by its own chunks, so that each is computed once
-            rows = matrix.blocks[i].compute()
-            for start, block in row_blocks(rows, size):
+            chunk = matrix.blocks[i].compute()
+            for start, block in row_blocks(chunk, size):
                 yield first + start, block
-            first += rows.shape[0]
+            first += chunk.shape[0]
         return
-    if getattr(matrix, "format", None) == "csc":
-        in_memory = matrix if sparse.issparse(matrix) else matrix.to_memory()
-        matrix = in_memory.tocsr()
-    cut = _cut_csr if sparse.issparse(matrix) and matrix.format == "csr" else _cut
+    matrix = by_rows(matrix)
     for start in range(0, matrix.shape[0], size):
-        yield start, cut(matrix, start, min(start + size, matrix.shape[0]))
+        yield start, rows(matrix, start, min(start + size, matrix.shape[0]))
+
+
+def by_rows(matrix: object) -> object:
+    """The matrix, if rows can be cut from it; a CSC matrix is read and turned first. Refuses one that is not whole."""
+    if getattr(matrix, "format", None) == "csc":
+        return (matrix if sparse.issparse(matrix) else matrix.to_memory()).tocsr()
+    if not sparse.issparse(matrix) and hasattr(matrix, "group"):
+        return _StoredRows.of(matrix)
+    return matrix
+
+
+@dataclass(frozen=True)
+class _StoredRows:
+    """A CSR matrix on disk; slicing that of anndata looks up more than it reads."""
+
+    group: zarr.Group
+    """Or that of h5py, which is used in the same way."""
+    indptr: np.ndarray
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    @classmethod
+    def of(cls, matrix: object) -> _StoredRows:
+        if isinstance(matrix, cls):
+            return matrix
+        group, indptr = matrix.group, matrix.group["indptr"][:]
+        sizes = {"data": len(group["data"]), "indices": len(group["indices"]), "indptr": int(indptr[-1])}
+        if len({*sizes.values()}) > 1 or len(indptr) != matrix.shape[0] + 1:
+            msg = f"The matrix in {_file_of(matrix)} is not whole: {sizes} values. Copy or write the file again."
+            raise OSError(msg)
+        return cls(group, indptr, tuple(matrix.shape), np.dtype(matrix.dtype))
+
+    def __getitem__(self, rows: slice) -> sparse.csr_matrix:
+        first, last = self.indptr[rows.start], self.indptr[rows.stop]
+        arrays = self.group["data"][first:last], self.group["indices"][first:last]
+        return sparse.csr_matrix(
+            (*arrays, self.indptr[rows.start : rows.stop + 1] - first), (rows.stop - rows.start, self.shape[1])
+        )
+
+
+def rows(matrix: object, start: int, stop: int) -> sparse.csr_matrix:
+    """Rows of a matrix that :func:`by_rows` returned, or of a dask array, as CSR.
+
+    Raises
+    ------
+    OSError
+        If the file that holds them is damaged.
+    """
+    if sparse.issparse(matrix) and matrix.format == "csr":
+        return _cut_csr(matrix, start, stop)
+    if hasattr(matrix, "dask"):
+        return sparse.csr_matrix(matrix[start:stop].compute())
+    try:
+        return sparse.csr_matrix(matrix[start:stop])
+    except (OSError, RuntimeError, ValueError) as error:
+        msg = f"Rows {start:,} to {stop:,} of {_file_of(matrix)} can't be read: it is truncated or damaged. Copy it "
+        msg += f"again, then call again. ({error})"
+        raise OSError(msg) from error
+
+
+def _file_of(matrix: object) -> str:
+    """Name of the file or store that holds a matrix, as far as it is known."""
+    stored = getattr(matrix, "group", matrix)
+    file = getattr(stored, "file", None)
+    return str(getattr(file, "filename", None) or getattr(stored, "store_path", None) or "the matrix")
+
+
+def rows_at_once(matrix: object, size: int) -> int:
+    """How many rows, about ``size``, are to be read at once so that each chunk of a dask array is computed once.
+
+    Where its chunks are of unequal length, that can't be.
+    """
+    if not hasattr(matrix, "dask"):
+        return size
+    chunk = matrix.chunks[0][0]
+    return chunk * max(1, round(size / chunk))
+
+
+def map_rows(
+    matrix: object, parts: Sequence[slice], function: Callable[[sparse.csr_matrix], T], threads: int = 0
+) -> Iterator[T]:
+    """Yield ``function`` of each part of the rows, in their order.
+
+    Parts of a dask array are computed by its scheduler, on the cluster of an active client if there is one, some at a
+    time; so ``function`` has to be one that other processes can import. Of other matrices, parts are read one after
+    another while ``threads`` work on those that were read.
+    """
+    if hasattr(matrix, "dask"):
+        yield from _map_dask(matrix, parts, function)
+    elif not threads:
+        yield from (function(rows(matrix, part.start, part.stop)) for part in parts)
+    else:
+        waiting: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            for part in parts:
+                waiting.append(pool.submit(function, rows(matrix, part.start, part.stop)))
+                if len(waiting) > threads:  # bounds what is in memory
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def _map_dask(matrix: object, parts: Sequence[slice], function: Callable[[sparse.csr_matrix], T]) -> Iterator[T]:
+    import dask
+
+    distributed = sys.modules.get("distributed")  # whoever has a client has imported it
+    try:
+        at_once = sum(distributed.default_client().ncores().values()) if distributed else os.cpu_count()
+    except ValueError:  # no client
+        at_once = os.cpu_count()
+    on_rows = dask.delayed(_on_rows)
+    for first in range(0, len(parts), 2 * at_once):
+        tasks = [on_rows(function, matrix[part]) for part in parts[first : first + 2 * at_once]]
+        for result in dask.compute(*tasks):
+            if isinstance(result, ValueError):
+                raise result
+            yield result
+
+
+def _on_rows(function: Callable[[sparse.csr_matrix], T], block: object) -> T | ValueError:
+    """The error comes back as a result, so that it is raised in the place of its part."""
+    try:
+        return function(sparse.csr_matrix(block))
+    except ValueError as error:
+        return error
+
+
+def parts_of(matrix: object, size: int) -> list[slice]:
+    """All rows in parts: of a dask array its chunks, of others ``size`` at a time."""
+    chunks = matrix.chunks[0] if hasattr(matrix, "dask") else [size] * (matrix.shape[0] // size)
+    ends = [int(end) for end in np.cumsum([0, *chunks])]
+    ends += [matrix.shape[0]] if ends[-1] < matrix.shape[0] else []
+    return [slice(start, stop) for start, stop in pairwise(ends) if stop > start]
+
+
+def about_matrix(matrix: object) -> dict[str, object]:
+    """What can be told of a matrix without reading it."""
+    about = {"shape": list(matrix.shape), "dtype": str(matrix.dtype)}
+    if sparse.issparse(matrix) or hasattr(matrix, "group"):
+        about["stored values"] = matrix.nnz if sparse.issparse(matrix) else len(matrix.group["data"])
+    return about
 
 
 def _cut_csr(matrix: sparse.csr_matrix, start: int, stop: int) -> sparse.csr_matrix:
@@ -135,10 +352,6 @@ def _cut_csr(matrix: sparse.csr_matrix, start: int, stop: int) -> sparse.csr_mat
     block.indptr = matrix.indptr[start : stop + 1] - first
     block.has_canonical_format = matrix.has_canonical_format  # looked up once, for all blocks
     return block
-
-
-def _cut(matrix: object, start: int, stop: int) -> sparse.csr_matrix:
-    return sparse.csr_matrix(matrix[start:stop])
 
 
 def is_counts(block: sparse.csr_matrix | np.ndarray) -> bool:
@@ -193,14 +406,42 @@ def _advice(var: pd.DataFrame) -> str:
 # --------------------------------------------------------------------------------------------- what has to be there
 
 
+class Column:
+    """A column of ``obs`` that is read by rows: a series, or one of a lazily read table, which stays on disk."""
+
+    def __init__(self, values: object) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, rows: slice) -> pd.Series:
+        """Values of some rows, numbered from 0; a category is its label."""
+        if isinstance(self._values, pd.Series):
+            return self._values.iloc[rows].reset_index(drop=True)
+        part = self._values.isel({self._values.dims[0]: rows}).data
+        part = part.compute() if hasattr(part, "dask") else part
+        if isinstance(part, np.ndarray) and part.dtype.kind in "TO":  # numpy's new strings are unknown to pandas
+            part = part.astype(object)
+        return pd.Series(part)
+
+
+def obs_column(adata: AnnData, key: str, hint: str) -> Column:
+    """Return ``obs[key]`` to be read by rows, or say with ``hint`` which call provides it."""
+    return Column(_require(adata.obs, "obs", key, hint))
+
+
 def require_obs(adata: AnnData, key: str, hint: str) -> pd.Series:
     """Return ``obs[key]``, or say with ``hint`` which call provides it."""
-    return _require(adata.obs, "obs", key, hint)
+    column = _require(adata.obs, "obs", key, hint)
+    if isinstance(column, pd.Series):
+        return column
+    return Column(column)[:].set_axis(adata.obs_names)
 
 
 def require_var(adata: AnnData, key: str, hint: str) -> pd.Series:
     """Return ``var[key]``, or say with ``hint`` which call provides it."""
-    return _require(adata.var, "var", key, hint)
+    return _require(_frame(adata.var), "var", key, hint)
 
 
 def require_varm(adata: AnnData, key: str, hint: str) -> np.ndarray:

@@ -70,12 +70,13 @@ def write_groups(adata: AnnData, key: str, frame: pd.DataFrame, *, name: str = G
 
 
 def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:
-    """Store how a result was made in ``uns[key][name]``, with the version of cellhermes.
+    """Store how a result was made in ``uns[key][name]``."""
+    adata.uns[key] = {**adata.uns.get(key, {}), name: stored_params(params)}
 
-    None has no place in h5ad; it is stored as an empty string.
-    """
-    stored = {name: "" if value is None else value for name, value in params.items()}
-    adata.uns[key] = {**adata.uns.get(key, {}), name: {**stored, "version": version()}}
+
+def stored_params(params: Mapping[str, Param | None]) -> dict[str, Param]:
+    """What is stored of parameters: with the version, and an empty string for None, which has no place in h5ad."""
+    return {name: "" if value is None else value for name, value in params.items()} | {"version": version()}
 
 
 def read_params(adata: AnnData, key: str, *, name: str = "params") -> dict[str, Param]:

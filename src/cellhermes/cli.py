@@ -4,7 +4,8 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,12 +88,40 @@ def demo(
     typer.echo(f"Picture: {out / 'umap.png'}\nData:    {out / 'pbmc.h5ad'}")
 
 
+Shard = Annotated[
+    str | None, typer.Option(help="k/n, such as 0/4: do every n-th block, where n processes write one OUT.zarr.")
+]
+
+
+@app.command()
+@_friendly
+def sentences(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Annotated data to read in blocks: .h5ad or .zarr.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="Store to write.")],
+    n_genes: Annotated[int, typer.Option(min=1, help="Genes of a sentence, at most.")] = 100,
+    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
+    gene_symbols: Annotated[
+        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
+    ] = None,
+    shard: Shard = None,
+) -> None:
+    """Write the sentences of all cells of a file that need not fit into memory; goes on after an interruption."""
+    import cellhermes as ch
+
+    with _sharded(shard):
+        ch.pp.cell_sentences(source, n_genes=n_genes, layer=layer, gene_symbols=gene_symbols, out=target)
+    _say_state(target)
+
+
 @app.command()
 @_friendly
 def embed(
-    source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Annotated data to read.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Annotated data to read: .h5ad; or .zarr, where OUT is one.")
+    ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT.h5ad", help="Annotated data to write, with obsm['X_cellhermes'].")
+        Path,
+        typer.Argument(metavar="OUT", help=".h5ad: the same with obsm['X_cellhermes']; .zarr: vectors, in blocks."),
     ],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
     layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
@@ -102,13 +131,27 @@ def embed(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts per forward pass; default from free memory.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,  # noqa: FBT002
+    resume: Annotated[  # noqa: FBT002
+        bool, typer.Option("--resume", help="Go on with an interrupted run; OUT.zarr always does.")
+    ] = False,
+    shard: Shard = None,
 ) -> None:
-    """Write sentences and language-model vectors of all cells of an h5ad file."""
+    """Write language-model vectors of all cells, and their sentences where they are missing.
+
+    With OUT.zarr, nothing is read at once, and an interrupted call goes on: sentences stand in IN, or are written to
+    OUT.sentences.zarr beside it.
+    """
     import anndata as ad
 
     import cellhermes as ch
 
+    if target.suffix == ".zarr":
+        with _sharded(shard):
+            data = _with_sentences(source, target, layer, gene_symbols)
+            ch.tl.embed_cells(data, model, batch_size=batch_size, out=target)
+        _say_state(target)
+        return
+    _check_no_shard(shard)
     parts = _parts(source, target, resume=resume)
     adata = ad.read_h5ad(source)
     ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
@@ -117,11 +160,57 @@ def embed(
     typer.echo(f"{adata.n_obs} cells embedded: {target}")
 
 
+@contextmanager
+def _sharded(shard: str | None) -> Iterator[None]:
+    """Say to the functions which share of the blocks is ours."""
+    before = os.environ.get("CELLHERMES_SHARD")
+    if shard is not None:
+        os.environ["CELLHERMES_SHARD"] = shard
+    try:
+        yield
+    finally:
+        if shard is not None:
+            os.environ.pop("CELLHERMES_SHARD")
+            if before is not None:
+                os.environ["CELLHERMES_SHARD"] = before
+
+
+def _check_no_shard(shard: str | None) -> None:
+    if shard is not None:
+        msg = f"--shard {shard} needs a target that several processes can write; expected OUT.zarr."
+        raise ValueError(msg)
+
+
+def _with_sentences(source: Path, target: Path, layer: str | None, gene_symbols: str | None) -> Path:
+    """A file with the sentences: the source, or a store of them beside the target."""
+    import cellhermes as ch
+
+    if source.suffix == ".zarr" and (source / "obs" / "cell_sentence").exists():
+        return source
+    beside = target.with_name(f"{target.stem}.sentences.zarr")
+    ch.pp.cell_sentences(source, layer=layer, gene_symbols=gene_symbols, out=beside)
+    if not beside.exists():
+        msg = f"{beside} lacks the other shares. Call again when they are finished, or write it first with "
+        msg += "`cellhermes sentences`."
+        raise ValueError(msg)
+    return beside
+
+
+def _say_state(target: Path) -> None:
+    if not _is_first():
+        return
+    unfinished = f"This share is finished; {target} is there once the others are."
+    typer.echo(f"Written: {target}" if target.exists() else unfinished)
+
+
 def _parts(source: Path, target: Path, *, resume: bool) -> Path:
     """Folder of finished blocks beside the target, empty unless an earlier run is to go on."""
     if not source.is_file():
         msg = f"{source} is not a file."
         raise FileNotFoundError(msg)
+    if target.suffix == ".zarr":
+        msg = f"OUT is {target.name}; expected .h5ad."
+        raise ValueError(msg)
     if target.resolve() == source.resolve():
         msg = f"{target} is to be read and written; pass another path, the input is left as it is."
         raise ValueError(msg)
@@ -145,8 +234,12 @@ def _finish(write: Callable[[Path], None], target: Path, parts: Path) -> None:
 @app.command()
 @_friendly
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Cells (.h5ad) or questions (.csv, .tsv, .parquet).")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with answers; .h5ad, or a table.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Cells (.h5ad, .zarr) or questions (.csv, .tsv, .parquet).")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The same with answers: .h5ad, or a table; .zarr: answers, in blocks.")
+    ],
     task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
     answer: Annotated[
@@ -171,13 +264,27 @@ def predict(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,  # noqa: FBT002
+    resume: Annotated[  # noqa: FBT002
+        bool, typer.Option("--resume", help="Go on with an interrupted run; OUT.zarr always does.")
+    ] = False,
+    shard: Shard = None,
 ) -> None:
     """Answer one question of a task for each cell, or for each row of a table."""
     import pandas as pd
 
     import cellhermes as ch
 
+    options = {"answers": answer, "expression": expression, "decode": decode, "prior": prior}
+    options |= {"calibration": calibration, "abstain_below": abstain_below, "batch_size": batch_size}
+    if target.suffix == ".zarr":
+        with _sharded(shard):
+            asked, data = ch.text.task(task), source
+            if expression or "cell_sentence" in asked.fields:
+                data = _with_sentences(source, target, layer, gene_symbols)
+            ch.tl.predict(data, model, asked, key_added=key_added, out=target, **options)
+        _say_state(target)
+        return
+    _check_no_shard(shard)
     if source.suffix not in TABLES | {".h5ad": None} or target.suffix not in TABLES | {".h5ad": None}:
         msg = f"IN is {source.name} and OUT {target.name}; expected .h5ad, or {', '.join(TABLES)}."
         raise ValueError(msg)
@@ -186,9 +293,7 @@ def predict(
         raise ValueError(msg)
     asked = ch.text.task(task)
     parts = _parts(source, target, resume=resume)
-    options = {"answers": answer, "expression": expression, "decode": decode, "prior": prior}
-    options |= {"calibration": calibration, "abstain_below": abstain_below}
-    options |= {"batch_size": batch_size, "checkpoint": parts}
+    options["checkpoint"] = parts
     if source.suffix == ".h5ad":
         import anndata as ad
 

@@ -149,7 +149,7 @@ def slow_weighted(adata, layer=None):
 
 @pytest.mark.parametrize("kind", ["csr", "csc", "dense", "dask", "backed"])
 def test_weighted_mean_equals_a_loop(small, model, monkeypatch, tmp_path, kind):
-    monkeypatch.setattr("cellhermes.tl._expression.BLOCK", 11)
+    monkeypatch.setattr(_embed_cells, "BLOCK", 11)
     ch.tl.embed_genes(small, model)
     expected = slow_weighted(small)
     if kind == "dask":

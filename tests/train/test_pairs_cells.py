@@ -215,3 +215,16 @@ def test_both_objectives_share_their_sentences(adata):
     del masked, following
     gc.collect()
     assert not _known
+
+
+def test_pairs_of_a_store_are_those_of_the_object(adata, tmp_path):
+    ch.pp.cell_sentences(adata, out=tmp_path / "s.zarr", chunk_size=64)
+    ch.pp.cell_sentences(adata)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata.obs["cell_sentence"] = adata.obs["cell_sentence"].astype(str)
+    for make in (ch.train.mlm_pairs, ch.train.ar_pairs):
+        expected = make(adata, metadata=["cell_type", "donor"])
+        for source in (tmp_path / "s.zarr", tmp_path / "a.h5ad", ad.experimental.read_lazy(tmp_path / "s.zarr")):
+            found = make(source, metadata=["cell_type", "donor"])
+            assert found.fingerprint() == expected.fingerprint()
+            assert list(found) == list(expected)

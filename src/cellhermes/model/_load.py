@@ -1,6 +1,7 @@
 """From a name to weights on a device: card, tokenizer, base model, adapters merged in order."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -133,7 +134,8 @@ def _quiet() -> Iterator[None]:
 
 def _best_device() -> str:
     if torch.cuda.is_available():
-        return "cuda"
+        rank = os.environ.get("LOCAL_RANK")  # a launcher starts one process for each GPU
+        return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from .. import _adata
+from .._blocks import commit, missing
 from .._keys import GENE_MASK, SENTENCE, write_params
+from .._result import Encoded, Result, Texts
 from ..text import _cell
 from ._genes import gene_mask as default_mask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from anndata import AnnData
     from mudata import MuData
+
+    from .._result import Chunks
+
+T = TypeVar("T")
 
 logger = logging.getLogger("cellhermes")
 
 
 def cell_sentences(
-    data: AnnData | MuData,
+    data: AnnData | MuData | str | Path,
     *,
     n_genes: int = 100,
     layer: str | None = None,
@@ -32,6 +46,7 @@ def cell_sentences(
     gene_mask: str = GENE_MASK,
     key_added: str = SENTENCE,
     chunk_size: int = 2048,
+    out: str | Path | None = None,
     mod: str | None = None,
 ) -> None:
     """Write each cell as a sentence: the symbols of its genes in falling order of expression.
@@ -46,7 +61,9 @@ def cell_sentences(
     ----------
     data
         AnnData with counts or log-normalised values (not scaled ones), or MuData. Sparse, dense, backed and dask-backed
-        matrices are read in chunks. A view becomes an object of its own, as whenever one writes to it.
+        matrices are read in chunks; those of dask by its scheduler, on the cluster of an active client if there is one.
+        A view becomes an object of its own, as whenever one writes to it. With ``out``, the path of an h5ad file or a
+        zarr store will do.
     n_genes
         At most so many genes a cell; the paper takes 100.
     layer
@@ -63,6 +80,11 @@ def cell_sentences(
         Column to write.
     chunk_size
         Number of cells read at a time.
+    out
+        A zarr store to write, ``"sentences.zarr"``, instead of writing into the object: only some chunks are in memory.
+        The same call after an interruption goes on where it stopped, and the store has its name once it is whole.
+        Several processes may share the work (see :doc:`/scale`). anndata reads it, and
+        :func:`~cellhermes.tl.embed_cells` takes its path.
     mod
         Modality to use, if ``data`` is a MuData.
 
@@ -77,6 +99,20 @@ def cell_sentences(
     ``var[gene_mask]``
         bool, if the default column was missing.
 
+    With ``out``, the object stays as it is, and the store has these, and the other columns of ``obs``, which tasks and
+    pairs may ask with.
+
+    Raises
+    ------
+    KeyError
+        If a layer or a column of ``var`` is not there.
+    ValueError
+        If a value is negative, NaN or infinite, the mask is unfit, or ``out`` belongs to other data or arguments.
+    BlockingIOError
+        If another process is writing to ``out``.
+    OSError
+        If a file is truncated or damaged, the disk is full, or ``out`` may not be written; what is finished stays.
+
     Examples
     --------
     >>> import cellhermes as ch
@@ -85,8 +121,7 @@ def cell_sentences(
     >>> len(adata.obs["cell_sentence"].iloc[0].split())
     5
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.source(data, mod, out)
     _check_positive(n_genes=n_genes, chunk_size=chunk_size)
     matrix = _adata.expression(adata, layer, use_raw=use_raw)
     _adata.check_not_empty(adata)
@@ -94,20 +129,25 @@ def cell_sentences(
     stored = _stored_mask(adata, gene_mask, use_raw=use_raw)
     mask = default_mask(names, matrix) if stored is None else stored
     _check_words(names, mask)
-
-    sentences = _sentences(matrix, _cell.vocabulary(names, mask), n_genes, chunk_size, adata.obs_names, names)
-
-    adata.obs[key_added] = pd.Series(sentences, index=adata.obs_names, dtype=object)
-    if stored is None and _adata.has_own_genes(adata, use_raw=use_raw):
-        adata.var[gene_mask] = mask
-        logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
+    writer = _Writer(_adata.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
     params = {"n_genes": int(n_genes), "layer": layer, "use_raw": bool(use_raw), "gene_symbols": gene_symbols}
-    write_params(adata, key_added, {**params, "gene_mask": gene_mask})
-    n_empty = sentences.count("")
+    params["gene_mask"] = gene_mask
+
+    if out is not None:
+        n_empty, where = writer.to_store(out, chunk_size, key_added, params), str(out)
+    else:
+        sentences, where = writer.to_list(chunk_size), f"obs[{key_added!r}]"
+        adata.obs[key_added] = pd.Series(sentences, index=adata.obs_names, dtype=object)
+        if stored is None and _adata.has_own_genes(adata, use_raw=use_raw):
+            adata.var[gene_mask] = mask
+            logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
+        write_params(adata, key_added, params)
+        n_empty = sentences.count("")
     if n_empty:
-        msg = f"{n_empty:,} of {len(sentences):,} cells express no gene of the mask and get an empty sentence."
+        msg = f"{n_empty:,} of {adata.n_obs:,} cells express no gene of the mask and get an empty sentence."
         warnings.warn(msg, UserWarning, stacklevel=2)
-    logger.info("cell_sentences: %s cells, at most %s genes each -> obs[%r]", f"{adata.n_obs:,}", n_genes, key_added)
+    if out is None or Path(out).exists():  # else other shares are missing, which was told
+        logger.info("cell_sentences: %s cells, at most %s genes each -> %s", f"{adata.n_obs:,}", n_genes, where)
 
 
 def _check_positive(**numbers: int) -> None:
@@ -155,18 +195,89 @@ def _check_words(names: np.ndarray, mask: np.ndarray) -> None:
         raise ValueError(msg)
 
 
-def _sentences(
-    matrix: object, vocabulary: _cell.Vocabulary, n_genes: int, chunk_size: int, cells: pd.Index, names: np.ndarray
-) -> list[str]:
-    sentences: list[str] = []
-    with tqdm(total=len(cells), desc="cell sentences", unit="cell", delay=2) as progress:
-        for start, block in _adata.row_blocks(matrix, chunk_size):
-            try:
-                sentences += _cell.cell_sentences(block, vocabulary, n_genes)
-            except _cell.BadValueError as error:
-                raise ValueError(_what_is_bad(error, cells[start + error.row], names[error.column])) from None
-            progress.update(block.shape[0])
-    return sentences
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the rows of a matrix as sentences."""
+
+    matrix: object
+    vocabulary: _cell.Vocabulary
+    n_genes: int
+    adata: AnnData
+    genes: np.ndarray
+
+    @property
+    def cells(self) -> pd.Index:
+        return self.adata.obs_names
+
+    def to_list(self, size: int) -> list[str]:
+        """All sentences."""
+        parts = _adata.parts_of(self.matrix, size)
+        write = partial(_cell.cell_sentences, vocabulary=self.vocabulary, n_genes=self.n_genes)
+        return [sentence for part in self._written(parts, write) for sentence in part]
+
+    def to_store(self, out: str | Path, size: int, key: str, params: dict[str, object]) -> int:
+        """Write the sentences of this process' share, and return how many are empty."""
+        size = _adata.rows_at_once(self.matrix, size)
+        of_genes = hashlib.sha256(self.vocabulary.rank.tobytes() + self.vocabulary.letters.tobytes()).hexdigest()
+        about = {**params, "key": key, "chunk": size, **_adata.about_matrix(self.matrix), "genes_sha256": of_genes}
+        with Result(out, self.cells) as result:
+            if not result.begin(about):
+                logger.info("cell_sentences: %s is there already", out)
+                return 0
+            array = result.array(f"obs/{key}", size, Texts())
+            self._check_begun(array)
+            todo = missing(array, array.n, result.shard)
+            write = partial(_encoded, vocabulary=self.vocabulary, n_genes=self.n_genes, size=array.size)
+            written = self._written([*map(array.rows, todo)], write, threads=_cell.MAX_THREADS)
+            n_empty = 0
+            with closing(written), ThreadPoolExecutor(1) as disk:  # which takes its time until a block is safe
+                saved = []
+                for i, (content, empty) in zip(todo, written, strict=True):
+                    for block in saved:
+                        block.result()
+                    saved = [disk.submit(commit, array.path(i), content)]
+                    n_empty += empty
+                for block in saved:
+                    block.result()
+
+            def complete() -> None:
+                others = {name: _adata.obs_column(self.adata, name, "") for name in self.adata.obs if name != key}
+                result.columns([*result.carry(others), key])
+                result.params(key, params)
+
+            result.finish(array, array.n, complete)
+        return n_empty
+
+    def _written(self, parts: list[slice], write: Callable[[object], T], *, threads: int = 0) -> Iterator[T]:
+        results = _adata.map_rows(self.matrix, parts, write, threads)
+        n_cells = sum(part.stop - part.start for part in parts)
+        with closing(results), tqdm(total=n_cells, desc="cell sentences", unit="cell", delay=2) as progress:
+            for part in parts:
+                try:
+                    yield next(results)
+                except _cell.BadValueError as error:
+                    cell, gene = self.cells[part.start + error.row], self.genes[error.column]
+                    raise ValueError(_what_is_bad(error, cell, gene)) from None
+                progress.update(part.stop - part.start)
+
+    def _check_begun(self, array: Chunks) -> None:
+        """Make the first and the last finished block again: of other data, they would differ."""
+        finished = [i for i in range(array.n) if array.has(i)]
+        for i in {*finished[:1], *finished[-1:]}:
+            rows = array.rows(i)
+            made = _cell.cell_sentences(_adata.rows(self.matrix, rows.start, rows.stop), self.vocabulary, self.n_genes)
+            if made != array.load(i):
+                msg = (
+                    f"{array.folder} holds sentences of other data: those of cells {self.cells[rows.start]!r} to "
+                    f"{self.cells[rows.stop - 1]!r} differ. Write to another path, or delete this one to start again."
+                )
+                raise ValueError(msg)
+
+
+def _encoded(block: object, *, vocabulary: _cell.Vocabulary, n_genes: int, size: int) -> tuple[bytes, int]:
+    """A chunk of the store, and how many of its sentences are empty; runs in threads and other processes."""
+    body, n_empty = _cell.encoded_sentences(block, vocabulary, n_genes)
+    return Texts().encode(Encoded(body.data, block.shape[0]), size), n_empty
 
 
 def _what_is_bad(error: _cell.BadValueError, cell: str, gene: str) -> str:

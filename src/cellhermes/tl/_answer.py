@@ -2,26 +2,27 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
-from tqdm.auto import tqdm
 
+from .._blocks import Shard, fill, wait
 from .._keys import SENTENCE, Param
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, Task
 from ..text import task as task_of
-from ._checkpoint import Checkpoint
+from ._checkpoint import checkpoint as checkpoint_of
 from ._model import as_model, provenance
 
 logger = logging.getLogger("cellhermes")
 
-BLOCK = 2_000  # questions in memory at once, which a checkpoint keeps together
+BLOCK = 1_000  # questions in memory at once, and which are kept together on disk
 PROBABILITY, LOG_PROBABILITY = "probability:", "log_probability:"  # columns, one for each answer
 ANSWERED, ABSTAINED, UNPARSED = "answered", "abstained", "unparsed"
 
@@ -87,8 +88,9 @@ def answer(
     batch_size
         Questions per forward pass; None chooses from the memory that is free.
     checkpoint
-        Folder that keeps finished blocks of 2,000 questions. The same call after an interruption goes on from there;
-        delete the folder when the result is saved.
+        Folder that keeps finished blocks of 1,000 questions. The same call after an interruption goes on from there;
+        delete the folder when the result is saved. Processes that a launcher started together (torchrun, accelerate)
+        share the blocks, and each returns all rows.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def answer(
         abstain_below=abstain_below,
         max_new_tokens=max_new_tokens,
     )
-    found, _ = ask(question, frame, model, batch_size, checkpoint)
+    found, _ = ask(question, Rows.of(frame), model, batch_size, checkpoint, Shard.here() if checkpoint else None)
     logger.info("%s questions: %s.", f"{len(found):,}", counted(found))
     return found
 
@@ -176,11 +178,15 @@ class Question:
 
     def prompts(self, frame: pd.DataFrame, rows: slice) -> list[Prompt]:
         """Texts of some rows; an error counts rows in the whole frame."""
+        return self.texts(Rows.of(frame), rows)
+
+    def texts(self, rows: "Rows", part: slice) -> list[Prompt]:
+        """Texts of some rows; an error counts all rows."""
         options = {"expression": self.expression, "variant": self.variant}
         try:
-            return self.task.prompts(frame.iloc[rows], **options)
+            return self.task.prompts(rows.asked(part), **options)
         except ValueError:
-            self.task.prompts(frame, **options)
+            self.task.prompts(rows.asked(slice(None)), **options)
             raise
 
     def about(self, model: CellHermes) -> dict[str, Param | None]:
@@ -197,53 +203,128 @@ class Question:
         }
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows that questions are about, read when they are needed."""
+
+    index: pd.Index
+    """Their names."""
+    read: Callable[[slice], pd.DataFrame]
+    """Reads some of them, with the columns that are shown."""
+    skips: bool = False
+    """Leave out cells whose sentence is empty."""
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> "Rows":
+        """All rows of a frame."""
+        return cls(frame.index, lambda part: frame.iloc[part])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def parts(self) -> list[slice]:
+        """Blocks of rows."""
+        return [slice(start, min(start + BLOCK, len(self))) for start in range(0, len(self), BLOCK)]
+
+    def asked(self, part: slice) -> pd.DataFrame:
+        """Those of some rows that are asked about."""
+        frame = self.read(part)
+        return frame[self.filled(frame)] if self.skips else frame
+
+    def filled(self, frame: pd.DataFrame) -> np.ndarray:
+        """Which rows of a part are asked about."""
+        if self.skips and SENTENCE in frame:
+            return (frame[SENTENCE] != "").to_numpy()
+        return np.ones(len(frame), dtype=bool)
+
+
+class Asked:
+    """Questions to a model: what is computed for each block of rows, and what becomes of it."""
+
+    def __init__(self, question: Question, rows: Rows, model: str | Path | CellHermes, batch_size: int | None) -> None:
+        question.texts(rows, slice(0, 1))  # what is missing is said before a model is loaded
+        self.question, self.rows, self.batch_size = question, rows, batch_size
+        self.model = as_model(model)
+        self.about = question.about(self.model)
+        self.filled = np.zeros(len(rows), dtype=bool)  # known after :meth:`texts`
+
+    def texts(self) -> Iterator[str]:
+        """Texts of all questions. Those that may be too long are tokenised: a text has at most as many tokens as bytes.
+
+        A row that is not asked about has no text.
+        """
+        question, model = self.question, self.model
+        if question.decode == "score":
+            follows = {"answers": question.task.answers}
+            longest = max(len(answer.encode()) for answer in question.task.answers)
+        else:
+            follows, longest = {"max_new_tokens": question.max_new_tokens}, question.max_new_tokens
+        model.check([], **follows)
+        for part in self.rows.parts:
+            self.filled[part] = filled = self.rows.filled(self.rows.read(part))
+            prompts = question.texts(self.rows, part)
+            risky = [i for i, one in enumerate(prompts) if len(one.text.encode()) + longest > model.max_tokens - 64]
+            try:
+                model.check([prompts[i] for i in risky], **follows)
+            except PromptLengthError as error:
+                row = part.start + np.flatnonzero(filled)[risky[error.index]]
+                error.add_note(f"It is the question of row {self.rows.index[row]!r}.")
+                raise
+            texts = iter(prompts)
+            yield from (next(texts).text if is_asked else "" for is_asked in filled)
+
+    def block(self, i: int) -> np.ndarray:
+        """(rows, answers) log-probabilities, or (rows,) texts; NaN, or nothing, where nothing is asked."""
+        part = self.rows.parts[i]
+        found = _compute(self.question, self.question.texts(self.rows, part), self.model, self.batch_size)
+        filled = self.filled[part]
+        if filled.all():
+            return found
+        whole = np.full((len(filled), *found.shape[1:]), np.nan if found.dtype.kind == "f" else "", found.dtype)
+        whole[filled] = found
+        return whole
+
+    def found(self, part: slice, blocks: list[np.ndarray]) -> pd.DataFrame:
+        """Answers to the rows of some blocks, as :func:`answer` returns them; missing where nothing was asked."""
+        filled = self.filled[part]
+        if self.question.decode == "generate":
+            made = _generated(self.question, np.concatenate([np.empty(0, dtype=str), *blocks])[filled])
+        else:
+            empty = np.empty((0, len(self.question.task.answers)))
+            made = _scored(self.question, np.concatenate([empty, *blocks])[filled], self.prior)
+        if not filled.all():
+            made = made.set_axis(np.flatnonzero(filled)).reindex(np.arange(len(filled)))
+        return made.set_axis(self.rows.index[part])
+
+    @cached_property
+    def prior(self) -> np.ndarray:
+        """(answers,) log-probabilities behind the question that says nothing; 0 where it is not asked."""
+        question = self.question
+        if question.prior is None:
+            return np.zeros(len(question.task.answers))
+        nothing = {name: [question.prior] for name in (*question.task.fields, SENTENCE)}
+        prompts = question.task.prompts(nothing, expression=question.expression, variant=question.variant)
+        return _compute(question, prompts, self.model, self.batch_size)[0]
+
+
 def ask(
     question: Question,
-    frame: pd.DataFrame,
+    rows: Rows,
     model: str | Path | CellHermes,
     batch_size: int | None,
     checkpoint: str | Path | None,
+    shard: Shard | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Param | None]]:
     """Answers of all rows, as :func:`answer` returns them, and how they were made."""
-    question.prompts(frame, slice(0, 1))  # what is missing is said before a model is loaded
-    model = as_model(model)
-    texts = _checked(question, frame, model)
-    about = question.about(model)
-    kept = Checkpoint(checkpoint, {**about, "block": BLOCK}, texts)
-    deque(texts, maxlen=0)  # without a checkpoint nobody has read them, and lengths are still to be checked
-    blocks = []
-    for i, rows in enumerate(tqdm(parts := _parts(frame), desc=question.task.name, delay=2, disable=len(parts) < 2)):
-        block = kept.load(i)
-        if block is None:
-            block = _compute(question, question.prompts(frame, rows), model, batch_size)
-            kept.save(i, block)
-        blocks.append(block)
-    if question.decode == "generate":
-        return _generated(question, blocks).set_axis(frame.index), about
-    return _scored(question, blocks, _prior(question, model, batch_size)).set_axis(frame.index), about
-
-
-def _parts(frame: pd.DataFrame) -> list[slice]:
-    return [slice(start, start + BLOCK) for start in range(0, len(frame), BLOCK)]
-
-
-def _checked(question: Question, frame: pd.DataFrame, model: CellHermes) -> Iterator[str]:
-    """Texts of all questions. Those that may be too long are tokenised: a text has at most as many tokens as bytes."""
-    if question.decode == "score":
-        follows = {"answers": question.task.answers}
-        longest = max(len(answer.encode()) for answer in question.task.answers)
-    else:
-        follows, longest = {"max_new_tokens": question.max_new_tokens}, question.max_new_tokens
-    model.check([], **follows)
-    for rows in _parts(frame):
-        prompts = question.prompts(frame, rows)
-        risky = [i for i, prompt in enumerate(prompts) if len(prompt.text.encode()) + longest > model.max_tokens - 64]
-        try:
-            model.check([prompts[i] for i in risky], **follows)
-        except PromptLengthError as error:
-            error.add_note(f"It is the question of row {frame.index[rows.start + risky[error.index]]!r}.")
-            raise
-        yield from (prompt.text for prompt in prompts)
+    asked, shard = Asked(question, rows, model, batch_size), shard or Shard()
+    texts, n = asked.texts(), len(rows.parts)
+    with checkpoint_of(checkpoint, {**asked.about, "block": BLOCK}, texts, shard) as kept:
+        deque(texts, maxlen=0)  # without a checkpoint nobody has read them, and lengths are still to be checked
+        fill(kept, n, asked.block, shard, desc=question.task.name, of=BLOCK)
+        wait(kept, n, shard)
+        blocks = [kept.load(i) for i in range(n)]
+    return asked.found(slice(0, len(rows)), blocks), asked.about
 
 
 def _compute(question: Question, prompts: list[Prompt], model: CellHermes, batch_size: int | None) -> np.ndarray:
@@ -253,18 +334,8 @@ def _compute(question: Question, prompts: list[Prompt], model: CellHermes, batch
     return np.array(model.generate(prompts, max_new_tokens=question.max_new_tokens, batch_size=batch_size), dtype=str)
 
 
-def _prior(question: Question, model: CellHermes, batch_size: int | None) -> np.ndarray:
-    """(answers,) log-probabilities behind the question that says nothing; 0 where it is not asked."""
-    if question.prior is None:
-        return np.zeros(len(question.task.answers))
-    nothing = {name: [question.prior] for name in (*question.task.fields, SENTENCE)}
-    prompts = question.task.prompts(nothing, expression=question.expression, variant=question.variant)
-    return _compute(question, prompts, model, batch_size)[0]
-
-
-def _scored(question: Question, blocks: list[np.ndarray], prior: np.ndarray) -> pd.DataFrame:
+def _scored(question: Question, scores: np.ndarray, prior: np.ndarray) -> pd.DataFrame:
     answers = np.array(question.task.answers, dtype=object)
-    scores = np.concatenate([np.empty((0, len(answers))), *blocks])
     probability = softmax((scores - prior) / question.calibration, axis=1)
     best = probability.argmax(axis=1)
     confidence = probability[np.arange(len(best)), best]
@@ -279,8 +350,8 @@ def _scored(question: Question, blocks: list[np.ndarray], prior: np.ndarray) -> 
     return pd.DataFrame(found)
 
 
-def _generated(question: Question, blocks: list[np.ndarray]) -> pd.DataFrame:
-    texts = [str(text) for block in blocks for text in block]
+def _generated(question: Question, texts: np.ndarray) -> pd.DataFrame:
+    texts = [str(text) for text in texts]
     found = [question.task.parse(text) for text in texts]
     status = [UNPARSED if one is None else ANSWERED for one in found]
     return pd.DataFrame({"answer": np.array(found, dtype=object), "status": status, "text": texts})

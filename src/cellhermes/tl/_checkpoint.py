@@ -1,15 +1,16 @@
-"""Finished blocks of a long computation, kept in a folder so that an interrupted call goes on where it stopped."""
+"""Finished blocks of a call whose result goes back to the caller, kept in a folder until that is saved."""
 
-import hashlib
-import json
 import logging
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from zipfile import BadZipFile
 
 import numpy as np
+
+from .._blocks import SHARD, Held, Keeper, Shard, Work, commit
+from .._result import hashed
 
 logger = logging.getLogger("cellhermes")
 
@@ -17,70 +18,60 @@ logger = logging.getLogger("cellhermes")
 DAMAGED = (ValueError, EOFError, OSError, MemoryError, RecursionError, SyntaxError, TokenError, BadZipFile)
 
 
-class Checkpoint:
-    """A folder of numbered arrays that belong to one input.
+@contextmanager
+def checkpoint(
+    folder: str | Path | None, about: Mapping[str, object], texts: Iterable[str], shard: Shard | None = None
+) -> Iterator[Keeper[np.ndarray]]:
+    """Keep numbered arrays that belong to one input.
 
     Parameters
     ----------
     folder
-        Made if it is not there; None keeps nothing.
+        Made if it is not there; None keeps them in memory.
     about
         What the blocks depend on besides the texts: model, template, block size.
     texts
         What is computed; hashed, so that blocks of other data are not taken.
+    shard
+        Which share of the blocks this process computes; None is all of them.
     """
+    if folder is None:
+        yield Held()
+        return
+    shard = shard or Shard()
+    if shard.n > 1 and not shard.waits:
+        msg = f"{SHARD} is set, but the result of this call is all rows; pass out= to a function that takes it."
+        raise ValueError(msg)
+    with Work(Path(folder), shard) as work:
+        work.claim({**about, "sha256_of_texts": hashed(texts)})
+        yield Arrays(work.folder)
 
-    def __init__(self, folder: str | Path | None, about: Mapping[str, object], texts: Iterable[str]) -> None:
-        self.folder = None if folder is None else Path(folder)
-        if self.folder is None:
-            return
-        digest = hashlib.sha256()
-        for text in texts:
-            digest.update(text.encode() + b"\0")
-        stamp = {**about, "sha256_of_texts": digest.hexdigest()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        note = self.folder / "about.json"
-        if not note.is_file():
-            self._replace(note, json.dumps(stamp, indent=1).encode())
-            return
-        try:
-            found = dict(json.loads(note.read_text("utf-8")))
-        except (ValueError, TypeError, RecursionError) as error:
-            msg = f"{note} is damaged ({error}). Pass a new folder, or delete this one to start again."
-            raise ValueError(msg) from error
-        if other := [key for key in sorted({*stamp, *found}) if stamp.get(key) != found.get(key)]:
-            msg = (
-                f"{self.folder} holds blocks of another run: {', '.join(other)} differ. "
-                "Pass a new folder, or delete this one to start again."
-            )
-            raise ValueError(msg)
 
-    def load(self, i: int) -> np.ndarray | None:
-        """Block ``i`` if it is finished and whole."""
-        if self.folder is None or not self._path(i).is_file():
-            return None
+class Arrays:
+    """Arrays in the files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, i: int) -> bool:
+        if not self._path(i).is_file():
+            return False
         try:
-            return np.load(self._path(i), allow_pickle=False)
+            np.load(self._path(i), mmap_mode="r", allow_pickle=False)
         except DAMAGED as error:
             logger.warning("%s is damaged (%s) and is computed again.", self._path(i), error)
-            return None
+            return False
+        return True
+
+    def load(self, i: int) -> np.ndarray:
+        return np.load(self._path(i), allow_pickle=False)
 
     def save(self, i: int, block: np.ndarray) -> None:
-        """Keep block ``i``; it has its name only once it is whole."""
-        if self.folder is None:
-            return
-        part = self._path(i).with_suffix(".part")
-        with part.open("wb") as file:
-            np.save(file, block, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path(i))
+        from io import BytesIO
+
+        content = BytesIO()
+        np.save(content, block, allow_pickle=False)
+        commit(self._path(i), content.getvalue())
 
     def _path(self, i: int) -> Path:
         return self.folder / f"{i:06d}.npy"
-
-    @staticmethod
-    def _replace(path: Path, content: bytes) -> None:
-        part = path.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(path)

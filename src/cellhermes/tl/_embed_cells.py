@@ -1,34 +1,38 @@
 """Vectors of cells: of their sentences, or as weighted means of the vectors of their genes."""
 
+import hashlib
+import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from tqdm.auto import tqdm
 
 from .. import _adata
+from .._blocks import Shard, fill, wait
 from .._keys import EMBEDDING, GENE_PARAMS, SENTENCE, read_params, write_params
+from .._result import Chunks, Numbers, Result, hashed
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, template
-from ._checkpoint import Checkpoint
-from ._expression import blocks
-from ._model import as_model, provenance
+from ._checkpoint import checkpoint as checkpoint_of
+from ._expression import check_no_counts, check_values
+from ._model import as_model, provenance, weights_of
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 logger = logging.getLogger("cellhermes")
 
-BLOCK = 2_000  # cells whose prompts are in memory at once, and which a checkpoint keeps together
+BLOCK = 1_000  # cells whose prompts are in memory at once, and which are kept together on disk
 
 
 def embed_cells(
-    data: "AnnData | MuData",
+    data: "AnnData | MuData | str | Path",
     model: str | Path | CellHermes = "mini",
     *,
     method: Literal["sentence", "weighted"] = "sentence",
@@ -38,6 +42,7 @@ def embed_cells(
     use_raw: bool = False,
     batch_size: int | None = None,
     checkpoint: str | Path | None = None,
+    out: str | Path | None = None,
     key_added: str = EMBEDDING,
     mod: str | None = None,
 ) -> None:
@@ -52,7 +57,8 @@ def embed_cells(
     ----------
     data
         Annotated data with cell sentences (:func:`cellhermes.pp.cell_sentences`), or for ``"weighted"`` with vectors of
-        genes (:func:`cellhermes.tl.embed_genes`). Backed h5ad and dask-backed data are read in blocks.
+        genes (:func:`cellhermes.tl.embed_genes`). Backed, lazily read and dask-backed data are read in blocks. With
+        ``out``, the path of such a file will do, or of the store that ``cell_sentences(out=)`` wrote.
     model
         A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
         For
@@ -70,8 +76,13 @@ def embed_cells(
     batch_size
         Prompts per forward pass; None chooses from the memory that is free.
     checkpoint
-        Folder that keeps finished blocks, for ``"sentence"``. The same call after an interruption goes on from there;
-        delete the folder when the result is saved.
+        Folder that keeps finished blocks of a result that goes into the object. The same call after an interruption
+        goes on from there; delete the folder when the result is saved.
+    out
+        A zarr store to write, ``"vectors.zarr"``, instead of writing into the object: only some blocks are in memory.
+        The same call after an interruption goes on where it stopped, and the store has its name once it is whole.
+        Several processes may share the work (see :doc:`/scale`). anndata reads it:
+        ``adata.obsm["X_cellhermes"] = anndata.read_zarr("vectors.zarr").obsm["X_cellhermes"]``.
     key_added
         Entry of ``obsm`` and ``uns`` that is written.
     mod
@@ -86,13 +97,20 @@ def embed_cells(
     ``uns[key_added]["params"]`` : dict
         Model, base, revision, adapters, template and version, wrap, read_at, dtype, version.
 
+    With ``out``, the object stays as it is, and the store has the names of the cells and both entries.
+
     Raises
     ------
     KeyError
         If sentences or vectors of genes are not there; the message names the call that makes them.
     ValueError
-        If the expression is not log-normalised (``"weighted"``), a checkpoint belongs to other data, or a cell's prompt
-        is longer than the model's context (:class:`~cellhermes.model.PromptLengthError` names the cell).
+        If the expression is not log-normalised (``"weighted"``), a checkpoint or ``out`` belongs to other data, another
+        model or other arguments, or a cell's prompt is longer than the model's context
+        (:class:`~cellhermes.model.PromptLengthError` names the cell).
+    BlockingIOError
+        If another process is writing to the same place.
+    OSError
+        If a file is truncated or damaged, the disk is full, or ``out`` may not be written; what is finished stays.
 
     Examples
     --------
@@ -103,93 +121,191 @@ def embed_cells(
     >>> adata.obsm["X_cellhermes"].shape[0]
     20
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.source(data, mod, out)
+    if out is not None and checkpoint is not None:
+        msg = "out= and checkpoint= exclude each other: a call with out= goes on by itself. Leave checkpoint out."
+        raise ValueError(msg)
     if method == "sentence":
-        vectors, params = _of_sentences(adata, model, sentence_key, batch_size, checkpoint)
+        way = _Sentences(adata, model, sentence_key, batch_size)
     elif method == "weighted":
-        vectors, params = _of_genes(adata, model, genes_key, layer, use_raw=use_raw)
+        way = _Weighted(adata, model, genes_key, layer, use_raw=use_raw)
     else:
         msg = f"method={method!r} is not known; expected 'sentence' or 'weighted'."
         raise ValueError(msg)
-    if n_empty := int(np.isnan(vectors[:, 0]).sum()):
-        reason = "an empty sentence" if method == "sentence" else "no expressed gene with a vector"
-        warnings.warn(f"{n_empty:,} of {adata.n_obs:,} cells have {reason} and get NaN.", UserWarning, stacklevel=2)
-    adata.obsm[key_added] = vectors
-    write_params(adata, key_added, {**params, "method": method})
-    logger.info("%s cells embedded in obsm[%r] (%d dimensions).", f"{adata.n_obs:,}", key_added, vectors.shape[1])
+    if out is None:
+        where = f"obsm[{key_added!r}]"
+        adata.obsm[key_added] = _in_memory(way, adata.n_obs, checkpoint)
+        write_params(adata, key_added, {**way.about, "method": method})
+    else:
+        where = str(out)
+        _to_store(way, adata.obs_names, out, key_added, method)
+    if way.n_empty:
+        msg = f"{way.n_empty:,} of {adata.n_obs:,} cells have {way.reason} and get NaN."
+        warnings.warn(msg, UserWarning, stacklevel=2)
+    if out is None or Path(out).exists():  # else other shares are missing, which was told
+        logger.info("%s cells embedded in %s (%d dimensions).", f"{adata.n_obs:,}", where, way.dim)
 
 
-def _of_sentences(
-    adata: AnnData, model: str | Path | CellHermes, key: str, batch_size: int | None, checkpoint: str | Path | None
-) -> tuple[np.ndarray, dict]:
-    sentences = sentences_of(adata, key)
-    model = as_model(model)
-    about = {**provenance(model, template("cell")), "sentence_key": key}
-    filled = np.flatnonzero([bool(s) for s in sentences])
-    _check_lengths(model, sentences, filled, adata.obs_names)
-    kept = Checkpoint(checkpoint, {**about, "block": BLOCK}, sentences)
-    vectors = np.full((adata.n_obs, model.dim), np.nan, np.float32)
-    starts = range(0, len(filled), BLOCK)
-    for i, start in enumerate(tqdm(starts, desc="cells", delay=2, disable=len(starts) < 2, unit_scale=BLOCK)):
-        rows = filled[start : start + BLOCK]
-        found = kept.load(i)
-        if found is None:
-            found = model.embed(_prompts(sentences, rows), batch_size=batch_size)
-            kept.save(i, found)
-        vectors[rows] = found
-    return vectors, about
+def _in_memory(way: "_Sentences | _Weighted", n: int, folder: str | Path | None) -> np.ndarray:
+    way.begin()
+    texts = way.texts()
+    parts = [slice(start, min(start + way.size, n)) for start in range(0, n, way.size)]
+    shard = Shard() if folder is None else Shard.here()
+    with checkpoint_of(folder, {**way.about, "block": way.size}, texts, shard) as kept:
+        deque(texts, maxlen=0)  # without a checkpoint nobody has read them, and they are still to be checked
+        fill(kept, len(parts), lambda i: way.block(parts[i]), shard, desc="cells", of=way.size)
+        wait(kept, len(parts), shard)
+        vectors = np.empty((n, way.dim), np.float32)
+        for i, rows in enumerate(parts):
+            vectors[rows] = kept.load(i)
+    return vectors
+
+
+def _to_store(way: "_Sentences | _Weighted", names: pd.Index, out: str | Path, key: str, method: str) -> None:
+    with Result(out, names) as result:
+        way.begin()
+        about = {**way.about, "method": method, "key": key, "block": way.size, "data_sha256": hashed(way.texts())}
+        if not result.begin({**about, "weights_sha256": way.weights()}, needed=4 * len(names) * way.dim):
+            return
+        vectors = result.array(f"obsm/{key}", way.size, Numbers("<f4", way.dim))
+        way.check_begun(vectors)
+        fill(vectors, vectors.n, lambda i: way.block(vectors.rows(i)), result.shard, desc="cells", of=way.size)
+        result.finish(vectors, vectors.n, lambda: result.params(key, {**way.about, "method": method}))
+
+
+class Texts:
+    """Sentences of cells, read by rows; ``""`` where a cell has none. Writing h5ad may have made them categorical."""
+
+    def __init__(self, adata: AnnData, key: str) -> None:
+        hint = "Run `ch.pp.cell_sentences(adata)` first, or pass `sentence_key=`."
+        self._column = _adata.obs_column(adata, key, hint)
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, rows: slice) -> list[str]:
+        column = self._column[rows].astype(object)
+        return column.where(column.notna(), "").astype(str).tolist()
 
 
 def sentences_of(adata: AnnData, key: str) -> list[str]:
-    """Sentences of all cells; ``""`` where a cell has none. Writing h5ad may have made the column categorical."""
-    hint = "Run `ch.pp.cell_sentences(adata)` first, or pass `sentence_key=`."
-    column = _adata.require_obs(adata, key, hint).astype(object)
-    return column.where(column.notna(), "").astype(str).tolist()
+    """Sentences of all cells."""
+    return Texts(adata, key)[:]
 
 
-def _prompts(sentences: Sequence[str], rows: np.ndarray) -> list[Prompt]:
+class _Sentences:
+    """Vectors of the cells' sentences."""
+
+    reason = "an empty sentence"
+
+    def __init__(self, adata: AnnData, model: str | Path | CellHermes, key: str, batch_size: int | None) -> None:
+        self.sentences, self.names = Texts(adata, key), adata.obs_names
+        self.key, self.batch_size, self.size = key, batch_size, BLOCK
+        self._model, self.n_empty = model, 0
+
+    def begin(self) -> None:
+        """Load the model, which takes long."""
+        self.model = as_model(self._model)
+        self.dim = self.model.dim
+        self.about = {**provenance(self.model, template("cell")), "sentence_key": self.key}
+
+    def weights(self) -> str:
+        return weights_of(self.model)
+
+    def texts(self) -> Iterator[str]:
+        """All sentences. A cell that is too long is found before anything is computed, and empty ones are counted."""
+        room = self.model.max_tokens - 64  # the template's own words and the turn markers
+        for start in range(0, len(self.sentences), self.size):
+            part = self.sentences[start : start + self.size]
+            # a text has at most as many tokens as bytes
+            risky = [i for i, sentence in enumerate(part) if len(sentence.encode()) > room]
+            try:
+                self.model.check(_prompts([part[i] for i in risky]))
+            except PromptLengthError as error:
+                row = risky[error.index]
+                words = part[row].count(" ") + 1
+                error.add_note(f"It is the sentence of cell {self.names[start + row]!r}, with {words} genes.")
+                raise
+            self.n_empty += part.count("")
+            yield from part
+
+    def block(self, rows: slice) -> np.ndarray:
+        """(cells, dim) vectors."""
+        sentences = self.sentences[rows]
+        vectors = np.full((len(sentences), self.dim), np.nan, np.float32)
+        filled = [i for i, sentence in enumerate(sentences) if sentence]
+        if filled:
+            vectors[filled] = self.model.embed(_prompts([sentences[i] for i in filled]), batch_size=self.batch_size)
+        return vectors
+
+    def check_begun(self, vectors: Chunks) -> None:
+        """Nothing: the hash of the sentences tells other data."""
+
+
+def _prompts(sentences: Sequence[str]) -> list[Prompt]:
     cell = template("cell")
-    return [cell.fill(genes=sentences[row].split(" ")) for row in rows]
+    return [cell.fill(genes=sentence.split(" ")) for sentence in sentences]
 
 
-def _check_lengths(model: CellHermes, sentences: Sequence[str], filled: np.ndarray, names: pd.Index) -> None:
-    """Find a cell that is too long before anything is computed. A text has at most as many tokens as bytes."""
-    room = model.max_tokens - 64  # the template's own words and the turn markers
-    risky = np.array([row for row in filled if len(sentences[row].encode()) > room], dtype=int)
-    for start in range(0, len(risky), BLOCK):
-        rows = risky[start : start + BLOCK]
-        try:
-            model.check(_prompts(sentences, rows))
-        except PromptLengthError as error:
-            row = rows[error.index]
-            error.add_note(f"It is the sentence of cell {names[row]!r}, with {sentences[row].count(' ') + 1} genes.")
-            raise
+class _Weighted:
+    """Means of the vectors of the cells' genes, weighted by expression."""
 
+    reason = "no expressed gene with a vector"
 
-def _of_genes(
-    adata: AnnData, model: str | Path | CellHermes, genes_key: str, layer: str | None, *, use_raw: bool
-) -> tuple[np.ndarray, dict]:
-    hint = "Run `ch.tl.embed_genes(adata)` first, or pass `genes_key=`."
-    genes = np.asarray(_adata.require_varm(adata, genes_key, hint), dtype=np.float32)
-    _adata.check_own_genes(adata, use_raw=use_raw)
-    params = read_params(adata, genes_key.split(":")[0], name=GENE_PARAMS)
-    name = model.card.name if isinstance(model, CellHermes) else str(model)
-    if params and params["model"] != name:
-        msg = (
-            f"varm[{genes_key!r}] was made by model {params['model']!r}, but model={name!r} was passed. "
-            "Pass the one that made it."
-        )
-        raise ValueError(msg)
-    known = ~np.isnan(genes[:, 0])
-    if not known.any():
-        msg = f"varm[{genes_key!r}] has a vector for none of the {adata.n_vars:,} genes. {hint}"
-        raise ValueError(msg)
-    vectors = np.full((adata.n_obs, genes.shape[1]), np.nan, np.float32)
-    for start, block in blocks(adata, layer, use_raw=use_raw, log_normalised=True):
-        block = block[:, known]
+    def __init__(
+        self, adata: AnnData, model: str | Path | CellHermes, genes_key: str, layer: str | None, *, use_raw: bool
+    ) -> None:
+        hint = "Run `ch.tl.embed_genes(adata)` first, or pass `genes_key=`."
+        genes = np.asarray(_adata.require_varm(adata, genes_key, hint), dtype=np.float32)
+        _adata.check_own_genes(adata, use_raw=use_raw)
+        params = read_params(adata, genes_key.split(":")[0], name=GENE_PARAMS)
+        name = model.card.name if isinstance(model, CellHermes) else str(model)
+        if params and params["model"] != name:
+            msg = (
+                f"varm[{genes_key!r}] was made by model {params['model']!r}, but model={name!r} was passed. "
+                "Pass the one that made it."
+            )
+            raise ValueError(msg)
+        self.known = ~np.isnan(genes[:, 0])
+        if not self.known.any():
+            msg = f"varm[{genes_key!r}] has a vector for none of the {adata.n_vars:,} genes. {hint}"
+            raise ValueError(msg)
+        self.genes, self.dim = genes[self.known].astype(np.float64), genes.shape[1]
+        self.matrix = _adata.by_rows(_adata.expression(adata, layer, use_raw=use_raw))
+        self.size = _adata.rows_at_once(self.matrix, BLOCK)
+        self.about = {**params, "genes_key": genes_key, "layer": layer, "use_raw": use_raw}
+        self.n_empty = 0
+
+    def begin(self) -> None:
+        """See from the first rows whether they are counts."""
+        first = _adata.rows(self.matrix, 0, min(self.size, self.matrix.shape[0]))
+        check_values(first)
+        check_no_counts(first)
+
+    def weights(self) -> str:
+        return hashlib.sha256(self.genes.tobytes() + self.known.tobytes()).hexdigest()
+
+    def texts(self) -> Iterator[str]:
+        """What can be told of the data without reading them, for a checkpoint."""
+        yield json.dumps({**_adata.about_matrix(self.matrix), "genes": self.weights()})
+
+    def block(self, rows: slice) -> np.ndarray:
+        """(cells, dim) vectors."""
+        block = _adata.rows(self.matrix, rows.start, rows.stop)
+        check_values(block)
+        vectors = np.full((block.shape[0], self.dim), np.nan, np.float32)
+        block = block[:, self.known]
         total = np.asarray(block.sum(1), dtype=np.float64).ravel()
         filled = total > 0
-        means = (block @ genes[known].astype(np.float64))[filled] / total[filled, None]
-        vectors[start : start + block.shape[0]][filled] = means
-    return vectors, {**params, "genes_key": genes_key, "layer": layer, "use_raw": use_raw}
+        vectors[filled] = (block @ self.genes)[filled] / total[filled, None]
+        self.n_empty += int((~filled).sum())
+        return vectors
+
+    def check_begun(self, vectors: Chunks) -> None:
+        """Make the first and the last finished block again: of other data, they would differ."""
+        finished = [i for i in range(vectors.n) if vectors.has(i)]
+        for i in {*finished[:1], *finished[-1:]}:
+            if not np.allclose(self.block(vectors.rows(i)), vectors.load(i), rtol=1e-4, equal_nan=True):
+                msg = f"{vectors.folder} holds vectors of other data. Write to another path, or delete this one."
+                raise ValueError(msg)
+        self.n_empty = 0

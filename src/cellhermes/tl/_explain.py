@@ -17,7 +17,7 @@ from .._keys import EXPLAIN, SENTENCE, read_params, write_params
 from ..model import CellHermes
 from ..text import Task
 from ..text import task as task_of
-from ._answer import Question, ask
+from ._answer import Question, Rows, ask
 from ._importance import Attention, Listed, Occlusion
 from ._model import as_model
 from ._predict import _frame
@@ -177,7 +177,7 @@ def explain(
     model = as_model(model)
     _check_head(head, model)
     parts = {name: None if checkpoint is None else Path(checkpoint, name) for name in ("answers", method)}
-    found, about = ask(question, frame, model, batch_size, parts["answers"])
+    found, about = ask(question, Rows.of(frame), model, batch_size, parts["answers"])
 
     if method == "attention":
         way = Attention(question, model, head, over, batch_size)

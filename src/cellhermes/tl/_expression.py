@@ -21,22 +21,31 @@ def blocks(
     ValueError
         At negative values, NaN and infinity, and, where ``log_normalised`` is asked for, at raw counts.
     """
-    whole_numbers = True
     for start, block in _adata.row_blocks(_adata.expression(adata, layer, use_raw=use_raw), BLOCK):
-        if block.nnz and not np.isfinite(block.data).all():
-            msg = "The expression holds NaN or infinite values; expected finite values that are not negative."
-            raise ValueError(msg)
-        if block.nnz and block.data.min() < 0:
-            msg = (
-                "The expression holds negative values, as scaled data do; expected log-normalised values. "
-                "Pass layer=, or use_raw=True if adata.raw holds them."
-            )
-            raise ValueError(msg)
-        whole_numbers &= block.nnz == 0 or _adata.is_counts(block)
-        if start == 0 and log_normalised and whole_numbers and block.nnz:
-            msg = (
-                "The expression looks like raw counts (whole numbers); expected log-normalised values. Run "
-                "sc.pp.normalize_total(adata, target_sum=1e4) and sc.pp.log1p(adata) first, or pass layer=."
-            )
-            raise ValueError(msg)
+        check_values(block)
+        if start == 0 and log_normalised:
+            check_no_counts(block)
         yield start, block
+
+
+def check_values(block: sparse.csr_matrix) -> None:
+    """Refuse negative values, NaN and infinity."""
+    if block.nnz and not np.isfinite(block.data).all():
+        msg = "The expression holds NaN or infinite values; expected finite values that are not negative."
+        raise ValueError(msg)
+    if block.nnz and block.data.min() < 0:
+        msg = (
+            "The expression holds negative values, as scaled data do; expected log-normalised values. "
+            "Pass layer=, or use_raw=True if adata.raw holds them."
+        )
+        raise ValueError(msg)
+
+
+def check_no_counts(block: sparse.csr_matrix) -> None:
+    """Refuse raw counts, where log-normalised values are asked for."""
+    if block.nnz and _adata.is_counts(block):
+        msg = (
+            "The expression looks like raw counts (whole numbers); expected log-normalised values. Run "
+            "sc.pp.normalize_total(adata, target_sum=1e4) and sc.pp.log1p(adata) first, or pass layer=."
+        )
+        raise ValueError(msg)

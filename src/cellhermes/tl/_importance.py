@@ -17,7 +17,7 @@ from .._keys import GENE_MASK, SENTENCE, read_params
 from ..model import CellHermes
 from ..text import Prompt
 from ._answer import LOG_PROBABILITY, Question
-from ._checkpoint import Checkpoint
+from ._checkpoint import checkpoint as kept_in
 
 BLOCK = 2_000  # questions in memory at once: cells, or cells without one of their genes
 
@@ -98,22 +98,22 @@ class Attention:
         """
         order = rng.permutation(len(frame)) if len(frame) > BLOCK else np.arange(len(frame))
         about = {**about, "head": self.head, "over": self.over, "block": BLOCK}
-        kept = Checkpoint(checkpoint, about, (" ".join(listed.genes[row]) for row in order))
+        texts = (" ".join(listed.genes[row]) for row in order)
         values: list[np.ndarray] = [np.empty(0)] * len(frame)
         heads, shares, entropies = np.zeros(len(frame), int), np.zeros(len(frame)), []
         head, n = self.head, self.model.n_heads
-        for i, rows in enumerate(_blocks(order, BLOCK, "explain")):
-            block = kept.load(i)
-            if block is None:
-                block = self._look(frame.iloc[rows], [listed.genes[row] for row in rows], head, listed.longest)
-                kept.save(i, block)
-            entropy, share, weights = np.split(block, [n, 2 * n], axis=1)
-            chosen = _chosen(entropy, head)
-            head = chosen[0] if head == "data" else head
-            heads[rows], shares[rows] = chosen, share[np.arange(len(rows)), chosen]
-            entropies.append((np.nansum(entropy, 0), (~np.isnan(entropy)).sum(0), share.sum(0)))
-            for row, of_genes in zip(rows, weights, strict=True):
-                values[row] = of_genes[: len(listed.genes[row])]
+        with kept_in(checkpoint, about, texts) as kept:
+            for i, rows in enumerate(_blocks(order, BLOCK, "explain")):
+                if not kept.has(i):
+                    genes = [listed.genes[row] for row in rows]
+                    kept.save(i, self._look(frame.iloc[rows], genes, head, listed.longest))
+                entropy, share, weights = np.split(kept.load(i), [n, 2 * n], axis=1)
+                chosen = _chosen(entropy, head)
+                head = chosen[0] if head == "data" else head
+                heads[rows], shares[rows] = chosen, share[np.arange(len(rows)), chosen]
+                entropies.append((np.nansum(entropy, 0), (~np.isnan(entropy)).sum(0), share.sum(0)))
+                for row, of_genes in zip(rows, weights, strict=True):
+                    values[row] = of_genes[: len(listed.genes[row])]
         self._heads = _table_of_heads(entropies, heads, n)
         return values, pd.DataFrame({"head": heads, "gene_share": shares})
 
@@ -169,14 +169,13 @@ class Occlusion:
     ) -> tuple[list[np.ndarray], pd.DataFrame]:
         """Importance of the genes of each cell; nothing stands beside it."""
         size = max(1, BLOCK // max(1, listed.longest))
-        kept = Checkpoint(checkpoint, {**about, "block": size}, (" ".join(genes) for genes in listed.genes))
+        texts = (" ".join(genes) for genes in listed.genes)
         values = []
-        for i, rows in enumerate(_blocks(np.arange(len(frame)), size, "leave genes out")):
-            block = kept.load(i)
-            if block is None:
-                block = self._leave_out(frame, rows, [listed.genes[row] for row in rows], listed.longest)
-                kept.save(i, block)
-            values += [of_genes[: len(listed.genes[row])] for row, of_genes in zip(rows, block, strict=True)]
+        with kept_in(checkpoint, {**about, "block": size}, texts) as kept:
+            for i, rows in enumerate(_blocks(np.arange(len(frame)), size, "leave genes out")):
+                if not kept.has(i):
+                    kept.save(i, self._leave_out(frame, rows, [listed.genes[row] for row in rows], listed.longest))
+                values += [of_genes[: len(listed.genes[row])] for row, of_genes in zip(rows, kept.load(i), strict=True)]
         return values, pd.DataFrame(index=range(len(frame)))
 
     def _leave_out(self, frame: pd.DataFrame, rows: np.ndarray, genes: list[list[str]], width: int) -> np.ndarray:

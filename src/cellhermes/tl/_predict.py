@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,20 +12,26 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _adata
+from .._blocks import Shard, fill
 from .._keys import SENTENCE, read_params, write_params
+from .._result import Chunks, Numbers, Result, hashed
+from .._result import Texts as Strings
 from ..model import CellHermes
 from ..text import Task
-from ._answer import ABSTAINED, PROBABILITY, UNPARSED, Decode, Question, ask, counted
-from ._embed_cells import sentences_of
+from ._answer import ABSTAINED, ANSWERED, BLOCK, PROBABILITY, UNPARSED, Asked, Decode, Question, Rows, ask, counted
+from ._embed_cells import Texts
+from ._model import weights_of
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 logger = logging.getLogger("cellhermes")
 
+TOGETHER = 64  # blocks whose columns are written at once
+
 
 def predict(
-    data: "AnnData | MuData",
+    data: "AnnData | MuData | str | Path",
     model: str | Path | CellHermes,
     task: str | Path | Task,
     *,
@@ -40,6 +47,7 @@ def predict(
     sentence_key: str = SENTENCE,
     batch_size: int | None = None,
     checkpoint: str | Path | None = None,
+    out: str | Path | None = None,
     key_added: str | None = None,
     mod: str | None = None,
 ) -> None:
@@ -52,7 +60,8 @@ def predict(
     ----------
     data
         Annotated data with the task's columns in ``obs``, and for most tasks with cell sentences
-        (:func:`cellhermes.pp.cell_sentences`).
+        (:func:`cellhermes.pp.cell_sentences`). Backed and lazily read data are read in blocks. With ``out``, the path
+        of such a file will do.
     model
         A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
@@ -81,7 +90,12 @@ def predict(
     batch_size
         Questions per forward pass; None chooses from the memory that is free.
     checkpoint
-        Folder that keeps finished blocks; the same call after an interruption goes on from there.
+        Folder that keeps finished blocks of a result that goes into the object; the same call after an interruption
+        goes on from there.
+    out
+        A zarr store to write, ``"answers.zarr"``, instead of writing into the object: only some blocks are in memory.
+        The same call after an interruption goes on where it stopped, and the store has its name once it is whole.
+        Several processes may share the work (see :doc:`/scale`). anndata reads it.
     key_added
         Entry of ``obs``, ``obsm`` and ``uns`` that is written; None takes the name of the task.
     mod
@@ -101,12 +115,19 @@ def predict(
         Model, task, version, answers (in the order of the columns), how they were asked, and how many cells have no
         answer: ``n_abstained``, ``n_unparsed``, ``n_without_genes``.
 
+    With ``out``, the object stays as it is, and the store has the names of the cells and these entries.
+
     Raises
     ------
     KeyError
         If the task, a column of ``obs`` or the sentences are not there.
     ValueError
-        If ``obs[key_added]`` is a column of yours, or as for :func:`cellhermes.tl.answer`.
+        If ``obs[key_added]`` is a column of yours, ``out`` belongs to another call, or as for
+        :func:`cellhermes.tl.answer`.
+    BlockingIOError
+        If another process is writing to the same place.
+    OSError
+        If a file is damaged, the disk is full, or ``out`` may not be written; what is finished stays.
 
     Examples
     --------
@@ -117,8 +138,10 @@ def predict(
     >>> list(adata.obsm["predicted"])
     ['B cell', 'NK cell']
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.source(data, mod, out)
+    if out is not None and checkpoint is not None:
+        msg = "out= and checkpoint= exclude each other: a call with out= goes on by itself. Leave checkpoint out."
+        raise ValueError(msg)
     question = Question.of(
         task,
         answers,
@@ -132,23 +155,30 @@ def predict(
         max_new_tokens=max_new_tokens,
     )
     key = key_added or question.task.name
-    _check_key(adata, key)
     _columns(question)
-    frame = _frame(adata, question, sentence_key)
-    filled = (frame[SENTENCE] != "").to_numpy() if SENTENCE in frame else np.ones(adata.n_obs, dtype=bool)
-    found, about = ask(question, frame[filled], model, batch_size, checkpoint)
-    found = found.set_axis(np.flatnonzero(filled)).reindex(np.arange(adata.n_obs)).set_axis(adata.obs_names)
-    _write(adata, key, found, question)
-    n_of = found["status"].value_counts()
+    rows, fields = _rows(adata, question, sentence_key)
     options = {"prior": prior, "calibration": calibration, "abstain_below": abstain_below, "sentence_key": sentence_key}
-    counts = {f"n_{status}": int(n_of.get(status, 0)) for status in (ABSTAINED, UNPARSED)}
-    n_without = int((~filled).sum())
-    fields = list(frame)
-    write_params(adata, key, {**about, "fields": fields, **options, **counts, "n_without_genes": n_without})
-    if n_without:
+    if out is None:
+        _check_key(adata, key)
+        shard = Shard.here() if checkpoint else None
+        found, about = ask(question, rows, model, batch_size, checkpoint, shard)
+        counts = _counts(found["status"].value_counts(), adata.n_obs)
+        _write(adata, key, found, question)
+        write_params(adata, key, {**about, "fields": fields, **options, **counts})
+        logger.info("%s cells in obs[%r]: %s.", f"{adata.n_obs:,}", key, counted(found))
+    else:
+        counts = _to_store(question, rows, model, batch_size, out, key, {"fields": fields, **options})
+        if Path(out).exists():  # else other shares are missing, which was told
+            logger.info("%s cells in %s.", f"{adata.n_obs:,}", out)
+    if n_without := counts["n_without_genes"]:
         msg = f"{n_without:,} of {adata.n_obs:,} cells have an empty sentence and get no answer."
         warnings.warn(msg, UserWarning, stacklevel=2)
-    logger.info("%s cells in obs[%r]: %s.", f"{adata.n_obs:,}", key, counted(found))
+
+
+def _counts(n_of: "pd.Series | Counter", n_cells: int) -> dict[str, int]:
+    """How many cells have no answer, and why."""
+    counts = {f"n_{status}": int(n_of.get(status, 0)) for status in (ABSTAINED, UNPARSED)}
+    return {**counts, "n_without_genes": n_cells - int(sum(n_of.values() if isinstance(n_of, Counter) else n_of))}
 
 
 def _check_key(adata: AnnData, key: str) -> None:
@@ -158,15 +188,23 @@ def _check_key(adata: AnnData, key: str) -> None:
         raise ValueError(msg)
 
 
-def _frame(adata: AnnData, question: Question, sentence_key: str) -> pd.DataFrame:
-    """Columns that the questions need, under the names of the task."""
+def _rows(adata: AnnData, question: Question, sentence_key: str) -> tuple[Rows, list[str]]:
+    """The cells with the columns that the questions need, under the names of the task; and these names."""
     task = question.task
     hint = f"Task {task.name!r} asks with the columns {list(task.fields)} of obs; rename yours, or use ch.tl.answer."
-    columns = {name: _adata.require_obs(adata, name, hint) for name in task.fields if name != SENTENCE}
-    frame = pd.DataFrame(columns, index=adata.obs_names)
+    columns = {name: _adata.obs_column(adata, name, hint) for name in task.fields if name != SENTENCE}
     if question.expression or SENTENCE in task.fields:
-        frame[SENTENCE] = sentences_of(adata, sentence_key)
-    return frame
+        columns[SENTENCE] = Texts(adata, sentence_key)
+
+    def read(part: slice) -> pd.DataFrame:
+        return pd.DataFrame({name: column[part] for name, column in columns.items()}).set_axis(adata.obs_names[part])
+
+    return Rows(adata.obs_names, read, skips=True), list(columns)
+
+
+def _frame(adata: AnnData, question: Question, sentence_key: str) -> pd.DataFrame:
+    """Columns that the questions need, of all cells."""
+    return _rows(adata, question, sentence_key)[0].read(slice(None))
 
 
 def _columns(question: Question) -> list[str]:
@@ -191,3 +229,63 @@ def _write(adata: AnnData, key: str, found: pd.DataFrame, question: Question) ->
         adata.obsm[key] = probability.set_axis(_columns(question), axis=1)
     else:
         adata.obs[f"{key}_text"] = found["text"].fillna("").astype(str)
+
+
+def _to_store(
+    question: Question,
+    rows: Rows,
+    model: str | Path | CellHermes,
+    batch_size: int | None,
+    out: str | Path,
+    key: str,
+    options: dict[str, object],
+) -> dict[str, int]:
+    """Write what :func:`_write` writes into a store, and return how many cells have no answer."""
+    with Result(out, rows.index) as result:
+        asked = Asked(question, rows, model, batch_size)
+        about = {**asked.about, **options, "key": key, "block": BLOCK, "data_sha256": hashed(asked.texts())}
+        counts = _counts(Counter({ANSWERED: int(asked.filled.sum())}), len(rows))
+        width = len(question.task.answers or ())
+        if not result.begin({**about, "weights_sha256": weights_of(asked.model)}, needed=16 * len(rows) * width):
+            return counts
+        codec = Numbers("<f8", width) if question.decode == "score" else Strings()
+        kept = result.staged("blocks", BLOCK, codec)
+        fill(kept, kept.n, asked.block, result.shard, desc=question.task.name, of=BLOCK)
+        result.finish(kept, kept.n, lambda: _complete(result, asked, kept, key, options))
+    return counts
+
+
+def _complete(result: Result, asked: Asked, kept: Chunks, key: str, options: dict[str, object]) -> None:
+    """From blocks of log-probabilities or texts to the columns of the store, some blocks at a time."""
+    question = asked.question
+
+    def parts() -> Iterator[pd.DataFrame]:
+        for first in range(0, kept.n, TOGETHER):
+            blocks = range(first, min(first + TOGETHER, kept.n))
+            part = slice(kept.rows(blocks[0]).start, kept.rows(blocks[-1]).stop)
+            yield asked.found(part, [np.asarray(kept.load(i)) for i in blocks])
+
+    n_of: Counter = Counter()
+    seen: set[str] = set()
+    for found in parts():
+        n_of.update(found["status"].dropna())
+        seen.update(found["answer"].dropna())
+    categories = list(question.task.answers or sorted(seen))
+    size = TOGETHER * kept.size
+    columns = {f"obs/{key}/codes": Numbers(np.min_scalar_type(-max(1, len(categories))).newbyteorder("<").str)}
+    if question.decode == "score":
+        names = dict(zip(_columns(question), question.task.answers, strict=True))
+        columns |= {f"obsm/{key}/{name}": Numbers("<f8") for name in names}
+        result.frame(f"obsm/{key}", list(names))
+    else:
+        columns[f"obs/{key}_text"] = Strings()
+    arrays = {name: result.array(name, size, codec) for name, codec in columns.items()}
+    result.categories(f"obs/{key}", categories)
+    result.columns([key, f"{key}_text"] if question.decode == "generate" else [key])
+    for i, found in enumerate(parts()):
+        codes = pd.Categorical(found["answer"], categories=categories).codes
+        values = [found[f"{PROBABILITY}{name}"] for name in question.task.answers or () if question.decode == "score"]
+        texts = [found["text"].fillna("").astype(str)] if question.decode == "generate" else []
+        for array, column in zip(arrays.values(), [codes, *values, *texts], strict=True):
+            array.save(i, column)
+    result.params(key, {**asked.about, **options, **_counts(n_of, len(asked.rows))})

@@ -274,7 +274,7 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
         raise ValueError(msg)
     rep = np.asarray(adata.obsm[use_rep], np.float32)
     basis = np.linalg.qr(rep - rep.mean(0))[0].astype(np.float32)
-    sentences = _numbered(column)
+    sentences = _numbered(_adata.Column(column))
     place = {symbol: i for i, symbol in enumerate(_adata.symbols(adata, None))}
     known = [word for word in sentences.words if word in place]
     columns = matrix[:, [place[word] for word in known]]
@@ -287,7 +287,7 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
 def _hashed_source(adata: AnnData, use_rep: str, key: str) -> dict[str, object]:
     return {
         "n_cells": adata.n_obs,
-        "sentences_sha256": _hashed(adata.obs[key]),
+        "sentences_sha256": _hashed(_adata.Column(adata.obs[key])),
         "rep_sha256": _hashed(np.asarray(adata.obsm[use_rep], np.float32).ravel()),
     }
 

@@ -22,6 +22,8 @@ from ..text._template import Template, kinds
 from ._pairs import Pairs, below, hashed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -35,7 +37,7 @@ MISSING = {"", "nan", "na", "n/a", "none", "null", "unknown", "<na>", "nat"}  # 
 
 
 def mlm_pairs(
-    data: AnnData | MuData,
+    data: AnnData | MuData | str | Path,
     *,
     metadata: Sequence[str] | Mapping[str, str] | None = None,
     mask_fraction: float = 0.15,
@@ -54,7 +56,8 @@ def mlm_pairs(
     Parameters
     ----------
     data
-        Annotated data with cell sentences, or MuData.
+        Annotated data with cell sentences, or MuData; or the path of an h5ad file or a zarr store that holds them, such
+        as ``cell_sentences(out=)`` wrote. Sentences are read in blocks, and held as numbers.
     metadata
         Columns of ``obs``, or a mapping from columns to what they are called in the prompt (default: the name of the
         column with blanks for ``_``). A value that is missing, empty, or reads ``nan``, ``NA``, ``none``, ``null`` or
@@ -106,7 +109,7 @@ def mlm_pairs(
 
 
 def ar_pairs(
-    data: AnnData | MuData,
+    data: AnnData | MuData | str | Path,
     *,
     metadata: Sequence[str] | Mapping[str, str] | None = None,
     n_prefix: int | tuple[int, int] = (10, 80),
@@ -124,7 +127,8 @@ def ar_pairs(
     Parameters
     ----------
     data
-        Annotated data with cell sentences, or MuData.
+        Annotated data with cell sentences, or MuData; or the path of an h5ad file or a zarr store that holds them, such
+        as ``cell_sentences(out=)`` wrote. Sentences are read in blocks, and held as numbers.
     metadata
         As in :func:`~cellhermes.train.mlm_pairs`.
     n_prefix
@@ -216,22 +220,22 @@ class _Cells:
 
 
 def _cells(
-    data: AnnData | MuData,
+    data: AnnData | MuData | str | Path,
     metadata: Sequence[str] | Mapping[str, str] | None,
     of: str,
     sentence_key: str,
     mod: str | None,
 ) -> _Cells:
     modality(of)  # says which there are
-    adata = _adata.resolve(data, mod)
+    adata = _adata.resolve(_adata.opened(data), mod)
     hint = "Run `ch.pp.cell_sentences(data)` first, or pass `sentence_key=`."
-    column = _adata.require_obs(adata, sentence_key, hint)
+    column = _adata.obs_column(adata, sentence_key, hint)
     names = _called(metadata)
     if missing := [name for name in names if name not in adata.obs]:
         msg = f"`adata.obs[{missing[0]!r}]` not found; choose metadata from its columns {list(adata.obs.columns)}."
         raise KeyError(msg)
-    columns = tuple(_coded(adata.obs[name], label) for name, label in names.items())
-    sentences, digest = _hashed(column), _hashed(adata.obs_names, *(texts[codes] for texts, codes in columns))
+    columns = tuple(_coded(_adata.require_obs(adata, name, ""), label) for name, label in names.items())
+    sentences, digest = _hashed(column), _hashed(adata.obs_names, *(_Texts(*coded) for coded in columns))
     about = {
         "modality": of,
         "sentence_key": sentence_key,
@@ -263,11 +267,25 @@ def _written(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def _numbered(column: pd.Series) -> _Sentences:
+@dataclass(frozen=True)
+class _Texts:
+    """What is written for each cell, made when it is read."""
+
+    texts: np.ndarray
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, cells: slice) -> np.ndarray:
+        return self.texts[self.codes[cells]]
+
+
+def _numbered(column: _adata.Column) -> _Sentences:
     number = defaultdict(count().__next__)
     lengths, parts = [np.zeros(1, np.int64)], []
     for start in range(0, len(column), 4096):
-        sentences = [s.split() if isinstance(s, str) else [] for s in column.iloc[start : start + 4096]]
+        sentences = [s.split() if isinstance(s, str) else [] for s in column[start : start + 4096]]
         lengths.append(np.array([len(words) for words in sentences], np.int64))
         ids = np.fromiter(map(number.__getitem__, chain.from_iterable(sentences)), np.int32)
         parts.append(ids.astype(np.min_scalar_type(len(number))))
@@ -275,7 +293,7 @@ def _numbered(column: pd.Series) -> _Sentences:
     return _Sentences(np.array(list(number), object), ids, np.cumsum(np.concatenate(lengths)))
 
 
-def _hashed(*columns: pd.Index | pd.Series | np.ndarray) -> str:
+def _hashed(*columns: pd.Index | np.ndarray | _adata.Column | _Texts) -> str:
     """SHA-256 of the values, one on each line."""
     digest = hashlib.sha256()
     for values in columns:

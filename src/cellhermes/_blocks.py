@@ -1,0 +1,283 @@
+"""Long computations in blocks that are kept in a folder: what is finished is not computed again.
+
+A block has its name only when it is whole and on the disk, so that a process may die at any moment. One process at a
+time works on one share of the blocks; several shares may be worked on at once, here or on any machine that sees the
+folder. Knows nothing of what is computed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+logger = logging.getLogger("cellhermes")
+
+SHARD = "CELLHERMES_SHARD"  # environment variable: "0/4" is the first of four shares
+STAMP = "about.json"
+WAIT = 0.5  # seconds between two looks at what other processes have finished
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which share of the blocks is this process' own: block ``k``, ``k + n``, ``k + 2 n``, ..."""
+
+    k: int = 0
+    n: int = 1
+    waits: bool = False
+    """Whether the processes were started together, so that each may wait for the others."""
+
+    @classmethod
+    def here(cls) -> Shard:
+        """What the environment says: ``CELLHERMES_SHARD``, or the launcher (torchrun, accelerate)."""
+        if text := os.environ.get(SHARD, "").strip():
+            match = re.fullmatch(r"(\d+)/(\d+)", text)
+            if not match or int(match[1]) >= int(match[2]):
+                msg = f"{SHARD} (--shard) is {text!r}; expected k/n with k from 0 to n - 1, such as 0/4."
+                raise ValueError(msg)
+            return cls(int(match[1]), int(match[2]))
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+            return cls(distributed.get_rank(), distributed.get_world_size(), waits=True)
+        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)), waits=True)
+
+
+class Keeper(Protocol[T]):
+    """Where the blocks of one result are kept."""
+
+    def has(self, i: int) -> bool:
+        """Whether block ``i`` is finished."""
+
+    def load(self, i: int) -> T:
+        """Block ``i``."""
+
+    def save(self, i: int, block: T) -> None:
+        """Keep block ``i``."""
+
+
+class Held(dict[int, T]):
+    """Blocks in memory."""
+
+    has = dict.__contains__
+    load = dict.pop  # each is read once
+    save = dict.__setitem__
+
+
+class Work:
+    """A folder with the finished blocks of one computation, open for one process of each share.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    shard
+        The share of this process.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process works on the same share, or the blocks are shared out in another way just now.
+    OSError
+        If the folder can't be written.
+    """
+
+    def __init__(self, folder: Path, shard: Shard) -> None:
+        self.folder, self.shard = folder, shard
+
+    def __enter__(self) -> Work:
+        with _explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._locked(f"{self.shard.k}-of-{self.shard.n}")
+        if self._lock is None:
+            raise self._taken()
+        for other in self.folder.glob("*.lock"):
+            if other.stem == "end" or other.stem.endswith(f"-of-{self.shard.n}"):
+                continue
+            lock = self._locked(other.stem)
+            if lock is None:
+                self._lock.release()
+                raise self._taken()
+            lock.release()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def _locked(self, name: str) -> Lock | None:
+        lock = Lock(self.folder / f"{name}.lock")
+        return lock if lock.acquire(wait=False) else None
+
+    def _taken(self) -> BlockingIOError:
+        msg = f"Another process is writing to {self.folder}. Wait until it has ended, or write to another path."
+        return BlockingIOError(msg)
+
+    def claim(self, about: Mapping[str, object]) -> None:
+        """Note what the blocks depend on, or compare it with what an earlier run has noted.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds blocks of another computation.
+        """
+        stamp = self.folder / STAMP
+        if stamp.is_file():
+            try:
+                found = dict(json.loads(stamp.read_text("utf-8")))
+            except (ValueError, TypeError, RecursionError) as error:
+                msg = f"{stamp} is damaged ({error}). Write to another path, or delete {self.folder} to start again."
+                raise ValueError(msg) from error
+            check_same(found, about, self.folder)
+        else:
+            commit(stamp, json.dumps(about, indent=1).encode())
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """One process at a time; the others wait."""
+        lock = Lock(self.folder / "end.lock")
+        lock.acquire(wait=True)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def remove(self) -> None:
+        """Take the folder away, if no other process works in it."""
+        locks = [self._locked(path.stem) for path in self.folder.glob("*.lock")]
+        if all(locks):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for lock in filter(None, locks):
+            lock.release()
+
+
+class Lock:
+    """A lock of a file; on a file system that has none, it is granted with a warning."""
+
+    def __init__(self, path: Path) -> None:
+        from filelock import FileLock
+
+        self._lock = FileLock(path)
+
+    def acquire(self, *, wait: bool) -> bool:
+        """Whether it is ours now."""
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            return False
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP):
+                raise
+            logger.warning("%s: no locks on this file system; start one process only.", self._lock.lock_file)
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def check_same(found: Mapping[str, object], about: Mapping[str, object], where: Path) -> None:
+    """Refuse what was made by another call."""
+    about = json.loads(json.dumps(about))
+    if other := [key for key in sorted({*about, *found}) if about.get(key) != found.get(key)]:
+        msg = (
+            f"{where} holds blocks of another run: {', '.join(other)} differ. "
+            "Write to another path, or delete this one to start again."
+        )
+        raise ValueError(msg)
+
+
+def fill(keeper: Keeper[T], n: int, compute: Callable[[int], T], shard: Shard, *, desc: str, of: int = 1) -> None:
+    """Compute what is missing of this process' share of ``n`` blocks.
+
+    ``of`` is the number of rows of a block, for the progress bar.
+    """
+    todo = missing(keeper, n, shard)
+    for i in tqdm(todo, desc=desc, delay=2, disable=len(todo) < 2, unit_scale=of):
+        keeper.save(i, compute(i))
+
+
+def missing(keeper: Keeper[T], n: int, shard: Shard) -> list[int]:
+    """Blocks of a share that are not there."""
+    return [i for i in range(shard.k, n, shard.n) if not keeper.has(i)]
+
+
+def wait(keeper: Keeper[T], n: int, shard: Shard, ended: Callable[[], bool] = lambda: False) -> bool:
+    """Whether all ``n`` blocks are there; where processes were started together, as soon as they are.
+
+    ``ended`` says whether another process has made the result of them meanwhile.
+    """
+    others = [i for i in range(n) if not keeper.has(i)]
+    if others and not shard.waits and not ended():
+        logger.info("Share %s/%s is finished; %s of %s blocks are there.", shard.k, shard.n, n - len(others), n)
+        return False
+    while others and not ended():
+        time.sleep(WAIT)
+        others = [i for i in others if not keeper.has(i)]
+    return True
+
+
+def commit(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file under another name first, so that it is whole under its own, whatever happens.
+
+    Without ``sync``, it survives the end of the process, but not that of the machine.
+    """
+    part = path.with_name(f"{path.name}.{token_hex(4)}.part")
+    with _explained(path.parent):
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
+            part.replace(path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()
+            raise
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to begin what has no room."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        msg = f"{needed / 1e9:,.1f} GB are to be written, but {folder} has {free / 1e9:,.1f} GB left. Free some, or "
+        msg += "write to another disk."
+        raise OSError(errno.ENOSPC, msg)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Errors of a disk that is full or may not be written say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            msg = f"{folder} may not be written ({error}). Pass the path of a folder of yours."
+            raise PermissionError(error.errno, msg) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            msg = (
+                f"No space is left for {folder}. Finished blocks are kept: free some space and call again, and the "
+                "computation goes on where it stopped."
+            )
+            raise OSError(error.errno, msg) from error
+        raise
