@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -12,6 +11,8 @@ import tarfile
 import threading
 import zipfile
 from collections import namedtuple
+from email.message import Message
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -343,7 +344,7 @@ def test_the_second_says_that_it_waits(file, caplog):
     assert "Another process is getting a/data.bin; waiting" in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root, and Windows, may write everywhere")
 def test_a_cache_that_may_not_be_written_says_so(file, cache):
     cache.mkdir()
     cache.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -361,6 +362,7 @@ def test_a_cache_that_refuses_writing_says_so(file, monkeypatch):
         get(file)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
 def test_a_read_only_cache_is_read(file, cache):
     path = get(file, known="")
     for place in [path, path.parent, cache]:
@@ -378,6 +380,7 @@ def test_room_is_looked_for_before_anything_moves(file, cache, monkeypatch):
     assert left(cache, notes=True) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
 def test_a_disk_that_fills_up_keeps_what_came(file, cache):
     """A limit on the size of files stands for a full disk."""
     code = (
@@ -400,6 +403,7 @@ def test_a_disk_that_fills_up_keeps_what_came(file, cache):
 
 @pytest.mark.slow
 def test_300_megabytes_arrive_over_a_dying_connection_in_little_memory(site, monkeypatch):
+    resource = pytest.importorskip("resource")  # not on Windows
     monkeypatch.setattr(_download, "TIMEOUT", 60.0)
     content = np.random.default_rng(1).bytes(300 * 10**6)
     site.files[FILE] = content
@@ -493,6 +497,19 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path):
             archive.writestr("x", "2")
     with pytest.raises(ValueError, match="two members 'x'"):
         members(tmp_path / "a.zip")
+
+
+def test_members_that_are_one_file_on_some_systems_are_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"x/Genes.tsv": CONTENT, "x/genes.tsv": CONTENT})
+    with pytest.raises(ValueError, match=r"two members 'x/Genes.tsv' and 'x/genes.tsv', which are one file"):
+        members(path)
+
+
+@pytest.mark.parametrize("text", ["²", "Fri, 01 Jan 0001 00:00:00 -0000", "Fri, 31 Dec 9999 23:59:59 -0000", "soon"])
+def test_a_time_to_wait_that_is_none_is_no_error(text):
+    headers = Message()
+    headers["Retry-After"] = text
+    assert _download._asked_to_wait(HTTPError("http://x", 503, "busy", headers, None)) >= 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "text"])

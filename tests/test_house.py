@@ -291,6 +291,27 @@ def test_source_is_free_of(pattern: str) -> None:
     assert hits == []
 
 
+def calls_on_text(path: Path) -> Iterator[tuple[int, set[str], bool]]:
+    """(line, named arguments, whether it writes) of calls that read or write text; an encoding needs no name."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        named = {keyword.arg for keyword in node.keywords}
+        given = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+        if name in ("read_text", "write_text"):
+            yield node.lineno, named | ({"encoding"} if {"utf-8", "utf-8-sig"} & {*given} else set()), name[0] == "w"
+        elif name == "open" and any(isinstance(mode, str) and re.fullmatch("[rwax]t?", mode) for mode in given):
+            yield node.lineno, named, not any(mode in ("r", "rt") for mode in given)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_text_has_one_encoding_and_one_end_of_line_on_every_system(path: Path) -> None:
+    calls = list(calls_on_text(path))
+    assert [line for line, named, _ in calls if "encoding" not in named] == []
+    assert [line for line, named, writes in calls if writes and "newline" not in named] == []
+
+
 # ---- documents
 
 

@@ -243,9 +243,11 @@ class Result:
         """What a finished store depends on; None if there is none."""
         if not self.out.exists():
             return None
-        attrs = self.out / ".zattrs"
-        found = json.loads(attrs.read_text("utf-8")).get("cellhermes") if attrs.is_file() else None
-        if found is None:
+        try:
+            found = json.loads((self.out / ".zattrs").read_text("utf-8"))["cellhermes"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
             msg = f"{self.out} is there already and is no result of cellhermes. Write to another path."
             raise FileExistsError(msg)
         return found

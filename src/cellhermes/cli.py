@@ -369,7 +369,7 @@ def _write_table(table: "pd.DataFrame", path: Path) -> None:
     if path.suffix == ".parquet":
         table.to_parquet(path)
     else:
-        table.to_csv(path, sep=TABLES[path.suffix], index=False)
+        table.to_csv(path, sep=TABLES[path.suffix], index=False, lineterminator="\n")
 
 
 @app.command()

@@ -30,6 +30,15 @@ def test_unknown_name_says_what_is_known():
         ch.CellHermes.from_pretrained("minni")
 
 
+@pytest.mark.parametrize("name", ["C:/models", r"C:\models\llama", r"..\llama", "D:llama/a"])
+def test_a_folder_of_windows_is_no_hub_id(name, tmp_path):
+    with pytest.raises(ValueError, match="No model"):
+        ch.CellHermes.from_pretrained(name)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": name}))
+    with pytest.raises(ValueError, match="a folder that is not there"):
+        _card.resolve(tmp_path)
+
+
 def test_folder_without_a_model_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="neither config.json nor adapter_config.json; found .'notes.txt'"):

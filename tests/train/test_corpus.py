@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -161,7 +160,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(pairs, tmp_path, name, n_w
     while len(parts_of(path)[1]) < 3:
         assert run.poll() is None, "ended before it could be killed"
         time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
+    run.kill()
     run.wait()
     time.sleep(0.3)  # its workers end by themselves
     assert not path.exists()

@@ -95,6 +95,7 @@ fit(PAIRS, CONFIG.replace(method={method!r}), base={base!r}, out={out!r}, device
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(
     ("owner", "name", "when"),
     [
@@ -144,6 +145,34 @@ def test_damaged_checkpoints_are_skipped(base, tmp_path, uninterrupted, caplog):
         (out / name).unlink()
     fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
     check_equal(out, reference)
+
+
+def test_old_checkpoints_are_removed_by_their_steps(base, tmp_path):
+    """A clock that was put back, or a folder that was copied, makes the newest checkpoint look like the oldest."""
+    config = CONFIG.replace(n_epochs=1, save_every=2, max_steps=6, keep=2)
+    seal, kept = _checkpoints.seal, []
+
+    def seal_in_the_future(folder):
+        seal(folder)
+        os.utime(folder, (2**32 - len(kept) * 10**6,) * 2)
+        kept.append(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_checkpoints, "seal", seal_in_the_future)
+        fit(PAIRS, config, base=base, out=tmp_path, device="cpu")
+    assert len(kept) == 3
+    assert _checkpoints.checkpoints(tmp_path / "checkpoints") == kept[1:]
+
+
+@pytest.mark.parametrize(
+    ("best", "left"), [(None, [20, 100]), (20, [20, 100]), (100, [20, 100]), (3, [3, 100]), (5, [20, 100])]
+)
+def test_the_best_checkpoint_is_among_those_that_are_kept(tmp_path, best, left):
+    for step in (100, 3, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-²").mkdir()  # nobody's step
+    _checkpoints.rotate(tmp_path, keep=2, best=best and f"elsewhere/checkpoint-{best}")
+    assert [_checkpoints.step_of(path) for path in _checkpoints.checkpoints(tmp_path)] == left
 
 
 @pytest.mark.parametrize("writer", ["torch", "safetensors"])

@@ -94,7 +94,7 @@ def _hashes(source: Path, bundle: tarfile.TarFile, held: Mapping[str, tuple[tarf
         msg = f"{source} is no bundle: it has no {SUMS}."
         raise ValueError(msg)
     with bundle.extractfile(held[SUMS][0]) as file:
-        lines = file.read().decode().splitlines()
+        lines = file.read().decode("utf-8", "replace").splitlines()
     hashes = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if odd := sorted({*hashes} ^ ({*held} - {SUMS})) or [n for n in hashes if n.partition("/")[0] not in _roots()]:
         msg = f"{source} is damaged: {SUMS} and its files differ in {odd[:3]}."

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ logger = logging.getLogger("cellhermes")
 FOLDER = "CELLHERMES_CACHE"  # environment variable
 OFFLINE = ("CELLHERMES_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # the last two are the model hub's own
 RECORD = ".sha256"
-NOTES = (RECORD, ".part", ".part.etag")  # what stands beside a file
+NOTES = (RECORD, RECORD + ".new", ".part", ".part.etag")  # what stands beside a file
 
 
 def cache_folder() -> Path:
@@ -71,12 +72,20 @@ def file_hash(path: Path, kind: str = "sha256") -> str:
 def recorded(path: Path) -> str:
     """Hash that was recorded for a file (``"sha256:..."``), ``""`` if none was."""
     record = path.with_name(path.name + RECORD)
-    return f"sha256:{record.read_text('utf-8').split()[0]}" if record.is_file() else ""
+    if not record.is_file():
+        return ""
+    found = re.match(rb"[0-9a-f]{64}\b", record.read_bytes())
+    if not found:
+        msg = f"{record} is damaged: it does not begin with a SHA-256. Delete it and {path.name}, and download again."
+        raise ValueError(msg)
+    return f"sha256:{found[0].decode()}"
 
 
 def record(path: Path, digest: str) -> None:
     """Write down the SHA-256 of a file."""
-    path.with_name(path.name + RECORD).write_text(f"{digest}  {path.name}\n", "utf-8")
+    new = path.with_name(path.name + RECORD + ".new")
+    new.write_text(f"{digest}  {path.name}\n", "utf-8", newline="\n")
+    new.replace(path.with_name(path.name + RECORD))
 
 
 def difference(path: Path, known: str) -> str:

@@ -188,11 +188,11 @@ def _sorted_out(error: Exception) -> Exception:
 def _asked_to_wait(error: HTTPError) -> float:
     """Seconds that a server asks for, as a number or as a date."""
     text = error.headers.get("Retry-After", "") if error.headers else ""
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, OSError):  # a date that the clock of this system cannot show
         return 0.0
 
 
@@ -257,7 +257,7 @@ def _note(url: str, part: Path, response: http.client.HTTPResponse) -> None:
     tag = response.headers.get("ETag", "")
     note = part.with_name(part.name + ".etag")
     if tag and not tag.startswith("W/"):  # a weak one does not promise the same bytes
-        note.write_text(f"{url}\n{tag}", "utf-8")
+        note.write_text(f"{url}\n{tag}", "utf-8", newline="\n")
     else:
         note.unlink(missing_ok=True)
 

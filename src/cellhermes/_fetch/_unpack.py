@@ -69,6 +69,7 @@ def _safe(
 ) -> dict[str, tuple[zipfile.ZipInfo | tarfile.TarInfo, int]]:
     """Files of an archive by name, if all of them may be unpacked."""
     found: dict[str, tuple[zipfile.ZipInfo | tarfile.TarInfo, int]] = {}
+    seen: dict[str, str] = {}  # names that are one file for Windows and macOS
     for member in opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened.getmembers():
         is_zip = isinstance(member, zipfile.ZipInfo)
         name = member.filename if is_zip else member.name
@@ -77,8 +78,9 @@ def _safe(
         if problem := _problem(name, member):
             msg = f"{archive} is not unpacked: its member {name!r} {problem}."
             raise ValueError(msg)
-        if name in found:
-            msg = f"{archive} is not unpacked: it has two members {name!r}."
+        if (before := seen.setdefault(name.replace("\\", "/").casefold(), name)) in found:
+            msg = f"{archive} is not unpacked: it has two members {before!r}"
+            msg += "." if before == name else f" and {name!r}, which are one file on some systems."
             raise ValueError(msg)
         found[name] = (member, member.file_size if is_zip else member.size)
     total, packed = sum(size for _, size in found.values()), archive.stat().st_size

@@ -76,7 +76,7 @@ def _locked(entry: Entry) -> Repository:
         path.parent.mkdir(parents=True, exist_ok=True)
         held = {"commit": found.commit, "files": {name: asdict(file) for name, file in found.files.items()}}
         new = path.with_name("unfinished." + LOCK)
-        new.write_text(json.dumps(held, indent=1), "utf-8")
+        new.write_text(json.dumps(held, indent=1), "utf-8", newline="\n")
         new.replace(path)
     logger.warning(
         "%s is used at commit %s, the newest one today; commit and hashes are kept in `%s`.",
@@ -90,8 +90,11 @@ def read_lock(path: Path) -> Repository:
     try:
         held = json.loads(path.read_text("utf-8"))
         files = {name: File(**{**file, "urls": tuple(file["urls"])}) for name, file in held["files"].items()}
+        if not all(isinstance(text, str) for text in (held["commit"], *(file.hash for file in files.values()))):
+            msg = "commit and hashes are texts"
+            raise TypeError(msg)
         return Repository(held["commit"], files)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} is damaged ({error!r}). Delete it to take the repository's newest commit."
         raise ValueError(msg) from error
 
@@ -207,7 +210,10 @@ def _incomplete(folder: Path) -> str:
         return "no tokenizer"
     index = next((name for name in sorted(names) if name.endswith(".safetensors.index.json")), "")
     if index:
-        needed = set(json.loads((folder / index).read_text("utf-8"))["weight_map"].values())
+        try:
+            needed = set(map(str, json.loads((folder / index).read_text("utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return f"{index} is damaged"
         return f"without {', '.join(sorted(needed - names))}" if needed - names else ""
     return "" if any(name.endswith(".safetensors") for name in names) else "no safetensors weights"
 

@@ -48,7 +48,7 @@ def training_log(folder: str | Path) -> pd.DataFrame:
     if not path.is_file():
         msg = f"no log of a training run at {path}; expected the folder that the run writes to."
         raise FileNotFoundError(msg)
-    lines = path.read_text("utf-8").splitlines()
+    lines = path.read_text("utf-8", "replace").splitlines()
     records = []
     for number, line in enumerate(lines, 1):
         try:
@@ -56,7 +56,7 @@ def training_log(folder: str | Path) -> pd.DataFrame:
             if not isinstance(record, dict) or "step" not in record:
                 msg = "it has no step"
                 raise ValueError(msg)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break  # being written, or cut off when the run was stopped
             msg = f"{path}, line {number} is not a record of a run ({error}): {line[:60]!r}."

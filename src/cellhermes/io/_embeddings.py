@@ -6,12 +6,14 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from tokenize import TokenError
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
 
+from ._graphs import DAMAGED
 from ._tables import first_line, opened, told
 
 if TYPE_CHECKING:
@@ -88,12 +90,19 @@ def read_embeddings(path: str | Path, *, key: str | None = None, member: str | N
     if suffix in (".csv", ".tsv", ".txt"):
         frame = _text(path, name if path.suffix.lower() == ".zip" else None)
     else:
+        frame = _binary(path, name, suffix, key)
+    return _finished(frame, path, suffix[1:])
+
+
+def _binary(path: Path, name: str, suffix: str, key: str | None) -> pd.DataFrame:
+    try:
         with _whole(path, name) as file:
             if suffix == ".parquet":
-                frame = _parquet(file)
-            else:
-                frame = _npz(file, name, key) if suffix == ".npz" else _h5ad(file, name, key)
-    return _finished(frame, path, suffix[1:])
+                return _parquet(file, name)
+            return _npz(file, name, key) if suffix == ".npz" else _h5ad(file, name, key)
+    except (*DAMAGED, SyntaxError, TokenError) as error:  # numpy reads the head of an array as Python
+        msg = f"{path} is damaged or not complete: {error}. Download it again."
+        raise ValueError(msg) from error
 
 
 def _name(path: Path, member: str | None) -> str:
@@ -103,7 +112,7 @@ def _name(path: Path, member: str | None) -> str:
     try:
         with ZipFile(path) as archive:
             names = [one for one in archive.namelist() if not one.endswith("/")]
-    except BadZipFile as error:
+    except DAMAGED as error:
         msg = f"{path} is damaged or not complete: {error}. Download it again."
         raise ValueError(msg) from error
     if member is not None and member not in names:
@@ -148,12 +157,15 @@ def _is_number(text: str) -> bool:
 
 
 def _npz(file: Path, name: str, key: str | None) -> pd.DataFrame:
-    with np.load(file, allow_pickle=False) as archive:
-        try:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
             arrays = {entry: archive[entry] for entry in archive.files}
-        except ValueError as error:
-            msg = f"{name} holds an array of Python objects, which is a pickle and not read. Save names as text."
-            raise ValueError(msg) from error
+    except (ValueError, TypeError) as error:
+        msg = (
+            f"{name} holds an array of Python objects, which is a pickle and not read, or is no archive of arrays "
+            f"({error}). Save names as text, with numpy.savez."
+        )
+        raise ValueError(msg) from error
     names = [array for array in arrays.values() if array.ndim == 1 and array.dtype.kind in "US"]
     vectors = {entry: array for entry, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"}
     if key is not None and key not in vectors:
@@ -167,8 +179,12 @@ def _npz(file: Path, name: str, key: str | None) -> pd.DataFrame:
     return pd.DataFrame(next(iter(vectors.values())), index=names[0].astype(str))
 
 
-def _parquet(file: Path) -> pd.DataFrame:
-    table = pd.read_parquet(file)
+def _parquet(file: Path, name: str) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(file)
+    except (ValueError, KeyError, TypeError) as error:  # those of pyarrow name no file
+        msg = f"{name} cannot be read as parquet: {error}"
+        raise ValueError(msg) from error
     text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     if len(text) == 1 and pd.api.types.is_integer_dtype(table.index):
         return table.set_index(text[0])

@@ -210,7 +210,7 @@ def _orphanet(path: Path, member: str | None) -> pd.DataFrame:
     with opened(path, member) as file:
         try:
             parser.ParseFile(file)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError) as error:  # the latter: it declares an encoding that there is not
             msg = f"{path} is no whole XML: {error}. Download it again."
             raise ValueError(msg) from None
     if not rows:

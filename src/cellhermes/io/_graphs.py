@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import logging
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -66,6 +68,8 @@ TAB3 = (
     "Organism Name Interactor A",
     "Organism Name Interactor B",
 )
+# What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that is not known here.
+DAMAGED = (EOFError, OSError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 BLOCK = 2**16  # edges that are handed to networkx at once
 STRING_ID = re.compile(rb"\d+\.ENS")
 
@@ -198,11 +202,12 @@ def read_string(
     edges = _Edges()
     for number, row in enumerate(rows, 2):
         if not row[score].isdigit():
-            msg = f"{path}, line {number}: the score {row[score].decode()!r} is no whole number."
+            msg = f"{path}, line {number}: the score {row[score].decode('utf-8', 'replace')!r} is no whole number."
             raise ValueError(msg)
         if symbols is None and STRING_ID.match(row[a]):
+            name = row[a].decode("utf-8", "replace")
             msg = (
-                f"{path}, line {number}: {row[a].decode()!r} is an identifier of STRING. Pass the file "
+                f"{path}, line {number}: {name!r} is an identifier of STRING. Pass the file "
                 "'<organism>.protein.info.<version>.txt.gz' as info= to get symbols."
             )
             raise ValueError(msg)
@@ -388,7 +393,7 @@ def _lines(path: Path, member: str | None) -> Iterator[bytes]:
                 if not number % 2**16:
                     bar.update(max(0, raw.tell() - bar.n))
                 yield line
-        except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             msg = f"{path} is damaged or not complete: {error}. Download it again."
             raise ValueError(msg) from error
 

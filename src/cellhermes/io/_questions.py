@@ -63,11 +63,12 @@ def read_questions(path: str | Path) -> pd.DataFrame:
 
 def _records(path: Path) -> list[object]:
     """A list, or one record a line; which of both is seen from the text, not from the name."""
-    text = path.read_text("utf-8-sig")
     try:
+        text = path.read_text("utf-8-sig")
         if text.lstrip().startswith("["):
             return json.loads(text)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
+        # not splitlines(), which also ends lines at characters that stand in texts, such as U+2028
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
         msg = f"{path} is neither a JSON list nor JSON lines: {error}."
         raise ValueError(msg) from None

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
-import zlib
 from contextlib import contextmanager
-from gzip import BadGzipFile
 from typing import TYPE_CHECKING, BinaryIO
-from zipfile import BadZipFile
 
 import pandas as pd
 
-from ._graphs import _lines, _unpacked
+from ._graphs import DAMAGED, _lines, _unpacked
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -30,7 +27,11 @@ def first_line(path: Path, member: str | None) -> tuple[list[str], str]:
     """Names in the first line, and what stands between them."""
     line = next(_lines(path, member), b"").decode("utf-8", "replace").rstrip("\r\n")
     sep = "\t" if "\t" in line else ","
-    return next(csv.reader([line.lstrip("\ufeff")], delimiter=sep), []), sep
+    try:
+        return next(csv.reader([line.lstrip("\ufeff")], delimiter=sep), []), sep
+    except csv.Error as error:
+        msg = f"{path} cannot be read as a table, line 1: {error}."
+        raise ValueError(msg) from None
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def opened(path: Path, member: str | None) -> Iterator[BinaryIO]:
     with path.open("rb") as raw:
         try:
             yield _unpacked(raw, path, member)
-        except (EOFError, zlib.error, BadGzipFile, BadZipFile) as error:
+        except DAMAGED as error:
             msg = f"{path} is damaged or not complete: {error}. Download it again."
             raise ValueError(msg) from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -74,8 +74,8 @@ def classification(
     >>> predicted = pd.DataFrame({"answer": ["Yes", "No", None], "probability:Yes": [0.9, 0.2, 0.5]})
     >>> predicted["probability:No"] = 1 - predicted["probability:Yes"]
     >>> table = classification(["Yes", "No", "No"], predicted, n_bootstrap=100)
-    >>> table.set_index("metric")["value"].round(2)["balanced_accuracy"]
-    np.float64(0.75)
+    >>> float(table.set_index("metric")["value"].round(2)["balanced_accuracy"])
+    0.75
     """
     rows = _Rows.of(truth, predicted, positive, n_bins)
     drawn = np.arange(rows.n) if groups is None else _groups(groups, rows.n)

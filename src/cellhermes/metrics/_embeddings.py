@@ -230,7 +230,7 @@ def graph_embedding(
     a.data[:] = 1  # pairs that were named twice have been added up
     degree = np.asarray(a.sum(1)).ravel()
     a, d = a.tocoo(), np.maximum(degree, 1)
-    i, j = a.coords
+    i, j = a.row, a.col
     k = _at_most(n_components, n - 1)
     if method == "ppmi":
         a.data = np.log1p(d.sum() / (d[i] * d[j]))

@@ -40,10 +40,10 @@ def roc(truth: Sequence[str] | pd.Series | np.ndarray, predicted: pd.DataFrame) 
     >>> import pandas as pd
     >>> from cellhermes.metrics import roc
     >>> curve = roc(["Yes", "No", "Yes"], pd.DataFrame({"probability:Yes": [0.9, 0.2, 0.4]}))
-    >>> curve["auc"].iloc[0]
-    np.float64(1.0)
+    >>> float(curve["auc"].iloc[0])
+    1.0
     """
-    from sklearn.metrics import roc_curve
+    from sklearn.metrics import auc, roc_curve
 
     truth = np.asarray(truth, dtype=object)
     columns = [name for name in predicted if str(name).startswith(PROBABILITY)]
@@ -59,7 +59,7 @@ def roc(truth: Sequence[str] | pd.Series | np.ndarray, predicted: pd.DataFrame) 
         if 0 < (truth == answer).sum() < len(truth):
             false, true, threshold = roc_curve(truth == answer, predicted[column])
             found = {"threshold": threshold, "false_positive_rate": false, "true_positive_rate": true}
-            parts.append(pd.DataFrame({"answer": answer, **found, "auc": np.trapezoid(true, false)}))
+            parts.append(pd.DataFrame({"answer": answer, **found, "auc": auc(false, true)}))
     if not parts:
         msg = f"All rows have the same true answer, or none of {columns}; a ROC curve needs two kinds of rows."
         raise ValueError(msg)

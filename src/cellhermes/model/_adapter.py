@@ -1,6 +1,5 @@
 """LoRA adapters: whether one fits a model, told from names and sizes before any weight is touched, and merging it."""
 
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
+
+from ._card import ADAPTER, read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -71,15 +72,11 @@ def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
 
 
 def _config(adapter: Path) -> dict[str, object]:
-    path = adapter / "adapter_config.json"
+    path = adapter / ADAPTER
     if not path.is_file():
         msg = f"{adapter} has no adapter_config.json, so it is no folder of an adapter."
         raise ValueError(msg)
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is damaged ({error}). Fetch or write it again."
-        raise ValueError(msg) from error
+    config = read_json(path)
     if config.get("peft_type") != "LORA":
         msg = f"{path}: peft_type is {config.get('peft_type')!r}; only 'LORA' can be merged into the weights."
         raise ValueError(msg)

@@ -165,7 +165,7 @@ def resolve(name: str | Path) -> ModelCard:
         return named()[str(name)]
     if Path(name).is_dir():
         return _of_folder(Path(name), above=())
-    if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if isinstance(name, str) and name.count("/") == 1 and not is_place(name):
         return _of_hub(name)
     msg = (
         f"No model {str(name)!r}. Known names: {', '.join(named())}. Otherwise pass a folder that exists, with a "
@@ -213,7 +213,7 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
     for place in (folder / base, Path(base)):  # an absolute path is its own in both
         if place.is_dir():
             return _of_folder(place, above)
-    if base.count("/") > 1 or base.startswith((".", "/", "~")):
+    if base.count("/") > 1 or is_place(base):
         msg = (
             f"{folder / ADAPTER} names the base model {base!r}, a folder that is not there. Put it back, or write "
             "where it is now (or its name, or its hub id) as base_model_name_or_path."
@@ -222,8 +222,13 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
     return _of_hub(base)
 
 
+def is_place(name: str) -> bool:
+    """Whether a name is written as a folder (of Windows, too), and so is no hub id."""
+    return name.startswith((".", "/", "~")) or "\\" in name or ":" in name
+
+
 def _named_base(folder: Path) -> str:
-    base = _json(folder / ADAPTER).get("base_model_name_or_path")
+    base = read_json(folder / ADAPTER).get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         msg = f"{folder / ADAPTER} names no base model (base_model_name_or_path)."
         raise ValueError(msg)
@@ -233,7 +238,7 @@ def _named_base(folder: Path) -> str:
 def with_adapter(card: ModelCard, folder: Path) -> ModelCard:
     """Put an adapter on top of a model; its note, where it has one, says how the two together are read."""
     # peft records the commit of a hub base; adapters further up stand on the sum
-    commit = "" if card.adapters else str(_json(folder / ADAPTER).get("revision") or "")
+    commit = "" if card.adapters else str(read_json(folder / ADAPTER).get("revision") or "")
     unknown = f"{card.license}; adapter {folder.resolve().name}: see its own card"
     about = {"license": unknown, "description": "", "revision": commit or card.revision, **_reading(folder)}
     return replace(card, name=str(folder), adapters=(*card.adapters, str(folder)), **about)
@@ -257,7 +262,7 @@ def _note(folder: Path) -> dict[str, str | dict[str, str]]:
     path = folder / NOTE
     if not path.is_file():
         return {}
-    note = _json(path)
+    note = read_json(path)
     if unknown := sorted(set(note) - set(NOTED)):
         msg = f"{path} has unknown keys {unknown}; this version knows {list(NOTED)}. A newer cellhermes may read it."
         raise ValueError(msg)
@@ -273,10 +278,11 @@ def _note(folder: Path) -> dict[str, str | dict[str, str]]:
     return note
 
 
-def _json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a JSON file."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
         msg = f"{path} is damaged ({error}). Fetch or write it again."
         raise ValueError(msg) from error
     if not isinstance(content, dict):

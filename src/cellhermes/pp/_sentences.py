@@ -181,7 +181,7 @@ def _stored_mask(adata: AnnData, key: str, *, use_raw: bool) -> np.ndarray | Non
 def _check_words(names: np.ndarray, mask: np.ndarray) -> None:
     """Refuse symbols that could not be told apart in a sentence."""
     words = pd.Series(names[mask])
-    if len(set(" ".join(words).split())) == len(words):
+    if " ".join(words).split() == words.tolist() and words.is_unique:
         return
     broken = words[(words == "") | words.str.contains(r"\s")]
     if len(broken):

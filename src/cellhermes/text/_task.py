@@ -130,7 +130,7 @@ class Task:
         'doublet'
         """
         path = Path(path)
-        return _read(path.stem, path.read_text("utf-8"), str(path))
+        return _read(path.stem, path.read_bytes(), str(path))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -435,13 +435,13 @@ def tasks() -> Mapping[str, Task]:
     """
     found = sorted((files(__package__) / "tasks").iterdir(), key=lambda file: file.name)
     names = {file.name.removesuffix(".toml"): file for file in found if file.name.endswith(".toml")}
-    return {name: _read(name, file.read_text("utf-8"), file.name) for name, file in names.items()}
+    return {name: _read(name, file.read_bytes(), file.name) for name, file in names.items()}
 
 
-def _read(name: str, text: str, where: str) -> Task:
+def _read(name: str, content: bytes, where: str) -> Task:
     try:
-        entry = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        entry = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
         msg = f"{where} is no TOML: {error}."
         raise ValueError(msg) from None
     known = MANDATORY | OPTIONAL
@@ -457,6 +457,9 @@ def _read(name: str, text: str, where: str) -> Task:
     version, instructions = entry["version"], entry.pop("instructions")
     if not all(isinstance(one, str) and one.strip() and "\n" not in one for one in instructions):
         msg = f"{where}: instructions must be texts of one line each."
+        raise ValueError(msg)
+    if not all(isinstance(one, str) for one in [*entry.get("answers", []), *entry.get("labels", {}).values()]):
+        msg = f"{where}: answers, and what labels lead to, must be texts."
         raise ValueError(msg)
     block, shown = entry.pop("input", ""), entry.pop("expression", "")
     try:

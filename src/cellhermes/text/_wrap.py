@@ -38,7 +38,7 @@ class Wrap:
 
     def render(self, text: str) -> str:
         """Write the text as the model reads it; ``{bos}`` is left out, as its spelling is the tokenizer's."""
-        return (self.head + text + self.tail).replace("{bos}", "")
+        return self.head.replace("{bos}", "") + text + self.tail
 
 
 @cache

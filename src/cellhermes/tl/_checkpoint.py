@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from .._blocks import SHARD, Held, Keeper, Shard, Work, commit
 from .._result import hashed
 
 logger = logging.getLogger("cellhermes")
+
+# What numpy raises at a file that is no array: its head is read as Python, and it may be taken for an archive.
+DAMAGED = (ValueError, EOFError, OSError, MemoryError, RecursionError, SyntaxError, TokenError, BadZipFile)
 
 
 @contextmanager
@@ -53,7 +58,7 @@ class Arrays:
             return False
         try:
             np.load(self._path(i), mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except DAMAGED as error:
             logger.warning("%s is damaged (%s) and is computed again.", self._path(i), error)
             return False
         return True

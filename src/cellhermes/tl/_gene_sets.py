@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,20 +45,25 @@ def read_gmt(path: Path) -> dict[str, list[str]]:
         msg = f"gene_sets={str(path)!r}: no such file."
         raise FileNotFoundError(msg)
     opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            lines = list(file)
+    except (EOFError, UnicodeDecodeError, zlib.error, gzip.BadGzipFile) as error:
+        msg = f"{path.name} is damaged, or no text: {error}."
+        raise ValueError(msg) from error
     sets: dict[str, list[str]] = {}
-    with opened(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            term, *rest = line.rstrip("\r\n").split("\t")
-            if not rest or not term:
-                msg = (
-                    f"{path.name}, line {number}: expected term, description and genes separated by tabs, "
-                    f"got {line.strip()[:60]!r}."
-                )
-                raise ValueError(msg)
-            genes = [gene.split(",")[0].strip() for gene in rest[1:]]
-            sets[term] = list(dict.fromkeys([*sets.get(term, []), *filter(None, genes)]))
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        term, *rest = line.rstrip("\r\n").split("\t")
+        if not rest or not term:
+            msg = (
+                f"{path.name}, line {number}: expected term, description and genes separated by tabs, "
+                f"got {line.strip()[:60]!r}."
+            )
+            raise ValueError(msg)
+        genes = [gene.split(",")[0].strip() for gene in rest[1:]]
+        sets[term] = list(dict.fromkeys([*sets.get(term, []), *filter(None, genes)]))
     if not sets:
         msg = f"{path.name} holds no gene sets."
         raise ValueError(msg)

@@ -74,7 +74,7 @@ def arguments(
         eval_steps=config.eval_every,
         save_strategy="steps",
         save_steps=config.save_every,
-        save_total_limit=config.keep,
+        save_total_limit=None,  # theirs goes by the times of files; Recorded removes old checkpoints by their steps
         load_best_model_at_end=config.keep_best,
         metric_for_best_model="loss" if evaluates else None,
         greater_is_better=False if evaluates else None,
@@ -97,9 +97,7 @@ def arguments(
 def _has_accelerator() -> bool:
     import torch
 
-    if hasattr(torch, "accelerator"):  # torch 2.6
-        return torch.accelerator.is_available()
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    return torch.accelerator.is_available()
 
 
 def check_gpu(config: TrainConfig) -> None:

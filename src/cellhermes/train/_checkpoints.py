@@ -7,10 +7,7 @@ import json
 import logging
 import os
 import shutil
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 logger = logging.getLogger("cellhermes")
 
@@ -21,11 +18,11 @@ def seal(folder: Path) -> None:
     """Mark a checkpoint as whole: its files have reached the disk, and here are their sizes."""
     sizes = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE):
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
     unfinished = folder / (COMPLETE + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
+    with unfinished.open("w", encoding="utf-8", newline="\n") as file:
         json.dump(sizes, file)
         file.flush()
         os.fsync(file.fileno())
@@ -48,7 +45,7 @@ def step_of(folder: Path) -> int:
 
 def checkpoints(folder: Path) -> list[Path]:
     """All checkpoints, whole or not, in the order of their steps."""
-    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.rpartition("-")[2].isdigit()]
+    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.rpartition("-")[2].isdecimal()]
     return sorted(found, key=step_of)
 
 
@@ -66,6 +63,18 @@ def remove_half_written(folder: Path) -> None:
     for checkpoint in checkpoints(folder):
         if not is_whole(checkpoint):
             shutil.rmtree(checkpoint)
+
+
+def rotate(folder: Path, *, keep: int, best: str | None) -> None:
+    """Remove all but the last checkpoints, by their steps; the best one is among those that are kept.
+
+    The times of files mislead where a clock was set or a folder copied.
+    """
+    found = checkpoints(folder)
+    others = [checkpoint for checkpoint in found if best is None or checkpoint.name != Path(best).name]
+    n_others = keep - (len(found) - len(others))
+    for checkpoint in others[:-n_others]:
+        shutil.rmtree(checkpoint)
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -299,10 +299,18 @@ class TrainConfig:
         """
         try:
             content = tomllib.loads(Path(path).read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
             msg = f"{path} is not TOML: {error}"
             raise ValueError(msg) from error
-        return cls.from_dict(content.get("train", content))
+        table = content.get("train", content)
+        if not isinstance(table, dict):
+            msg = f"train in {path} is {table!r}; expected a table of fields."
+            raise ValueError(msg)
+        try:
+            return cls.from_dict(table)
+        except (KeyError, TypeError, ValueError) as error:
+            error.add_note(f"This stands in {path}.")
+            raise
 
     def to_dict(self) -> dict[str, object]:
         """Every field, as JSON can hold it.

@@ -126,7 +126,7 @@ def write_pairs(
     card_file = parts.folder / "card.json"  # goes with the folder if this process is killed
     _replace(card_file, _json(card))
     card_file.replace(_card_path(path))
-    with parts.whole.open("rb") as whole:
+    with parts.whole.open("r+b") as whole:  # Windows flushes only what may be written
         os.fsync(whole.fileno())
     parts.whole.replace(path)
     shutil.rmtree(parts.folder)
@@ -196,6 +196,8 @@ def _pair(record: object, where: str) -> QAPair:
             variant=record.get("variant", 0),
             version=record.get("version", 0),
         )
+        if not isinstance(record["output"], str):
+            raise TypeError
         return QAPair(prompt, record["output"], record.get("task", ""), record.get("source", ""))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         msg = f"{where}: expected a record with instruction, input and output, got {str(record)[:120]!r}."
@@ -203,27 +205,39 @@ def _pair(record: object, where: str) -> QAPair:
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, object]]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield f"{path}, line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                msg = f"{path}, line {number}: not JSON ({error.msg}): {line[:120]!r}."
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
+                msg = f"{path}, line {number}: not JSON ({error}): {line[:120].decode('utf-8', 'replace')!r}."
                 raise ValueError(msg) from None
+            yield f"{path}, line {number}", record
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, object]]:
-    records = json.loads(path.read_text("utf-8"))
+    try:
+        records = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} is not JSON: {error}."
+        raise ValueError(msg) from None
+    if not isinstance(records, list):
+        msg = f"{path} holds a {type(records).__name__}; expected a list of records."
+        raise ValueError(msg)
     return ((f"{path}, record {number}", record) for number, record in enumerate(records, 1))
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, object]]:
     number = 0
-    with _pyarrow("parquet").ParquetFile(path) as file:
-        for batch in file.iter_batches(4096):
-            for record in batch.to_pylist():
-                number += 1
-                yield f"{path}, row {number}", record
+    try:
+        with _pyarrow("parquet").ParquetFile(path) as file:
+            for batch in file.iter_batches(4096):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", record
+    except (OSError, ValueError, RuntimeError) as error:  # those of pyarrow name no file
+        msg = f"{path} cannot be read as parquet behind row {number}: {error}"
+        raise ValueError(msg) from error
 
 
 # --------------------------------------------------------------------------------------------------------- parts

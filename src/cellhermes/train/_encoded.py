@@ -160,7 +160,8 @@ def encode(
         ends=np.array(ends, np.int64), n_prompt=np.array(n_prompt, np.int32), task=np.array(task, np.int16),
     )  # fmt: skip
     about = {"tasks": list(tasks), "sources": counts, "dropped": dict(dropped), "n_cut": n_cut, "key": key}
-    (folder / "about.json").write_text(json.dumps(about), "utf-8")  # last: without it the rest counts as unfinished
+    # last: without it the rest counts as unfinished
+    (folder / "about.json").write_text(json.dumps(about), "utf-8", newline="\n")
 
 
 def load(folder: Path) -> Encoded:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from .._keys import version
-from ..model._card import NOTE
+from ..model._card import NOTE, is_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def write_card(
 def _replace(path: Path, text: str) -> None:
     """Write a file under another name first, so that it is whole under its own."""
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, "utf-8")
+    unfinished.write_text(text, "utf-8", newline="\n")
     unfinished.replace(path)
 
 
@@ -75,7 +75,7 @@ def _front(card: ModelCard, kind: str) -> str:
     """The head that model hubs read. A JSON string is valid YAML, whatever stands in it."""
     known = card.license.lower() in LICENSES
     tags = ["cellhermes", "single-cell", "biology", *(["lora"] if kind == "adapter" else [])]
-    is_hub = not card.base.startswith(("bundled:", ".", "/", "~")) and card.base.count("/") == 1
+    is_hub = card.base.count("/") == 1 and not is_place(card.base)
     lines = [
         # hubs refuse a folder or a name that they do not have
         *([f"base_model: {json.dumps(card.base)}"] if is_hub else []),

@@ -73,5 +73,5 @@ def read(path: Path) -> dict:
 def write(path: Path, content: Mapping[str, object]) -> None:
     """Write JSON under another name first, so that it is whole under its own."""
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1), "utf-8")
+    unfinished.write_text(json.dumps(content, indent=1), "utf-8", newline="\n")
     unfinished.replace(path)

@@ -182,7 +182,7 @@ def _whole(out: Path) -> Iterator[Path]:
     try:
         yield unfinished
         for path in unfinished.iterdir():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows flushes only what may be written
                 os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
         if out.exists():
             out.rename(old)

@@ -45,7 +45,7 @@ class Recorded:
         lines = read_log(self._log_file)
         kept = [line for line in lines if line["step"] <= step]
         if self.is_world_process_zero():
-            self._log_file.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+            self._log_file.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8", newline="\n")
         if kept:
             self._before = {name: kept[-1][name] for name in ("tokens", "seconds")}
 
@@ -68,7 +68,7 @@ class Recorded:
             **self.numbers({name: value for name, value in logs.items() if name != "epoch"}),
         }
         if self.is_world_process_zero():
-            with self._log_file.open("a", encoding="utf-8") as file:
+            with self._log_file.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(line) + "\n")
 
     # The checkpoints -----------------------------------------------------------------------------------------
@@ -89,6 +89,7 @@ class Recorded:
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 _checkpoints.seal(folder)
+                _checkpoints.rotate(folder.parent, keep=self.config.keep, best=self.state.best_model_checkpoint)
         except Exception as error:
             if not _checkpoints.is_full_disk(error):
                 raise

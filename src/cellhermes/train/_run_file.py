@@ -132,7 +132,7 @@ def _content(path: Path) -> Table:
         raise FileNotFoundError(msg)
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
         msg = f"{path} is not TOML: {error}"
         raise ValueError(msg) from error
     return content
