@@ -131,7 +131,8 @@ def _of_sentences(
     kept = Checkpoint(checkpoint, {**about, "block": BLOCK}, sentences)
     vectors = np.full((adata.n_obs, model.dim), np.nan, np.float32)
     starts = range(0, len(filled), BLOCK)
-    for i, start in enumerate(tqdm(starts, desc="cells", delay=2, disable=len(starts) < 2, unit_scale=BLOCK)):
+    quiet = {"disable": True} if len(starts) < 2 else {}  # a given False would beat $TQDM_DISABLE
+    for i, start in enumerate(tqdm(starts, desc="cells", delay=2, unit_scale=BLOCK, **quiet)):
         rows = filled[start : start + BLOCK]
         found = kept.load(i)
         if found is None:
