@@ -212,7 +212,9 @@ def ask(
     kept = Checkpoint(checkpoint, {**about, "block": BLOCK}, texts)
     deque(texts, maxlen=0)  # without a checkpoint nobody has read them, and lengths are still to be checked
     blocks = []
-    for i, rows in enumerate(tqdm(parts := _parts(frame), desc=question.task.name, delay=2, disable=len(parts) < 2)):
+    parts = _parts(frame)
+    quiet = {"disable": True} if len(parts) < 2 else {}  # a given False would beat $TQDM_DISABLE
+    for i, rows in enumerate(tqdm(parts, desc=question.task.name, delay=2, **quiet)):
         block = kept.load(i)
         if block is None:
             block = _compute(question, question.prompts(frame, rows), model, batch_size)
