@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import tomllib
 import warnings
 from importlib.metadata import version as installed_version
@@ -250,4 +251,12 @@ def _write_tables() -> None:
         (folder / name).write_text(table(), "utf-8")
 
 
+def _copy_tutorials() -> None:
+    """Make pages of the notebooks at the root of the repository; their outputs are stored in them."""
+    folder = HERE / "tutorials"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(HERE.parent / "tutorials", folder, ignore=shutil.ignore_patterns(".*"))
+
+
 _write_tables()
+_copy_tutorials()

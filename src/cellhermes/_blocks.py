@@ -212,7 +212,8 @@ def fill(keeper: Keeper[T], n: int, compute: Callable[[int], T], shard: Shard, *
     ``of`` is the number of rows of a block, for the progress bar.
     """
     todo = missing(keeper, n, shard)
-    for i in tqdm(todo, desc=desc, delay=2, disable=len(todo) < 2, unit_scale=of):
+    quiet = {"disable": True} if len(todo) < 2 else {}  # a given False would beat $TQDM_DISABLE
+    for i in tqdm(todo, desc=desc, delay=2, unit_scale=of, **quiet):
         keeper.save(i, compute(i))
 
 

@@ -213,3 +213,20 @@ def test_each_setting_keeps_apart_what_it_names(setting: str) -> None:
     for row in found.to_dict("records"):
         for thing in apart(row):
             assert part_of.setdefault(thing, row["split"]) == row["split"]
+
+
+def test_random_split_takes_missing_values_as_equal() -> None:
+    cells = [f"cell {i}" for i in range(20)]
+    half = pd.Categorical(["B (half 1)", "B (half 2)", None, None] * 5)
+    frame = pd.DataFrame({"cell": cells, "half": half, "note": ["a", None] * 10})
+    found = ch.train.split_random(frame, fractions=(0.5, 0, 0.5))
+    assert found["split"].value_counts().to_dict() == {"train": 10, "test": 10}
+    pd.testing.assert_frame_equal(found.drop(columns="split"), frame)
+    twice = pd.concat([frame, frame], ignore_index=True)
+    assert (ch.train.split_random(twice).groupby("cell")["split"].nunique() == 1).all()
+
+
+def test_split_by_group_names_the_column_with_missing_values() -> None:
+    frame = pd.DataFrame({"clone_id": ["1", None, "2"]})
+    with pytest.raises(ValueError, match=r"'clone_id' has no value in 1 of 3 rows; fill or leave them out"):
+        ch.train.split_by(frame, "clone_id")

@@ -26,9 +26,8 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="train", disable=not state.is_world_process_zero
-        )
+        quiet = {} if state.is_world_process_zero else {"disable": True}  # a given False would beat $TQDM_DISABLE
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", **quiet)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         self._bar.update(state.global_step - self._bar.n)

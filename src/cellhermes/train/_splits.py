@@ -39,7 +39,8 @@ class LeakError(ValueError):
 def split_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> pd.DataFrame:
     """Split rows at random; rows that ask the same go to the same part.
 
-    Two rows ask the same where all their columns are equal but for ``answer``, ``direction`` and numbers.
+    Two rows ask the same where all their columns are equal but for ``answer``, ``direction`` and numbers. Missing
+    values are equal to each other, so that ``adata.obs`` with a column that only some cells have can be split.
 
     Parameters
     ----------
@@ -73,7 +74,8 @@ def split_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS,
     if not asked:
         msg = f"the frame has the columns {list(frame)}; expected some that say what is asked."
         raise ValueError(msg)
-    return split_by(frame, asked, fractions=fractions, seed=seed)
+    complete = frame[asked].astype(object).where(frame[asked].notna(), "")
+    return frame.assign(**{SPLIT: split_by(complete, asked, fractions=fractions, seed=seed)[SPLIT]})
 
 
 def split_by(
