@@ -15,7 +15,7 @@ from pathlib import Path
 
 LARGEST = 17_000_000  # bytes; the bundled weights may take 16 MB of them
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-LARGEST_SOURCE = 40_000_000  # with tests, pictures and documentation
+LARGEST_SOURCE = 20_000_000  # with tests, pictures and documentation
 MADE = ("__pycache__", "_build", "jupyter_execute", ".ipynb_checkpoints", ".venv", ".git", ".pytest_cache", ".DS_Store")
 METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 CACHES = (".pyc", ".nbi", ".nbc")
