@@ -297,6 +297,8 @@ def calls_on_text(path: Path) -> Iterator[tuple[int, set[str], bool]]:
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if ast.unparse(node.func) in ("tarfile.open", "zipfile.ZipFile"):  # whose modes are those of archives
+            continue
         named = {keyword.arg for keyword in node.keywords}
         given = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
         if name in ("read_text", "write_text"):

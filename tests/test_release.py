@@ -2,8 +2,10 @@
 
 import importlib.util
 import re
+import tarfile
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -78,11 +80,43 @@ def test_first_hour_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.
     assert "faithfulness" in names["test"].uns["explain"]
 
 
-@pytest.mark.skipif(not (ROOT / ".ci").is_dir(), reason="a source distribution has no CI scripts")
-def test_wheel_check_sees_what_is_missing_and_what_does_not_belong(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("check_wheel", ROOT / ".ci" / "check_wheel.py")
-    check = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check)
+@pytest.fixture
+def check() -> ModuleType:
+    path = ROOT / ".ci" / "check_wheel.py"
+    if not path.is_file():
+        pytest.skip("a source distribution has no CI scripts")
+    spec = importlib.util.spec_from_file_location("check_wheel", path)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_source_check_sees_what_is_missing_and_what_does_not_belong(check: ModuleType, tmp_path: Path) -> None:
+    source = tmp_path / "cellhermes-0.1.0.tar.gz"
+    with tarfile.open(source, "w:gz") as archive:
+        names = [f"src/{name}" for name in check._own() if not name.endswith("models.toml")]
+        names += [
+            "pyproject.toml",
+            "PKG-INFO",
+            ".gitignore",
+            "tests/a.py",
+            "docs/_build/a.html",
+            "tools/a",
+            "notes.txt",
+        ]
+        names += ["README.md", "LICENSE", "CITATION.cff", "constraints.txt", "CHANGELOG.md", "docs/__pycache__/a.pyc"]
+        for name in names:
+            archive.addfile(tarfile.TarInfo(f"cellhermes-0.1.0/{name}"))
+    assert check.problems(source) == [
+        "src/cellhermes/model/models.toml is missing",
+        "benchmarks is missing",
+        "docs/__pycache__/a.pyc does not belong here",
+        "docs/_build/a.html does not belong here",
+        "notes.txt does not belong here",
+    ]
+
+
+def test_wheel_check_sees_what_is_missing_and_what_does_not_belong(check: ModuleType, tmp_path: Path) -> None:
     wheel = tmp_path / "cellhermes-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for path in (check.SOURCE / "cellhermes").rglob("*"):

@@ -158,8 +158,8 @@ def explain(
     >>> adata = ch.datasets.toy(n_obs=20)
     >>> ch.pp.cell_sentences(adata, n_genes=10)
     >>> ch.tl.explain(adata, "mini", "t_cell_reactivity")
-    >>> ch.get.importance(adata, adata.obs_names[0])["importance"].sum().round(4)
-    np.float32(1.0)
+    >>> round(float(ch.get.importance(adata, adata.obs_names[0])["importance"].sum()), 4)
+    1.0
     """
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
