@@ -275,7 +275,7 @@ def rows_at_once(matrix: object, size: int) -> int:
     """
     if not hasattr(matrix, "dask"):
         return size
-    chunk = matrix.chunks[0][0]
+    chunk = max(1, matrix.chunks[0][0])
     return chunk * max(1, round(size / chunk))
 
 
