@@ -375,4 +375,4 @@ def test_damaged_files_are_read_or_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_many_damaged_files_are_read_or_named(name: str, tmp_path: Path) -> None:
-    check(name, tmp_path, 1500)
+    check(name, tmp_path, 500)
