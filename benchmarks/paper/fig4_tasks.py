@@ -87,11 +87,14 @@ def bars(table: pd.DataFrame) -> Axes:
 def lines(curves: pd.DataFrame) -> Axes:
     """Measure over the number of training perturbations."""
     _, ax = plt.subplots(figsize=(5, 3.2))
-    for (task, method), mine in curves.groupby(["task", "method"]):
+    for color, ((task, method), mine) in zip(COLORS, curves.groupby(["task", "method"]), strict=False):
         mine = mine.sort_values("n_perturbations")
-        ax.plot(mine["n_perturbations"], mine["value"], marker="o", label=f"{task}, {method}")
-        ax.fill_between(mine["n_perturbations"], mine["low"], mine["high"], alpha=0.15, linewidth=0)
+        ax.plot(mine["n_perturbations"], mine["value"], marker="o", color=color, label=f"{task}, {method}")
+        ax.fill_between(mine["n_perturbations"], mine["low"], mine["high"], color=color, alpha=0.15, linewidth=0)
     ax.set(xscale="log", xlabel="training perturbations", ylabel=METRIC.replace("_", " "))
+    sizes = sorted(curves["n_perturbations"].unique())
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.minorticks_off()
     ax.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
