@@ -160,6 +160,8 @@ def check_weighted(matrix, data):
     )[:, None] * [1, 2]  # fmt: skip
     adata.varm["X_cellhermes"] = vectors
     known = ~np.isnan(vectors[:, 0])
+    if is_bad(matrix.dense) and not is_bad(matrix.exact):
+        return  # only the sum of the parts of an entry is too large for its type
     if is_bad(matrix.dense) or not known.any():
         with pytest.raises(ValueError, match=r"expected|has a vector for none"):
             ch.tl.embed_cells(adata, method="weighted")

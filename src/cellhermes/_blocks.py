@@ -142,10 +142,12 @@ class Work:
         stamp = self.folder / STAMP
         if stamp.is_file():
             try:
-                found = dict(json.loads(stamp.read_text("utf-8")))
-            except (ValueError, TypeError, RecursionError) as error:
-                msg = f"{stamp} is damaged ({error}). Write to another path, or delete {self.folder} to start again."
-                raise ValueError(msg) from error
+                found = json.loads(stamp.read_text("utf-8"))
+            except (ValueError, RecursionError):
+                found = None
+            if not isinstance(found, dict):
+                msg = f"{stamp} is damaged. Write to another path, or delete {self.folder} to start again."
+                raise ValueError(msg)
             check_same(found, about, self.folder)
         else:
             commit(stamp, json.dumps(about, indent=1).encode())

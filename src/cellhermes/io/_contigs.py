@@ -224,7 +224,8 @@ def _table(path: Path) -> tuple[pd.DataFrame, str]:
 
 def _numbers(values: pd.Series, name: str, path: Path) -> pd.Series:
     found = pd.to_numeric(values.replace("", "nan"), errors="coerce")
-    if (bad := found.isna() & ~values.str.lower().isin(["", "nan", "none", "na"])).any():
+    bad = found.isna() & ~values.str.lower().isin(["", "nan", "none", "na"])
+    if (bad := bad | (found.abs() > 2**53)).any():  # no count, and too large for a whole number
         msg = f"{path}: {values[bad].iloc[0]!r} is no number ({name})."
         raise ValueError(msg)
     return found.round().astype("Int64")

@@ -295,7 +295,10 @@ class _Weighted:
         check_values(block)
         vectors = np.full((block.shape[0], self.dim), np.nan, np.float32)
         block = block[:, self.known]
-        total = np.asarray(block.sum(1), dtype=np.float64).ravel()
+        total = block @ np.ones(block.shape[1])  # sum() of scipy would add up in the type of the matrix
+        if not np.isfinite(total).all():
+            msg = "The expression holds values that are too large to be added; expected log-normalised values."
+            raise ValueError(msg)
         filled = total > 0
         vectors[filled] = (block @ self.genes)[filled] / total[filled, None]
         self.n_empty += int((~filled).sum())
