@@ -102,6 +102,7 @@ def test_source_check_sees_what_is_missing_and_what_does_not_belong(check: Modul
             "tests/a.py",
             "docs/_build/a.html",
             "tools/a",
+            "tutorials/a.ipynb",
             "notes.txt",
         ]
         names += ["README.md", "LICENSE", "CITATION.cff", "constraints.txt", "CHANGELOG.md", "docs/__pycache__/a.pyc"]
