@@ -4,12 +4,14 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+from transformers import DynamicCache
 
 from ..text import Prompt
 from . import _forward
@@ -471,15 +473,15 @@ class CellHermes:
         ids = [encoded[i].ids for i in members]
         streams = [np.random.default_rng(seeds[i]) for i in members]
         batch = Batch.pad(ids, device=self._lm.device, side="left")
-        mask, positions, step, cache = batch.mask, batch.positions, batch.ids, None
+        mask, positions, step = batch.mask, batch.positions, batch.ids
+        # transformers 5.24 has given the argument a new name
+        name = "cache" if "cache" in signature(self._decoder.forward).parameters else "past_key_values"
+        cache = {name: DynamicCache(config=self._decoder.config)}
         stop = set(self._encoder.end)
         new: list[list[int]] = [[] for _ in ids]
         open_rows = set(range(len(ids)))
         for _ in range(max_new_tokens):
-            found = self._decoder(
-                input_ids=step, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            )
-            cache = found.past_key_values
+            found = self._decoder(input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache)
             tokens = _draw(_forward.logits(self._lm, found.last_hidden_state[:, -1]), temperature, streams)
             for row in sorted(open_rows):
                 if tokens[row] in stop:
