@@ -3,7 +3,8 @@
 Each round starts one kind of work in a process of its own, kills that process (SIGKILL, as the system does when memory
 is out) after a random time, and starts it again, until one is let through. What stands on the disk then has to be what
 an undisturbed run writes, byte for byte (training: every step's loss and every weight), and at no moment may something
-unfinished stand under the final name. Needs a system with fork; about 15 minutes for 50 rounds of each kind.
+unfinished stand under the final name. Needs a system with fork. Fifty rounds of each kind took about half an hour on
+two cores that did other work, too.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "get": {"_adata", "_networks", "_explained", "_keys", "text"},
     "pl": {"get"},
     "datasets": {"_fetch", "io"},
-    "train": {"text", "model", "_adata", "_keys"},
+    "train": {"text", "model", "_adata", "_blocks", "_keys"},
     "cli": {"cellhermes", *NAMESPACES},
     "__main__": {"cli"},
     "__init__": {"cellhermes", *NAMESPACES},

@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_no_half_file(pairs, tmp_path, n_workers, limit):
     assert "File too large" in done.stderr
     assert "the same call goes on from there" in done.stderr
     assert names(tmp_path) == ["corpus.jsonl.parts"]
-    assert not list((tmp_path / "corpus.jsonl.parts").glob("*.unfinished"))
+    assert not list((tmp_path / "corpus.jsonl.parts").glob("*.part"))
     ch.train.write_pairs(pairs, path)
     assert list(ch.train.read_pairs(path)) == list(pairs)
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from .._blocks import commit
 from .._keys import version
 from ..text import Prompt, QAPair
 
@@ -124,7 +125,7 @@ def write_pairs(
             progress.update(part["pairs"])
     card = _card(pairs, about, parts)
     card_file = parts.folder / "card.json"  # goes with the folder if this process is killed
-    _replace(card_file, _json(card))
+    commit(card_file, _json(card))
     card_file.replace(_card_path(path))
     with parts.whole.open("r+b") as whole:  # Windows flushes only what may be written
         os.fsync(whole.fileno())
@@ -267,7 +268,7 @@ class _Parts:
         stamp = self.folder / "about.json"
         if not stamp.is_file():
             self.folder.mkdir(exist_ok=True)
-            _replace(stamp, _json(about))
+            commit(stamp, _json(about))
             return
         found = json.loads(stamp.read_text("utf-8"))
         if other := [key for key in {**about, **found} if about.get(key) != found.get(key)]:
@@ -378,8 +379,8 @@ def _write_part(pairs: Pairs, folder: Path, suffix: str, size: int, k: int) -> N
     content = _lines(records) if suffix == ".jsonl" else _table(records)
     n = sum(seen["pairs"] for seen in templates.values())
     note = {"pairs": n, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "templates": templates}
-    _replace(_part(folder, suffix, k), content)
-    _replace(_note(folder, k), _json(note))
+    commit(_part(folder, suffix, k), content)
+    commit(_note(folder, k), _json(note))
 
 
 def _noted(pairs: Pairs, start: int, templates: dict[str, dict[str, int]]) -> Iterator[Record]:
@@ -420,20 +421,6 @@ def _pyarrow(part: str | None = None) -> ModuleType:
         msg = "parquet needs pyarrow: pip install 'cellhermes[train]', or write .jsonl."
         raise ImportError(msg) from error
     return getattr(pa, part) if part else pa
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file under another name first, so that it is whole under its own."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 # ------------------------------------------------------------------------------------------------------- workers

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .._keys import version
 from ..model._card import NOTE, is_place
+from ._folder import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,15 +46,8 @@ def write_card(
         "wrap": card.wrap, "read_at": read_at, "base": base, "revision": card.revision, "license": card.license,
         "description": title, "version": version(),
     }  # fmt: skip
-    _replace(folder / "README.md", _readme(title, card, base, kind, facts))
-    _replace(folder / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file under another name first, so that it is whole under its own."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, "utf-8", newline="\n")
-    unfinished.replace(path)
+    write_whole(folder / "README.md", _readme(title, card, base, kind, facts))
+    write_whole(folder / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
 
 def _readme(title: str, card: ModelCard, base: str, kind: str, facts: Mapping[str, object]) -> str:

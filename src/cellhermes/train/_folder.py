@@ -71,7 +71,12 @@ def read(path: Path) -> dict:
 
 
 def write(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON under another name first, so that it is whole under its own."""
+    """Write JSON, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name first, so that it is whole under its own."""
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1), "utf-8", newline="\n")
+    unfinished.write_text(text, "utf-8", newline="\n")
     unfinished.replace(path)

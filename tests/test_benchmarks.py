@@ -1,0 +1,86 @@
+"""Benchmarks that others build on: the curves of growth, the report, and the soak's comparison."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def benchmarks():
+    """Import a module of ``benchmarks``."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        yield lambda name: importlib.import_module(f"benchmarks.{name}")
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+def test_exponents_are_those_of_a_power_law(benchmarks):
+    params = np.array([10, 100, 1000])
+    mine = pd.DataFrame({"param": params, "value": 3 * params**1.5})
+    assert benchmarks("report").slope(mine.sample(frac=1, random_state=0)) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["Sentences", "Embedding", "SentenceLength", "Context", "Network", "ModelSize", "Corpus"]
+)
+def test_every_curve_can_be_measured(benchmarks, name):
+    classes = benchmarks("report").classes()
+    assert name in classes
+    one = classes[name]()
+    small = {"SentenceLength": 5, "ModelSize": 1}.get(name, 20)
+    one.setup(small)
+    methods = [method for method in vars(classes[name]) if method.startswith(("time_", "peakmem_"))]
+    assert methods
+    for method in methods:
+        getattr(one, method)(small)
+
+
+def test_no_curve_is_left_out_of_the_test_above(benchmarks):
+    assert {*benchmarks("report").classes()} == {
+        "Sentences", "Embedding", "SentenceLength", "Context", "Network", "ModelSize", "Corpus",
+    }  # fmt: skip
+
+
+def test_a_report_keeps_what_a_script_printed_and_tells_of_one_that_fails(benchmarks, tmp_path, monkeypatch):
+    report = benchmarks("report")
+    (tmp_path / "good.py").write_text("import sys\nprint('| figure |', sys.argv[1:])")
+    (tmp_path / "bad.py").write_text("raise SystemExit('no data')")
+    monkeypatch.setattr(report, "HERE", tmp_path)
+    monkeypatch.setattr(report, "SCRIPTS", {"good": ["--data", "DATA"], "bad": []})
+    lines = report.script("good", Path("some/data"), tmp_path)
+    assert "| figure | ['--data', 'some/data']" in lines[-1]
+    assert json.loads((tmp_path / "good.json").read_text())["text"].strip() == lines[-1]
+    (tmp_path / "good.py").unlink()
+    assert report.script("good", Path("some/data"), tmp_path) == lines, "it is not run again"
+    assert "no data" in "\n".join(report.script("bad", Path(), tmp_path))
+
+
+def test_the_soak_sees_another_byte_and_another_file(benchmarks, tmp_path):
+    same = benchmarks("soak").same_bytes
+    for name in ("a", "b"):
+        (tmp_path / name / "in").mkdir(parents=True)
+        (tmp_path / name / "in" / "0.0").write_bytes(b"12")
+    assert same(tmp_path / "a", tmp_path / "b") == ""
+    (tmp_path / "b" / "in" / "0.0").write_bytes(b"13")
+    assert "0.0" in same(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "in" / "left.part").write_bytes(b"")
+    assert "left.part" in same(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_short_soak_finds_nothing(benchmarks, tmp_path, monkeypatch):
+    soak = benchmarks("soak")
+    for module in ("_answer", "_embed_cells"):
+        monkeypatch.setattr(f"cellhermes.tl.{module}.BLOCK", soak.BLOCK)
+    for work in soak.works(tmp_path):
+        row = soak.soak(work, tmp_path / "soaked", 1, np.random.default_rng(0))
+        assert row["wrong"] == 0
