@@ -6,6 +6,7 @@ sentence embedding (-s) and its expression-weighted mean of gene embeddings (-w)
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -103,7 +104,9 @@ def embeddings(adata: AnnData, model: ch.CellHermes, batch: str, seed: int) -> d
     ch.pp.cell_sentences(adata)
     ch.tl.embed_cells(adata, model)
     allowed = adata[:, adata.var["sentence_gene"].to_numpy()].copy()
-    sc.pp.highly_variable_genes(allowed, n_top_genes=min(N_GENES, allowed.n_vars - 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few cells, fewer genes have a dispersion: then all of them are taken
+        sc.pp.highly_variable_genes(allowed, n_top_genes=min(N_GENES, allowed.n_vars - 1))
     ch.tl.embed_genes(adata, model, genes=allowed.var_names[allowed.var["highly_variable"]].tolist())
     ch.tl.embed_cells(adata, model, method="weighted", key_added="X_weighted")
     ours = {f"{model.card.name}-s": adata.obsm["X_cellhermes"], f"{model.card.name}-w": adata.obsm["X_weighted"]}
