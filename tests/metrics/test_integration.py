@@ -80,6 +80,13 @@ def test_references_follow_scanpy_and_the_seed(adata):
     assert all((found[name] == again[name]).all() for name in found)
 
 
+def test_genes_that_few_cells_express_are_no_reason_for_a_warning(adata):
+    silent = adata.X.toarray()
+    silent[:, 20:] = 0
+    found = reference_embeddings(silent, adata.obs["donor"], methods=["PCA"])  # a warning would be an error here
+    assert 0 < found["PCA"].shape[1] <= 20
+
+
 def test_harmony_brings_batches_together():
     pytest.importorskip("harmonypy")
     rng = np.random.default_rng(0)

@@ -212,7 +212,10 @@ def reference_embeddings(
     if "scVI" in methods and counts is None:
         msg = "methods has 'scVI', which reads raw counts; pass counts=."
         raise ValueError(msg)
-    sc.pp.highly_variable_genes(adata, n_top_genes=min(n_top_genes, adata.n_vars - 1))
+    with warnings.catch_warnings():
+        # where few cells leave fewer genes with a dispersion, all of these are taken
+        warnings.filterwarnings("ignore", message="`n_top_genes` > number of normalized dispersions")
+        sc.pp.highly_variable_genes(adata, n_top_genes=min(n_top_genes, adata.n_vars - 1))
     variable = adata.var["highly_variable"].to_numpy()
     found = {}
     if {"PCA", "Harmony"} & {*methods}:
