@@ -40,6 +40,8 @@ SCRIPTS = {
     "corpus": ["--data", "DATA"],
     "train": [],
     "peers": [],
+    "mini_speed": [],
+    "precision": ["--data", "DATA"],
 }
 REPEATS = 3
 
@@ -136,9 +138,11 @@ def script(name: str, data: Path, out: Path) -> list[str]:
         command = [sys.executable, str(HERE / f"{name}.py"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         minutes = (time.monotonic() - start) / 60
-        if done.returncode:
+        if done.returncode and (not done.stdout.strip() or "Traceback" in done.stderr):
             return [f"Ended with {done.returncode}:", "", "```text", done.stderr[-1500:], "```"]
         found = {"command": f"python benchmarks/{name}.py {' '.join(SCRIPTS[name])}", "minutes": minutes}
+        if done.returncode:  # of a script that says so if it misses a limit
+            found["command"] += f", ended with {done.returncode}"
         kept.write_text(json.dumps({**found, "text": done.stdout}), "utf-8")
     found = json.loads(kept.read_text("utf-8"))
     return [f"`{found['command'].strip()}`, {found['minutes']:.1f} min", "", found["text"].strip()]

@@ -3,8 +3,10 @@
 Each round starts one kind of work in a process of its own, kills that process (SIGKILL, as the system does when memory
 is out) after a random time, and starts it again, until one is let through. What stands on the disk then has to be what
 an undisturbed run writes, byte for byte (training: every step's loss and every weight), and at no moment may something
-unfinished stand under the final name. Needs a system with fork. Fifty rounds of each kind took about half an hour on
-two cores that did other work, too.
+unfinished stand under the final name. Work of two processes loses one of them; the other is killed too, as torchrun
+does, or goes on, as another job of a SLURM array does. ``memory`` instead limits the memory that a process may take, to
+a random number of megabytes more than it has: each verb has to give what it gives without a limit, from smaller
+batches. Needs a system with fork. Fifty rounds of each kind took about half an hour on two cores that did other work.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
+import resource
 import shutil
 import tempfile
 import time
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 N_CELLS, BLOCK = 240, 20
+N = 2  # processes of a group
 MAX_KILLS = 8  # of one round
 
 
@@ -52,12 +57,15 @@ class Work:
         Does it, into a folder.
     same
         Says how two results differ; empty if they don't.
+    group
+        What says to process k of n which it is, where several work together.
     """
 
     name: str
     result: str
     run: Callable[[Path], None]
     same: Callable[[Path, Path], str]
+    group: Callable[[int], dict[str, str]] | None = None
 
 
 def same_bytes(found: Path, expected: Path) -> str:
@@ -116,35 +124,99 @@ def works(folder: Path) -> list[Work]:
         Work("sentences", "sentences.zarr", sentences, same_bytes),
         Work("vectors", "vectors.zarr", vectors, same_bytes),
         Work("answers", "said.zarr", answers, same_bytes),
+        Work(
+            "vectors, launched", "vectors.zarr", vectors, same_bytes, lambda k: {"RANK": f"{k}", "WORLD_SIZE": f"{N}"}
+        ),
+        Work("vectors, array", "vectors.zarr", vectors, same_bytes, lambda k: {"CELLHERMES_SHARD": f"{k}/{N}"}),
         Work("corpus", "corpus.jsonl", corpus, same_bytes),
         Work("training", "adapter", training, same_training),
     ]
 
 
+def started(work: Work, out: Path) -> list[multiprocessing.Process]:
+    """The processes of one run."""
+
+    def run(environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        work.run(out)
+
+    environments = [{}] if work.group is None else [work.group(k) for k in range(N)]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=run, args=(environment,)) for environment in environments]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def ended(work: Work, processes: list[multiprocessing.Process]) -> None:
+    """Wait for processes, which have to succeed."""
+    for process in processes:
+        process.join()
+        if process.exitcode:
+            msg = f"{work.name} ended with {process.exitcode}."
+            raise RuntimeError(msg)
+
+
 def undisturbed(work: Work, out: Path) -> float:
-    """Run to the end, in a process of its own; return the seconds."""
+    """Run to the end, in processes of its own; return the seconds."""
     start = time.monotonic()
-    process = multiprocessing.get_context("fork").Process(target=work.run, args=(out,))
-    process.start()
-    process.join()
-    if process.exitcode:
-        msg = f"{work.name} ended with {process.exitcode}."
-        raise RuntimeError(msg)
+    ended(work, started(work, out))
     return time.monotonic() - start
 
 
-def kill_once(work: Work, out: Path, seconds: float) -> bool:
-    """Run, and kill after some seconds; return whether it was still running."""
-    process = multiprocessing.get_context("fork").Process(target=work.run, args=(out,))
-    process.start()
-    process.join(seconds)
-    running = process.is_alive()
-    process.kill()
-    process.join()
-    if not running and process.exitcode:
-        msg = f"{work.name} ended with {process.exitcode} after a kill."
-        raise RuntimeError(msg)
+def kill_once(work: Work, out: Path, seconds: float, rng: np.random.Generator) -> bool:
+    """Run, and kill (one of) it after some seconds; return whether that was still running."""
+    processes = started(work, out)
+    time.sleep(seconds)
+    victim = processes.pop(rng.integers(len(processes)))
+    running = victim.is_alive()
+    victim.kill()
+    victim.join()
+    if not running:
+        processes.append(victim)
+    elif work.group is not None and "RANK" in work.group(0):  # a launcher stops the others
+        for process in processes:
+            process.kill()
+            process.join()
+        return True
+    ended(work, processes)
     return running
+
+
+def memory(folder: Path, times: int, rng: np.random.Generator) -> dict[str, object]:
+    """Each verb with less and less memory, and with all it wants."""
+    model = ch.CellHermes.from_pretrained("mini", device="cpu")
+    cells = ch.datasets.toy(n_obs=N_CELLS)
+    ch.pp.cell_sentences(cells)
+    cell = ch.text.template("cell")
+    prompts = [cell.fill(genes=sentence.split()) for sentence in cells.obs["cell_sentence"]]
+    verbs = {
+        "embed": lambda: model.embed(prompts, batch_size=N_CELLS),
+        "score": lambda: model.score(prompts, ["Yes", "No"], batch_size=N_CELLS),
+        "attend": lambda: np.array([a.weights.max() for a in model.attend(prompts, batch_size=N_CELLS)]),
+    }
+    expected = {name: verb() for name, verb in verbs.items()}
+
+    def run(name: str, allowed: float, file: Path) -> None:
+        size = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (size + int(allowed * 1e6),) * 2)
+        found = verbs[name]()
+        file.write_text(str(np.abs(found - expected[name]).max() / np.abs(expected[name]).max()))
+
+    wrong, seconds = [], 0.0
+    for k in range(times):
+        name, allowed = [*verbs][k % len(verbs)], 10 ** rng.uniform(0.5, 2.5)
+        file = folder / f"memory{k}"
+        start = time.monotonic()
+        process = multiprocessing.get_context("fork").Process(target=run, args=(name, allowed, file))
+        process.start()
+        process.join()
+        seconds = max(seconds, time.monotonic() - start)
+        if process.exitcode or float(file.read_text()) > 1e-5:
+            wrong.append(f"{name} with {allowed:.0f} MB: ended with {process.exitcode}")
+    row = {"work": "memory", "seconds": round(seconds, 2), "rounds": times, "kills": 0, "wrong": len(wrong)}
+    print(row, *wrong[:3], sep="\n  ", flush=True)
+    return row
 
 
 def soak(work: Work, folder: Path, times: int, rng: np.random.Generator) -> dict[str, object]:
@@ -163,7 +235,7 @@ def soak(work: Work, folder: Path, times: int, rng: np.random.Generator) -> dict
         out = folder / work.name / str(k)
         out.mkdir()
         for _ in range(1 + rng.integers(MAX_KILLS)):
-            running = kill_once(work, out, rng.uniform(0, seconds))
+            running = kill_once(work, out, rng.uniform(0, seconds), rng)
             kills += running
             finished = work.name != "training" and (out / work.result).exists()
             if finished and (how := work.same(out / work.result, expected / work.result)):
@@ -194,6 +266,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         kinds = [work for work in works(Path(folder)) if not given.only or work.name in given.only]
         rows = [soak(work, Path(folder), given.times, rng) for work in kinds]
+        if not given.only or "memory" in given.only:
+            rows.append(memory(Path(folder), given.times, rng))
     print(pd.DataFrame(rows).to_string(index=False))
     if any(row["wrong"] for row in rows):
         raise SystemExit(1)

@@ -54,13 +54,20 @@ def test_a_report_keeps_what_a_script_printed_and_tells_of_one_that_fails(benchm
     (tmp_path / "good.py").write_text("import sys\nprint('| figure |', sys.argv[1:])")
     (tmp_path / "bad.py").write_text("raise SystemExit('no data')")
     monkeypatch.setattr(report, "HERE", tmp_path)
-    monkeypatch.setattr(report, "SCRIPTS", {"good": ["--data", "DATA"], "bad": []})
+    (tmp_path / "slow.py").write_text("print('| 2 s, limit 1 s |')\nraise SystemExit(1)")
+    (tmp_path / "half.py").write_text("print('| figure |')\n1 / 0")
+    monkeypatch.setattr(report, "SCRIPTS", {"good": ["--data", "DATA"], "bad": [], "slow": [], "half": []})
     lines = report.script("good", Path("some/data"), tmp_path)
     assert "| figure | ['--data', 'some/data']" in lines[-1]
     assert json.loads((tmp_path / "good.json").read_text())["text"].strip() == lines[-1]
     (tmp_path / "good.py").unlink()
     assert report.script("good", Path("some/data"), tmp_path) == lines, "it is not run again"
     assert "no data" in "\n".join(report.script("bad", Path(), tmp_path))
+    missed = report.script("slow", Path(), tmp_path)
+    assert "ended with 1" in missed[0]
+    assert missed[-1] == "| 2 s, limit 1 s |", "figures that miss a limit are figures"
+    assert "ZeroDivisionError" in "\n".join(report.script("half", Path(), tmp_path))
+    assert not (tmp_path / "half.json").exists(), "it is run again"
 
 
 def test_the_soak_sees_another_byte_and_another_file(benchmarks, tmp_path):
@@ -84,3 +91,4 @@ def test_a_short_soak_finds_nothing(benchmarks, tmp_path, monkeypatch):
     for work in soak.works(tmp_path):
         row = soak.soak(work, tmp_path / "soaked", 1, np.random.default_rng(0))
         assert row["wrong"] == 0
+    assert soak.memory(tmp_path, 3, np.random.default_rng(0))["wrong"] == 0

@@ -50,6 +50,16 @@ def test_interrupted_embed_resumes(run, source, tmp_path, monkeypatch):
     assert not (tmp_path / "out.h5ad.parts").exists()
 
 
+def test_number_formats_are_chosen_from_the_shell(run, source, tmp_path):
+    done = run("embed", source, tmp_path / "out.h5ad", "--dtype", "bfloat16", "--quantize", "8bit")
+    assert done.exit_code == 0, done.output
+    params = ad.read_h5ad(tmp_path / "out.h5ad").uns["X_cellhermes"]["params"]
+    assert (params["dtype"], params["quantize"]) == ("bfloat16", "8bit")
+    done = run("embed", source, tmp_path / "other.h5ad", "--quantize", "2bit")
+    assert done.exit_code == 1
+    assert "quantize='2bit' is not known" in done.output
+
+
 def test_stores_are_written_in_shares_and_need_no_memory(run, source, tmp_path, monkeypatch):
     from cellhermes.tl import _answer, _embed_cells, _predict
 

@@ -131,7 +131,8 @@ def declared(extra: str | None = None) -> dict[str, Requirement]:
 def test_every_imported_library_is_declared() -> None:
     distribution = {"sklearn": "scikit-learn", "community": "python-louvain", "huggingface_hub": "huggingface-hub"}
     distribution |= {"scib_metrics": "scib-metrics", "scvi": "scvi-tools"}
-    known = {*declared(), *(name for extra in ("train", "rl", "metrics", "scvi") for name in declared(extra))}
+    extras = ("train", "rl", "metrics", "scvi", "quantize")
+    known = {*declared(), *(name for extra in extras for name in declared(extra))}
     missing = {
         f"{name_of(path)} imports {top}"
         for path in MODULES

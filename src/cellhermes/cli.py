@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from cellhermes.model import CellHermes
     from cellhermes.train import Pairs
 
 app = typer.Typer(
@@ -92,6 +93,11 @@ Shard = Annotated[
     str | None, typer.Option(help="k/n, such as 0/4: do every n-th block, where n processes write one OUT.zarr.")
 ]
 
+Dtype = Annotated[
+    str | None, typer.Option(help="'float32', 'bfloat16' or 'float16'; default float32 on a CPU, else the model's.")
+]
+Quantize = Annotated[str, typer.Option(help="'8bit' or '4bit': hold the model's layers in so many bits.")]
+
 
 @app.command()
 @_friendly
@@ -124,6 +130,8 @@ def embed(
         typer.Argument(metavar="OUT", help=".h5ad: the same with obsm['X_cellhermes']; .zarr: vectors, in blocks."),
     ],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    dtype: Dtype = None,
+    quantize: Quantize = "",
     layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
     gene_symbols: Annotated[
         str | None, typer.Option(help="Column of var with gene symbols; default its index.")
@@ -148,16 +156,23 @@ def embed(
     if target.suffix == ".zarr":
         with _sharded(shard):
             data = _with_sentences(source, target, layer, gene_symbols)
-            ch.tl.embed_cells(data, model, batch_size=batch_size, out=target)
+            ch.tl.embed_cells(data, _loaded(model, dtype, quantize), batch_size=batch_size, out=target)
         _say_state(target)
         return
     _check_no_shard(shard)
     parts = _parts(source, target, resume=resume)
     adata = ad.read_h5ad(source)
     ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
-    ch.tl.embed_cells(adata, model, batch_size=batch_size, checkpoint=parts)
+    ch.tl.embed_cells(adata, _loaded(model, dtype, quantize), batch_size=batch_size, checkpoint=parts)
     _finish(adata.write_h5ad, target, parts)
     typer.echo(f"{adata.n_obs} cells embedded: {target}")
+
+
+def _loaded(model: str, dtype: str | None, quantize: str) -> "str | CellHermes":
+    """The model as it is wanted; where nothing is, its name, with which functions look at their input first."""
+    import cellhermes as ch
+
+    return ch.CellHermes.from_pretrained(model, dtype=dtype, quantize=quantize) if dtype or quantize else model
 
 
 @contextmanager
@@ -242,6 +257,8 @@ def predict(
     ],
     task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    dtype: Dtype = None,
+    quantize: Quantize = "",
     answer: Annotated[
         list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
     ] = None,
@@ -281,7 +298,7 @@ def predict(
             asked, data = ch.text.task(task), source
             if expression or "cell_sentence" in asked.fields:
                 data = _with_sentences(source, target, layer, gene_symbols)
-            ch.tl.predict(data, model, asked, key_added=key_added, out=target, **options)
+            ch.tl.predict(data, _loaded(model, dtype, quantize), asked, key_added=key_added, out=target, **options)
         _say_state(target)
         return
     _check_no_shard(shard)
@@ -300,14 +317,14 @@ def predict(
         data = ad.read_h5ad(source)
         if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in data.obs:
             ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
-        ch.tl.predict(data, model, asked, key_added=key_added, **options)
+        ch.tl.predict(data, _loaded(model, dtype, quantize), asked, key_added=key_added, **options)
         write = data.write_h5ad
     else:
         data, key = _read_table(source), key_added or "predicted"
         if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
             msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
             raise ValueError(msg)
-        found = ch.tl.answer(data, model, asked, **options).rename(columns={"answer": key})
+        found = ch.tl.answer(data, _loaded(model, dtype, quantize), asked, **options).rename(columns={"answer": key})
         write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
     _finish(write, target, parts)
     typer.echo(f"{len(data):,} questions of {asked.name}: {target}")
@@ -320,6 +337,8 @@ def explain(
     target: Annotated[Path, typer.Argument(metavar="OUT.h5ad", help="Annotated data to write, with explanations.")],
     task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    dtype: Dtype = None,
+    quantize: Quantize = "",
     answer: Annotated[
         list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
     ] = None,
@@ -348,9 +367,10 @@ def explain(
     if "cell_sentence" not in data.obs:
         ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
     options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
-    ch.tl.explain(data, model, asked, **options, batch_size=batch_size, checkpoint=parts)
+    lm = _loaded(model, dtype, quantize)
+    ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=parts)
     if test:
-        ch.tl.faithfulness(data, model, asked, key=key_added, batch_size=batch_size)
+        ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size)
         typer.echo(ch.get.explanation_quality(data, key=key_added).round(3).to_string(index=False))
     _finish(data.write_h5ad, target, parts)
     typer.echo(f"{int(data.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")

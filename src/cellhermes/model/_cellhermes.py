@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ._card import ModelCard, ReadAt
+    from ._quantize import Quantize
 
 logger = logging.getLogger("cellhermes")
 
@@ -71,6 +72,8 @@ class CellHermes:
         Its fast tokenizer.
     card
         How it is read.
+    quantize
+        How its linear layers were rounded, for the record of results.
 
     Examples
     --------
@@ -80,8 +83,16 @@ class CellHermes:
     True
     """
 
-    def __init__(self, lm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", card: "ModelCard") -> None:
+    def __init__(
+        self,
+        lm: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        card: "ModelCard",
+        *,
+        quantize: "Quantize" = "",
+    ) -> None:
         self.card = card
+        self.quantize = quantize
         self._lm = lm.eval()
         self._decoder = lm.get_decoder()
         self._config = lm.config.get_text_config()
@@ -97,6 +108,8 @@ class CellHermes:
         dtype: str | None = None,
         wrap: str | None = None,
         read_at: "ReadAt | Mapping[str, ReadAt] | None" = None,
+        quantize: "Quantize" = "",
+        torch_compile: bool = False,
     ) -> "CellHermes":
         """Load a model by name, from a folder, or from the model hub.
 
@@ -115,6 +128,13 @@ class CellHermes:
             ``"llama3-chat"`` where the tokenizer knows its tokens, else ``"plain"``.
         read_at
             Which token is the vector (see :class:`~cellhermes.model.ModelCard`); None takes the card's.
+        quantize
+            ``"8bit"`` or ``"4bit"`` (NF4) holds the weights of the linear layers in so many bits, rounded after
+            adapters were merged: an 8B model in 9 GB or 6 GB. Four bits need CUDA or a CPU, and
+            ``pip install 'cellhermes[quantize]'``. Vectors change a little, see :doc:`/scale`.
+        torch_compile
+            Compile each layer with :func:`torch.compile`, at its first forward pass. Takes a while and a C++ compiler,
+            and pays for long runs only.
 
         Returns
         -------
@@ -123,9 +143,11 @@ class CellHermes:
         Raises
         ------
         ValueError
-            If the name is not known, or files are damaged or do not belong together.
+            If the name is not known, or files are damaged or do not belong together, or a number format is not known.
         OSError
             If a hub model can't be had: absent, gated, or no network.
+        ImportError
+            If ``quantize`` is asked for and its library is not installed.
 
         Examples
         --------
@@ -135,8 +157,10 @@ class CellHermes:
         """
         from ._load import load
 
-        card, lm, tokenizer = load(name, device=device, dtype=dtype, wrap=wrap, read_at=read_at)
-        return cls(lm, tokenizer, card)
+        card, lm, tokenizer = load(name, device=device, dtype=dtype, wrap=wrap, read_at=read_at, quantize=quantize)
+        if torch_compile:
+            _forward.compile_layers(lm)
+        return cls(lm, tokenizer, card, quantize=quantize)
 
     @property
     def device(self) -> str:
@@ -481,7 +505,10 @@ class CellHermes:
         new: list[list[int]] = [[] for _ in ids]
         open_rows = set(range(len(ids)))
         for _ in range(max_new_tokens):
-            found = self._decoder(input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache)
+            with torch.compiler.set_stance("force_eager"):  # a cache that grows would be compiled again and again
+                found = self._decoder(
+                    input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache
+                )
             tokens = _draw(_forward.logits(self._lm, found.last_hidden_state[:, -1]), temperature, streams)
             for row in sorted(open_rows):
                 if tokens[row] in stop:

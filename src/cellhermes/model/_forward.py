@@ -14,6 +14,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ._tokens import Batch
 from ._trie import Trie
@@ -41,10 +42,23 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """One layer's attention: (batch, heads, tokens, width) in, (batch, tokens, heads, width) out."""
     if hermes is not None:
-        return hermes(module, query, key, value, attention_mask, softcap=softcap, **kwargs), None
+        return _tapped(hermes, module, query, key, value, attention_mask, softcap=softcap, **kwargs), None
     if softcap is not None:
         return _softcapped(module, query, key, value, attention_mask, softcap=softcap, **kwargs), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+@torch.compiler.disable
+def _tapped(hermes: Tap, *args: object, **kwargs: object) -> torch.Tensor:
+    """What stands in for a layer's attention is never compiled: it keeps what it sees, layer by layer."""
+    return hermes(*args, **kwargs)
+
+
+def compile_layers(lm: PreTrainedModel) -> None:
+    """Compile each layer when it first runs; layers are alike, so that one is compiled for all."""
+    for module in lm.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.compile(dynamic=True)
 
 
 def _softcapped(

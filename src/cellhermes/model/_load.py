@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from . import _adapter, _card, _forward
+from ._quantize import Quantize, check, quantize_layers
 from ._store import located
 
 if TYPE_CHECKING:
@@ -31,14 +32,18 @@ def load(
     dtype: str | None,
     wrap: str | None,
     read_at: "ReadAt | Mapping[str, ReadAt] | None",
+    quantize: Quantize,
 ) -> "tuple[ModelCard, PreTrainedModel, PreTrainedTokenizerBase]":
     """Everything that ``CellHermes`` is made of."""
     card = _card.resolve(name)
     card = replace(card, wrap=card.wrap if wrap is None else wrap, read_at=read_at or card.read_at)
     device = device or _best_device()
+    check(quantize, device)
     dtype = dtype or (card.dtype if device.startswith("cuda") else "float32")
     tokenizer = load_tokenizer(card)
     lm = load_weights(card, dtype)
+    if quantize:
+        quantize_layers(lm, quantize, device)
     if card.name == "mini":
         logger.info(
             "mini is the small model that ships with cellhermes, for tests, tutorials and laptops. "

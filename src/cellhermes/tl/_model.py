@@ -30,6 +30,7 @@ def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
         "wrap": model.wrap,
         "read_at": card.read_at if isinstance(card.read_at, str) else json.dumps(dict(card.read_at), sort_keys=True),
         "dtype": model.dtype,
+        "quantize": model.quantize,
         "template": template.name,
         "template_version": template.version,
     }
