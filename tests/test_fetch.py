@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -452,6 +453,16 @@ def test_members_that_lead_out_are_refused(tmp_path, cache, write, name):
         pass
     assert left(cache) == []
     assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("name", ["x/a:stream", "con", "x/NUL.txt", "aux .h5", "lpt1", "a?", "ends.", "x /y"])
+def test_names_that_windows_reads_otherwise_are_refused_there(tmp_path, monkeypatch, name):
+    path = write_tar(tmp_path / "a", {"console.txt": b"1", ".hidden/auxiliary.v1": b"2", name: b"3"})
+    monkeypatch.setattr("cellhermes._fetch._unpack.WINDOWS", False)
+    assert len(members(path)) == 3
+    monkeypatch.setattr("cellhermes._fetch._unpack.WINDOWS", True)
+    with pytest.raises(ValueError, match=f"its member {re.escape(repr(name))} is no name of a file on Windows"):
+        members(path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])

@@ -5,6 +5,7 @@ A name that leads out of the folder, a link, or sizes that no honest archive has
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tarfile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LARGEST = 200 * 10**9  # bytes of all members together
 RATIO = 300  # of unpacked to packed; text of one letter has 1,000, tables of counts about 20
 SMALL = 50 * 10**6  # bytes up to which no ratio is suspicious
+WINDOWS = os.name == "nt"
+NO_FILE = re.compile(r"[:<>\"|?*\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", re.I)  # for Windows
 
 
 def members(archive: Path) -> dict[str, int]:
@@ -94,6 +97,8 @@ def _problem(name: str, member: zipfile.ZipInfo | tarfile.TarInfo) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name or not path.parts:
         return "leads out of the folder"
+    if WINDOWS and any(map(NO_FILE.search, path.parts)):
+        return "is no name of a file on Windows"
     if isinstance(member, tarfile.TarInfo):
         return "" if member.isreg() else "is a link or a device"
     return "is a link" if (member.external_attr >> 16) & 0o170000 == 0o120000 else ""

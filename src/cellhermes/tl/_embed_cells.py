@@ -95,7 +95,7 @@ def embed_cells(
     ``obsm[key_added]`` : (cells, dim) float32
         The vectors. A cell without genes has NaN, and their number is given in one warning.
     ``uns[key_added]["params"]`` : dict
-        Model, base, revision, adapters, template and version, wrap, read_at, dtype, version.
+        Model, base, revision, adapters, template and version, wrap, read_at, dtype, quantize, version.
 
     With ``out``, the object stays as it is, and the store has the names of the cells and both entries.
 

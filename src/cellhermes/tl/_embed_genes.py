@@ -112,7 +112,7 @@ def embed_genes(
     ``uns[key_added]["contexts"]`` : DataFrame
         With ``groupby``: ``label``, ``cell`` and ``sentence`` of each context.
     ``uns[key_added]["gene_params"]`` : dict
-        Model, base, revision, adapters, template and version, wrap, read_at, dtype, seed, version.
+        Model, base, revision, adapters, template and version, wrap, read_at, dtype, quantize, seed, version.
     ``var[f"{key_added}_unseen"]`` : bool
         Genes that occur in none of the model's training data, so that their vectors mean nothing; a warning in the log
         counts them. Written only for models that list such genes, as ``"mini"`` does.
