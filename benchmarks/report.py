@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 SCRIPTS = {
     "import_time": [],
     "sentences": [],
-    "scale": [],
+    "scale": ["--source", "DATA/pbmc3k_labelled.h5ad"],
     "model": [],
     "answers": [],
     "explain": [],

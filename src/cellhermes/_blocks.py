@@ -31,6 +31,7 @@ logger = logging.getLogger("cellhermes")
 
 SHARD = "CELLHERMES_SHARD"  # environment variable: "0/4" is the first of four shares
 STAMP = "about.json"
+PATIENCE = 1.0  # seconds: a process that was killed may have children, which end with it, but not at once
 WAIT = 0.5  # seconds between two looks at what other processes have finished
 
 T = TypeVar("T")
@@ -105,7 +106,7 @@ class Work:
     def __enter__(self) -> Work:
         with _explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._locked(f"{self.shard.k}-of-{self.shard.n}")
+            self._lock = self._locked(f"{self.shard.k}-of-{self.shard.n}", seconds=PATIENCE)
         if self._lock is None:
             raise self._taken()
         for other in self.folder.glob("*.lock"):
@@ -123,9 +124,9 @@ class Work:
     ) -> None:
         self._lock.release()
 
-    def _locked(self, name: str) -> Lock | None:
+    def _locked(self, name: str, seconds: float = 0) -> Lock | None:
         lock = Lock(self.folder / f"{name}.lock")
-        return lock if lock.acquire(wait=False) else None
+        return lock if lock.acquire(seconds) else None
 
     def _taken(self) -> BlockingIOError:
         msg = f"Another process is writing to {self.folder}. Wait until it has ended, or write to another path."
@@ -156,7 +157,7 @@ class Work:
     def ending(self) -> Iterator[None]:
         """One process at a time; the others wait."""
         lock = Lock(self.folder / "end.lock")
-        lock.acquire(wait=True)
+        lock.acquire()
         try:
             yield
         finally:
@@ -179,12 +180,12 @@ class Lock:
 
         self._lock = FileLock(path)
 
-    def acquire(self, *, wait: bool) -> bool:
-        """Whether it is ours now."""
+    def acquire(self, seconds: float = -1) -> bool:
+        """Wait for it, so many seconds or until it is free; whether it is ours now."""
         from filelock import Timeout
 
         try:
-            self._lock.acquire(timeout=-1 if wait else 0)
+            self._lock.acquire(timeout=seconds)
         except Timeout:
             return False
         except (NotImplementedError, OSError) as error:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import cellhermes as ch
+from cellhermes import _blocks
 from cellhermes.text import Prompt, QAPair
 from cellhermes.train import Pairs, _corpus
 
@@ -131,6 +132,7 @@ def test_counted_tokens_are_those_of_the_bundled_model(adata):
 SLOW = """
 import sys, time
 import cellhermes as ch
+from cellhermes import _blocks
 from cellhermes.train import _corpus
 _corpus.PART = 300
 write = _corpus._write_part
@@ -276,8 +278,26 @@ def test_parts_of_another_corpus_are_not_mixed_in(pairs, tmp_path, monkeypatch):
     broken_after(1, monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl")
-    with pytest.raises(ValueError, match="beginning of another corpus: pairs, fingerprint differ"):
+    with pytest.raises(ValueError, match="blocks of another run: fingerprint, pairs differ"):
         ch.train.write_pairs(pairs[1:], tmp_path / "corpus.jsonl")
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(pairs, tmp_path, monkeypatch):
+    path, write, refused = tmp_path / "corpus.jsonl", _corpus._write_part, []
+
+    def meanwhile(*args):
+        if not refused:
+            with pytest.raises(BlockingIOError, match="Another process is writing") as error:
+                ch.train.write_pairs(pairs, path)
+            refused.append(error)
+        write(*args)
+
+    monkeypatch.setattr(_blocks, "PATIENCE", 0)
+    monkeypatch.setattr(_corpus, "_write_part", meanwhile)
+    ch.train.write_pairs(pairs, path)
+    assert refused
+    assert list(ch.train.read_pairs(path)) == list(pairs)
+    assert names(tmp_path) == ["corpus.jsonl", "corpus.jsonl.card.json"]
 
 
 def dies(numbers):

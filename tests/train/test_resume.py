@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from cellhermes.text import Prompt, QAPair
-from cellhermes.train import TrainConfig, _checkpoints, fit
+from cellhermes.train import TrainConfig, _checkpoints, _folder, fit
 from cellhermes.train._trainer import HermesTrainer
 
 PAIRS = [QAPair(Prompt(f"Gene {'CD4 ' * (i % 5)}{i} is"), f"answer {i % 7}", "demo") for i in range(50)]
@@ -74,6 +74,18 @@ def test_a_signal_leaves_a_checkpoint_of_its_step(base, tmp_path, uninterrupted,
     monkeypatch.setattr(HermesTrainer, "training_step", plain)
     fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
     check_equal(out, reference)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_run_in_the_same_folder_is_refused(base, tmp_path, monkeypatch, overwrite):
+    monkeypatch.setattr(_folder, "PATIENCE", 0)
+    config, out = CONFIG.replace(max_steps=1), tmp_path / "a"
+    out.mkdir()
+    with _folder.held(out, is_first=True), pytest.raises(BlockingIOError, match="Another run is writing to"):
+        fit(PAIRS, config, base=base, out=out, device="cpu", overwrite=overwrite)
+    assert not (out / "training.json").exists()
+    fit(PAIRS, config, base=base, out=out, device="cpu", overwrite=overwrite)
+    assert not (out / ".lock").exists()
 
 
 KILLED = """

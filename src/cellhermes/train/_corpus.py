@@ -11,7 +11,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from .._blocks import commit
+from .._blocks import Shard, Work, commit
 from .._keys import version
 from ..text import Prompt, QAPair
 
@@ -96,6 +95,8 @@ def write_pairs(
         If its folder or an input is not there.
     ValueError
         If the format is not known, or unfinished parts of another corpus are in the way.
+    BlockingIOError
+        If another process is writing the same file.
 
     Examples
     --------
@@ -110,6 +111,15 @@ def write_pairs(
     """
     path = Path(path)
     _check(path, pairs, n_workers, overwrite=overwrite)
+    work = Work(path.with_name(path.name + ".parts"), Shard())
+    with work:
+        card = _write(pairs, path, work, n_workers, inputs)
+    work.remove()
+    logger.info("write_pairs: %s pairs -> %s, card -> %s", f"{len(pairs):,}", path, _card_path(path))
+    return card
+
+
+def _write(pairs: Pairs, path: Path, work: Work, n_workers: int, inputs: Sequence[str | Path]) -> Card:
     about = {
         "cellhermes": version(),
         "file": path.name,
@@ -119,7 +129,8 @@ def write_pairs(
         "part": PART,
         "inputs": [_file(Path(name)) for name in inputs],
     }
-    parts = _Parts(path.with_name(path.name + ".parts"), about, path.suffix)
+    work.claim(about)
+    parts = _Parts(work.folder, len(pairs), path.suffix)
     with tqdm(total=len(pairs), desc=f"writing {path.name}", unit="pair", delay=1) as progress:
         for part in parts.made(pairs, n_workers):
             progress.update(part["pairs"])
@@ -130,8 +141,6 @@ def write_pairs(
     with parts.whole.open("r+b") as whole:  # Windows flushes only what may be written
         os.fsync(whole.fileno())
     parts.whole.replace(path)
-    shutil.rmtree(parts.folder)
-    logger.info("write_pairs: %s pairs -> %s, card -> %s", f"{len(pairs):,}", path, _card_path(path))
     return card
 
 
@@ -252,31 +261,15 @@ class _Parts:
     its parts are kept and joined again.
     """
 
-    def __init__(self, folder: Path, about: Card, suffix: str) -> None:
+    def __init__(self, folder: Path, n_pairs: int, suffix: str) -> None:
         self.folder, self.suffix = folder, suffix
-        self.n = -(-int(about["pairs"]) // PART)
+        self.n = -(-n_pairs // PART)
         self.notes: list[Card] = []
         self.sha256 = ""
-        self._claim(about)
 
     @property
     def whole(self) -> Path:
         return self.folder / f"whole{self.suffix}"
-
-    def _claim(self, about: Card) -> None:
-        """Make the folder, or check that what is in it belongs to the same corpus."""
-        stamp = self.folder / "about.json"
-        if not stamp.is_file():
-            self.folder.mkdir(exist_ok=True)
-            commit(stamp, _json(about))
-            return
-        found = json.loads(stamp.read_text("utf-8"))
-        if other := [key for key in {**about, **found} if about.get(key) != found.get(key)]:
-            msg = (
-                f"{self.folder} holds the beginning of another corpus: {', '.join(other)} differ. "
-                "Write to another path, or delete that folder."
-            )
-            raise ValueError(msg)
 
     def made(self, pairs: Pairs, n_workers: int) -> Iterator[Card]:
         """Make what is missing, join the parts in order, and tell what is in each."""

@@ -89,6 +89,8 @@ def fit(
 
     Raises
     ------
+    ~builtins.BlockingIOError
+        If another run is writing to ``out``.
     ~builtins.FileExistsError
         If ``out`` holds a run with other arguments.
     ~builtins.FloatingPointError
@@ -121,20 +123,21 @@ def fit(
     held_out = {} if evaluation is None else _encoded.as_sources({"evaluation": evaluation})
     _check(config, sources, stream, weights, caps, has_evaluation=bool(held_out))
     run = _run(config, Path(out), base, wrap, device, sources, held_out, weights, caps, named)
-    if _folder.is_finished(run.out, run.record, overwrite=overwrite):
-        logger.info("%s holds this run already, finished", run.out)
-        return run.out
-    run.args.distributed_state.wait_for_everyone()  # all have looked before one writes
-    if run.is_first:
-        if overwrite:
-            _folder.clear(run.out)
-        _folder.write(run.out / _folder.RECORD, {"run": run.record})
-    encoded = _tokenise(run, "train", sources, caps or {}) if stream is None else None
-    evaluated = _tokenise(run, "evaluation", held_out, {}) if held_out else None
-    with _loop.random_state_kept():
-        trainer = _trainer(run, encoded if stream is None else stream, evaluated, named)
-        _loop.train(trainer, run.out)
-        _finish(trainer, run, evaluated)
+    with _folder.held(run.out, is_first=run.is_first):
+        if _folder.is_finished(run.out, run.record, overwrite=overwrite):
+            logger.info("%s holds this run already, finished", run.out)
+            return run.out
+        run.args.distributed_state.wait_for_everyone()  # all have looked before one writes
+        if run.is_first:
+            if overwrite:
+                _folder.clear(run.out)
+            _folder.write(run.out / _folder.RECORD, {"run": run.record})
+        encoded = _tokenise(run, "train", sources, caps or {}) if stream is None else None
+        evaluated = _tokenise(run, "evaluation", held_out, {}) if held_out else None
+        with _loop.random_state_kept():
+            trainer = _trainer(run, encoded if stream is None else stream, evaluated, named)
+            _loop.train(trainer, run.out)
+            _finish(trainer, run, evaluated)
     return run.out
 
 

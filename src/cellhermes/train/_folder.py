@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from .._blocks import PATIENCE, Lock
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 RECORD, LOG, TOKENS, CHECKPOINTS = "training.json", "log.jsonl", "tokens", "checkpoints"
@@ -25,6 +28,31 @@ def check_writable(out: Path) -> None:
     except OSError as error:
         msg = f"out={str(out)!r} cannot be written ({error.strerror}); pass a folder that can."
         raise type(error)(error.errno, msg) from error
+
+
+@contextmanager
+def held(out: Path, *, is_first: bool) -> Iterator[None]:
+    """Keep other runs out of the folder. The first process of a run does it for all of them.
+
+    Raises
+    ------
+    BlockingIOError
+        If another run is writing to the folder.
+    """
+    if not is_first:
+        yield
+        return
+    file = out / ".lock"
+    lock = Lock(file)
+    if not lock.acquire(PATIENCE):
+        msg = f"Another run is writing to {out}. Wait until it has ended, or pass another out=."
+        raise BlockingIOError(msg)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            file.unlink()
+        lock.release()
 
 
 def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> bool:

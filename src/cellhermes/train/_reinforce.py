@@ -100,6 +100,8 @@ def reinforce(
 
     Raises
     ------
+    ~builtins.BlockingIOError
+        If another run is writing to ``out``.
     ~builtins.FileExistsError
         If ``out`` holds a run with other arguments.
     ~builtins.FloatingPointError
@@ -149,32 +151,33 @@ def reinforce(
         "pairs": {"sha256": questions.fingerprint(), "about": dict(questions.about)},
     }
     record = json.loads(json.dumps(record))  # as it will be read again: lists for tuples
-    if _folder.is_finished(out, record, overwrite=overwrite):
-        logger.info("%s holds this run already, finished", out)
-        return out
-    limits = {"limits": PLUMBING} if card.base.startswith("bundled:") else {}
-    if limits:
-        warnings.warn(PLUMBING, UserWarning, stacklevel=2)
-    args.distributed_state.wait_for_everyone()  # all have looked before one writes
-    if args.process_index == 0:
-        if overwrite:
-            _folder.clear(out)
-        _folder.write(out / _folder.RECORD, {"run": record})
-    with _loop.random_state_kept():
-        lm = base_of(config.shared(), card, tokenizer, half=args.bf16 or args.fp16)
-        trainer = ReasonTrainer(
-            lm, args, config, questions, asked,
-            encoder=encoder, tokenizer=tokenizer, card=card, log_file=out / _folder.LOG,
-        )  # fmt: skip
-        _loop.train(trainer, out)
-        facts = {
-            **limits,
-            "run": record,
-            "data": {"questions": len(questions), **questions.about["answers"]},
-            "results": _results(trainer, read_log(out / _folder.LOG)),
-            "versions": _loop.versions(*LIBRARIES),
-        }
-        _loop.leave(trainer, out, card=card, facts=facts)
+    with _folder.held(out, is_first=args.process_index == 0):
+        if _folder.is_finished(out, record, overwrite=overwrite):
+            logger.info("%s holds this run already, finished", out)
+            return out
+        limits = {"limits": PLUMBING} if card.base.startswith("bundled:") else {}
+        if limits:
+            warnings.warn(PLUMBING, UserWarning, stacklevel=2)
+        args.distributed_state.wait_for_everyone()  # all have looked before one writes
+        if args.process_index == 0:
+            if overwrite:
+                _folder.clear(out)
+            _folder.write(out / _folder.RECORD, {"run": record})
+        with _loop.random_state_kept():
+            lm = base_of(config.shared(), card, tokenizer, half=args.bf16 or args.fp16)
+            trainer = ReasonTrainer(
+                lm, args, config, questions, asked,
+                encoder=encoder, tokenizer=tokenizer, card=card, log_file=out / _folder.LOG,
+            )  # fmt: skip
+            _loop.train(trainer, out)
+            facts = {
+                **limits,
+                "run": record,
+                "data": {"questions": len(questions), **questions.about["answers"]},
+                "results": _results(trainer, read_log(out / _folder.LOG)),
+                "versions": _loop.versions(*LIBRARIES),
+            }
+            _loop.leave(trainer, out, card=card, facts=facts)
     return out
 
 
