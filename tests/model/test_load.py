@@ -22,10 +22,7 @@ def plain(folder):
 
 
 def merged(base, *adapters):
-    lm = plain(base)
-    for adapter in adapters:
-        lm = _adapter.merge(lm, adapter)
-    return lm
+    return _adapter.merge(plain(base), adapters, torch.float32)
 
 
 def logits(lm):
@@ -98,8 +95,37 @@ def test_half_precision_is_the_cast_of_the_float32_sum(tmp_path, folders, add_ad
     assert all(torch.equal(half[name], whole[name].bfloat16()) for name in whole)
     stepwise = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
     for folder in card.adapters:
-        stepwise = _adapter.merge(stepwise, folder)
+        stepwise = _adapter.merge(stepwise, [folder], torch.bfloat16)
     assert not torch.equal(stepwise.state_dict()[f"{LAYER}.weight"], half[f"{LAYER}.weight"])
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}], ids=["plain", "dora"])
+def test_half_precision_rounds_no_more_than_a_merged_folder_does(tmp_path, folders, add_adapter, options):
+    """Positions have frequencies that transformers keeps in float32, and a cast of the whole model would round them."""
+    adapter = add_adapter(folders("llama"), tmp_path / "adapter", 1, **options)
+    folder = ch.train.merge(folders("llama"), adapter, tmp_path / "merged", dtype="bfloat16")
+    lms = [_load.load_weights(_card.resolve(one), "bfloat16") for one in (adapter, folder)]
+    for name, buffer in lms[1].named_buffers():
+        assert torch.equal(lms[0].get_buffer(name), buffer), name
+    assert largest_difference(*lms) == 0
+    prompts = ["Gene CD4", "A cell with genes ranked by expression: CD4 MALAT1 " * 5]
+    vectors = [
+        ch.CellHermes.from_pretrained(one, device="cpu", dtype="bfloat16").embed(prompts) for one in (adapter, folder)
+    ]
+    np.testing.assert_array_equal(*vectors)
+
+
+def test_a_sum_is_one_in_float32_whatever_the_base_is_stored_in(tmp_path, folders, add_adapter):
+    base = tmp_path / "half"
+    shutil.copytree(folders("llama"), base)
+    plain(base).bfloat16().save_pretrained(base)
+    first = add_adapter(base, tmp_path / "first", 1)
+    card = _card.resolve(add_adapter(base, tmp_path / "second", 2, parent=first))
+    assert torch.equal(
+        _load.load_weights(card, "float32").get_submodule(LAYER).weight,
+        merged(base, *card.adapters).get_submodule(LAYER).weight,
+    )
+    assert _load.load_weights(card, "float32").dtype == torch.float32
 
 
 def test_loading_leaves_the_random_state(adapter):
@@ -180,7 +206,7 @@ def test_one_wrong_adapter_of_several_changes_nothing(tmp_path, folders, add_ada
     refused(folders("llama"), wrong, f"its {LAYER} has 7 inputs, expected 48")
     lm = plain(folders("llama"))
     with pytest.raises(ValueError, match="7 inputs"):
-        _adapter.merge(lm, wrong)
+        _adapter.merge(lm, [wrong], torch.float32)
     assert largest_difference(lm, plain(folders("llama"))) == 0
 
 

@@ -1,7 +1,7 @@
 """LoRA adapters: whether one fits a model, told from names and sizes before any weight is touched, and merging it."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,65 @@ if TYPE_CHECKING:
 PREFIX = "base_model.model."  # of every name in an adapter's file
 
 
-def merge(lm: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
-    """Add a LoRA adapter to the weights (equation 6: W + B A alpha / rank).
+def merge(lm: "PreTrainedModel", adapters: Sequence[str | Path], dtype: torch.dtype) -> "PreTrainedModel":
+    """Add LoRA adapters to the weights in their order (equation 6: W + B A alpha / rank), and cast the sum.
 
-    The updates of plain LoRA add up, so the order of several makes no difference beyond rounding. It does where an
-    adapter is not a sum: DoRA scales by the norm of the weights below, and ``modules_to_save`` replaces whole layers.
+    The sum is one in float32 whatever the weights were. Updates of plain LoRA are added to one layer after another, so
+    that the others need not be in float32 at the same time. Where an adapter is not a sum (DoRA scales by the norm of
+    the weights below, ``modules_to_save`` replaces whole layers), the weights have to be in float32.
     """
+    if all(map(is_sum, adapters)):
+        lm = _add(lm, adapters, dtype)
+    else:
+        for adapter in adapters:
+            lm = _merge_one(lm, adapter)
+    # Not lm.to(dtype), which would also round what a model keeps in float32, such as the frequencies of its positions.
+    for weight in lm.parameters():
+        weight.data = weight.data.to(dtype)
+    return lm
+
+
+def is_sum(adapter: str | Path) -> bool:
+    """Whether an adapter only adds products to the weights of linear layers."""
+    names = _shapes(Path(adapter))
+    return not _config(Path(adapter)).get("use_dora") and all(
+        name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names
+    )
+
+
+def _add(lm: "PreTrainedModel", adapters: Sequence[str | Path], dtype: torch.dtype) -> "PreTrainedModel":
+    """Add plain LoRA, layer by layer."""
+    from peft.tuners.lora import LoraLayer
+
+    tuned = None
+    for adapter in adapters:
+        tuned = _attach(lm, adapter, tuned)
+    for layer in tuned.modules():
+        if isinstance(layer, LoraLayer):
+            weight = layer.get_base_layer().weight
+            total = weight.data.float()
+            for name in layer.lora_A:
+                total = total + layer.get_delta_weight(name).float()
+                if not total.isfinite().all():
+                    msg = f"Adapter {adapters[int(name)]!r} cannot be merged, its weights are not finite numbers."
+                    raise ValueError(msg)
+            weight.data = total.to(dtype)
+    return tuned.unload()
+
+
+def _merge_one(lm: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
+    """Merge any LoRA adapter, in the numbers of the weights."""
+    try:
+        return _attach(lm, adapter).merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        if "NaN" not in str(error):
+            raise
+        msg = f"Adapter {str(adapter)!r} cannot be merged, its weights are not finite numbers: {error}"
+        raise ValueError(msg) from error
+
+
+def _attach(lm: "PreTrainedModel", adapter: str | Path, tuned: "PeftModel | None" = None) -> "PeftModel":
+    """Put an adapter beside the weights, and beside those of ``tuned``."""
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -30,19 +83,19 @@ def merge(lm: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
         raise ImportError(msg) from error
     check(lm, adapter)
     devices = [lm.device] if lm.device.type == "cuda" else []
+    name = str(len(tuned.peft_config)) if tuned else "0"
     with torch.random.fork_rng(devices), warnings.catch_warnings():  # peft draws start values before it reads the file
         warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # an error below
         try:
-            tuned = PeftModel.from_pretrained(lm, adapter, torch_device=str(lm.device))
+            if tuned is None:
+                tuned = PeftModel.from_pretrained(lm, adapter, name, torch_device=str(lm.device))
+            else:
+                tuned.load_adapter(adapter, name, torch_device=str(lm.device))
         except (RuntimeError, ValueError) as error:
             msg = f"Adapter {str(adapter)!r} does not fit {lm.name_or_path!r}: {error}"
             raise ValueError(msg) from error
-    _check_targets(tuned, adapter)
-    try:
-        return tuned.merge_and_unload(safe_merge=True)
-    except ValueError as error:
-        msg = f"Adapter {str(adapter)!r} cannot be merged, its weights are not finite numbers: {error}"
-        raise ValueError(msg) from error
+    _check_targets(tuned, adapter, name)
+    return tuned
 
 
 def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
@@ -143,11 +196,15 @@ def _sizes(layer: torch.nn.Module) -> tuple[int, int]:
     return tuple(layer.weight.shape)  # an embedding, or the Conv1D of GPT-2, which keeps (in, out)
 
 
-def _check_targets(tuned: "PeftModel", adapter: str | Path) -> None:
+def _check_targets(tuned: "PeftModel", adapter: str | Path, adapter_name: str) -> None:
     """The layers that the config names and those that the file has weights for must be the same."""
     from peft.tuners.lora import LoraLayer
 
-    layers = {name for name, module in tuned.base_model.model.named_modules() if isinstance(module, LoraLayer)}
+    layers = {
+        name
+        for name, module in tuned.base_model.model.named_modules()
+        if isinstance(module, LoraLayer) and adapter_name in {*module.lora_A, *module.lora_embedding_A}
+    }
     held = {n.removeprefix(PREFIX).partition(".lora_")[0] for n in _shapes(Path(adapter)) if ".lora_" in n}
     if different := sorted(layers ^ held):
         whose = "the file has no weights for" if different[0] in layers else "target_modules leaves out"

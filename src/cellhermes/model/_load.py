@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -93,14 +93,18 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
         lm = AutoModelForCausalLM.from_pretrained(
             base,
             revision=card.revision or None,
-            # Adapters are merged in float32: a sum rounded to half precision after each one drifts.
-            dtype=torch.float32 if card.adapters else kind,
+            dtype=_dtype_before(card.adapters) or kind,
             use_safetensors=True,
             **{"attn_implementation": _forward.NAME, **options},
         )
-    for adapter in card.adapters:
-        lm = _adapter.merge(lm, adapter)
-    return lm if lm.dtype == kind else lm.to(dtype=kind)
+    return _adapter.merge(lm, card.adapters, kind) if card.adapters else lm
+
+
+def _dtype_before(adapters: Sequence[str]) -> torch.dtype | str | None:
+    """Numbers in which weights are read that adapters are added to: those of the file, where they stay exact."""
+    if not adapters:
+        return None
+    return "auto" if all(map(_adapter.is_sum, adapters)) else torch.float32
 
 
 def _check_adapters(card: "ModelCard", base: str) -> None:

@@ -38,8 +38,8 @@ def merge(
     Updates of plain LoRA add up, so that another order would change no more than rounding; it changes the model where
     an adapter is not a sum, as with DoRA, which scales by the norm of the weights below.
 
-    The folder appears under its name when it is whole. The computation takes four bytes of memory for each parameter:
-    32 GB for a model of 8 billion.
+    The folder appears under its name when it is whole. The computation takes the memory of the base in the numbers
+    of its file: 16 GB for a model of 8 billion in bfloat16. With an adapter that is not a sum it takes float32, 32 GB.
 
     Parameters
     ----------
