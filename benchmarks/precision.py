@@ -41,9 +41,11 @@ def drift(data: Path) -> None:
     """Print how far vectors are from those of float32."""
     adata = ad.read_h5ad(data / "pbmc3k_labelled.h5ad")
     ch.pp.cell_sentences(adata)
-    expected = None
-    print("| numbers | cosine with float32: median, lowest | cell types by neighbours |")
-    print("|---|---|---|")
+    in_cell, sentence = ch.text.template("gene_in_cell"), adata.obs["cell_sentence"].iloc[0].split()
+    prompts = [in_cell.fill(genes=sentence, gene=gene) for gene in adata.var_names[adata.var["sentence_gene"]][:500]]
+    expected: list[np.ndarray] = []
+    print("| numbers | cosine of cells with float32: median, lowest | of genes in a cell | cell types by neighbours |")
+    print("|---|---|---|---|")
     for name, options in {
         "float32": {},
         "bfloat16": {"dtype": "bfloat16"},
@@ -58,11 +60,17 @@ def drift(data: Path) -> None:
         if name == "4bit":
             in_four_bits(model)
         ch.tl.embed_cells(adata, model)
-        found = adata.obsm["X_cellhermes"]
-        expected = found if expected is None else expected
-        cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
-        accuracy = ch.metrics.knn_accuracy(found, adata.obs["cell_type"])
-        print(f"| {name} | {np.median(cosine):.5f}, {cosine.min():.5f} | {accuracy:.3f} |", flush=True)
+        found = [adata.obsm["X_cellhermes"], model.embed(prompts)]
+        expected = expected or found
+        cosines = [cosine(*both) for both in zip(found, expected, strict=True)]
+        accuracy = ch.metrics.knn_accuracy(found[0], adata.obs["cell_type"])
+        drifts = " | ".join(f"{np.median(one):.5f}, {one.min():.5f}" for one in cosines)
+        print(f"| {name} | {drifts} | {accuracy:.3f} |", flush=True)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of each row with that of another matrix."""
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
 def llama(dtype: str, quantize: str, device: str, *, compiled: bool) -> LlamaForCausalLM:

@@ -110,6 +110,8 @@ def draw(table: pd.DataFrame, file: Path) -> None:
         ax.set(xlabel=mine["over"].iloc[0], ylabel="seconds")
         ax.set_title(f"{what.split(' over ')[0].rstrip('.,')}\nslope {slope(mine):.2f}", fontsize=9)
         ax.set_xticks(mine["param"], [f"{param:,}" for param in mine["param"]], fontsize=8)
+        ends = mine["value"].iloc[[0, -1]]  # less than a factor of ten apart, powers of ten may both be outside
+        ax.set_yticks(ends, [f"{value:.2g}" for value in ends], fontsize=8)
         ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes.flat[len(seconds) :]:
