@@ -83,6 +83,17 @@ def test_pickles_and_unknown_formats_are_refused(tmp_path, name, text):
         ch.io.read_embeddings(tmp_path / name)
 
 
+def test_errors_about_a_member_name_the_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("a/txt", "TP53 1 2")
+        np.savez(tmp_path / "x.npz", genes=np.array(GENES), x=X)
+        archive.write(tmp_path / "x.npz", "x.npz")
+    with pytest.raises(ValueError, match=r"all\.zip: a/txt is no known format"):
+        ch.io.read_embeddings(tmp_path / "all.zip", member="a/txt")
+    with pytest.raises(KeyError, match=r"all\.zip: x\.npz has no array of vectors 'z'"):
+        ch.io.read_embeddings(tmp_path / "all.zip", member="x.npz", key="z")
+
+
 def test_object_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", genes=np.array(GENES, object), x=X)
     with pytest.raises(ValueError, match="Python objects"):

@@ -85,7 +85,7 @@ def read_embeddings(path: str | Path, *, key: str | None = None, member: str | N
     suffix = Path(name.lower().removesuffix(".gz")).suffix
     if suffix in REFUSED or suffix not in SUFFIXES:
         why = "may hold a pickle, which runs code when it is opened" if suffix in REFUSED else "is no known format"
-        msg = f"{name} {why}; expected one of {', '.join(SUFFIXES)}. Save the vectors as npz or parquet."
+        msg = f"{_where(path, name)} {why}; expected one of {', '.join(SUFFIXES)}. Save the vectors as npz or parquet."
         raise ValueError(msg)
     if suffix in (".csv", ".tsv", ".txt"):
         frame = _text(path, name if path.suffix.lower() == ".zip" else None)
@@ -95,11 +95,12 @@ def read_embeddings(path: str | Path, *, key: str | None = None, member: str | N
 
 
 def _binary(path: Path, name: str, suffix: str, key: str | None) -> pd.DataFrame:
+    where = _where(path, name)
     try:
         with _whole(path, name) as file:
             if suffix == ".parquet":
-                return _parquet(file, name)
-            return _npz(file, name, key) if suffix == ".npz" else _h5ad(file, name, key)
+                return _parquet(file, where)
+            return _npz(file, where, key) if suffix == ".npz" else _h5ad(file, where, key)
     except (*DAMAGED, SyntaxError, TokenError) as error:  # numpy reads the head of an array as Python
         msg = f"{path} is damaged or not complete: {error}. Download it again."
         raise ValueError(msg) from error
@@ -122,6 +123,11 @@ def _name(path: Path, member: str | None) -> str:
         msg = f"{path} has {len(names)} files: {names[:20]}; name one with member=."
         raise ValueError(msg)
     return names[0] if member is None else member
+
+
+def _where(path: Path, name: str) -> str:
+    """What errors call the file, or the one in the archive."""
+    return f"{path}: {name}" if path.suffix.lower() == ".zip" else str(path)
 
 
 @contextmanager
@@ -156,34 +162,34 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _npz(file: Path, name: str, key: str | None) -> pd.DataFrame:
+def _npz(file: Path, where: str, key: str | None) -> pd.DataFrame:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {entry: archive[entry] for entry in archive.files}
     except (ValueError, TypeError) as error:
         msg = (
-            f"{name} holds an array of Python objects, which is a pickle and not read, or is no archive of arrays "
+            f"{where} holds an array of Python objects, which is a pickle and not read, or is no archive of arrays "
             f"({error}). Save names as text, with numpy.savez."
         )
         raise ValueError(msg) from error
     names = [array for array in arrays.values() if array.ndim == 1 and array.dtype.kind in "US"]
     vectors = {entry: array for entry, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"}
     if key is not None and key not in vectors:
-        msg = f"{name} has no array of vectors {key!r}; it has {[*vectors]}."
+        msg = f"{where} has no array of vectors {key!r}; it has {[*vectors]}."
         raise KeyError(msg)
     vectors = vectors if key is None else {key: vectors[key]}
     if len(names) != 1 or len(vectors) != 1 or len(names[0]) != len(next(iter(vectors.values()))):
         shapes = {entry: (array.shape, str(array.dtype)) for entry, array in arrays.items()}
-        msg = f"{name} holds {shapes}; expected one array of names and one of vectors with as many rows (or key=)."
+        msg = f"{where} holds {shapes}; expected one array of names and one of vectors with as many rows (or key=)."
         raise ValueError(msg)
     return pd.DataFrame(next(iter(vectors.values())), index=names[0].astype(str))
 
 
-def _parquet(file: Path, name: str) -> pd.DataFrame:
+def _parquet(file: Path, where: str) -> pd.DataFrame:
     try:
         table = pd.read_parquet(file)
     except (ValueError, KeyError, TypeError) as error:  # those of pyarrow name no file
-        msg = f"{name} cannot be read as parquet: {error}"
+        msg = f"{where} cannot be read as parquet: {error}"
         raise ValueError(msg) from error
     text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     if len(text) == 1 and pd.api.types.is_integer_dtype(table.index):
@@ -191,7 +197,7 @@ def _parquet(file: Path, name: str) -> pd.DataFrame:
     return table
 
 
-def _h5ad(file: Path, name: str, key: str | None) -> pd.DataFrame:
+def _h5ad(file: Path, where: str, key: str | None) -> pd.DataFrame:
     import anndata
 
     adata = anndata.read_h5ad(file)
@@ -201,7 +207,7 @@ def _h5ad(file: Path, name: str, key: str | None) -> pd.DataFrame:
     for entries, names in ((adata.obsm, adata.obs_names), (adata.varm, adata.var_names)):
         if key in entries:
             return pd.DataFrame(np.asarray(entries[key]), index=names)
-    msg = f"{name} has no {key!r}; it has {[*adata.obsm]} in obsm and {[*adata.varm]} in varm."
+    msg = f"{where} has no {key!r}; it has {[*adata.obsm]} in obsm and {[*adata.varm]} in varm."
     raise KeyError(msg)
 
 
