@@ -465,6 +465,18 @@ def test_names_that_windows_reads_otherwise_are_refused_there(tmp_path, monkeypa
         members(path)
 
 
+@pytest.mark.parametrize("n_places", [1, 2], ids=["before the file", "everywhere"])
+def test_names_that_are_no_text_are_damage(tmp_path, cache, n_places):
+    path = write_zip(tmp_path / "a", {"é": b"1"})
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xc3\x28", n_places))
+    with (
+        pytest.raises(ValueError, match="a is damaged, or no archive: the name of a member is no text"),
+        unpacked(path),
+    ):
+        pass
+    assert left(cache) == []
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_links_and_devices_are_refused(tmp_path, kind):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:

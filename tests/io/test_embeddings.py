@@ -94,6 +94,19 @@ def test_errors_about_a_member_name_the_archive(tmp_path):
         ch.io.read_embeddings(tmp_path / "all.zip", member="x.npz", key="z")
 
 
+@pytest.mark.parametrize("n_places", [1, 2], ids=["before the file", "everywhere"])
+def test_an_archive_with_a_name_that_is_no_text_is_damaged(tmp_path, n_places):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("é.txt", "TP53 1 2\n")
+    content = (tmp_path / "a.zip").read_bytes()
+    assert content.count("é".encode()) == 2
+    (tmp_path / "a.zip").write_bytes(content.replace("é".encode(), b"\xc3\x28", n_places))
+    with pytest.raises(ValueError, match=r"a\.zip is damaged or not complete: the name of a member is no text"):
+        ch.io.read_embeddings(tmp_path / "a.zip")
+    with pytest.raises(ValueError, match=r"a\.zip is damaged or not complete: the name of a member is no text"):
+        ch.io.read_biogrid(tmp_path / "a.zip")
+
+
 def test_object_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", genes=np.array(GENES, object), x=X)
     with pytest.raises(ValueError, match="Python objects"):

@@ -145,7 +145,7 @@ def test_held_out_pairs_are_drawn_from_all_and_not_trained_on(write, fitted):
         ),
         ('out = "a"\n' + ONE + "[evaluation]\nheld_out = 20\n", "held_out is 20, and there are 20 pairs"),
         ('out = "a"\n' + ONE + '[evaluation]\nheld_out = 2\npath = "data/two.jsonl"\n', "both path and held_out"),
-        ('out = "a"\nbase = "minni"\n' + ONE, "No model 'minni'"),
+        ('out = "a"\nbase = "minni"\n' + ONE, r"base of .*run.toml: No model 'minni'"),
         ('out = "a"\nbase = 3\n' + ONE, "base is 3; expected text"),
         ('out = "a"\n[[pairs]]\npath = "data/one.csv"\n', "ends with '.csv'; expected one of .jsonl"),
         (ONE, "names no folder for the result"),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from .. import _zip
 from ._cache import cache_folder, check_space, size_text, writable
 
 if TYPE_CHECKING:
@@ -60,11 +61,16 @@ def _scratch() -> Path:
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     try:
         is_zip = zipfile.is_zipfile(archive)
-        with zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened:
+        with _zip_file(archive) if is_zip else tarfile.open(archive) as opened:
             yield opened
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         msg = f"{archive} is damaged, or no archive: {str(error).splitlines()[0]}. Delete it to download it again."
         raise ValueError(msg) from error
+
+
+def _zip_file(archive: Path) -> zipfile.ZipFile:
+    with _zip.named():
+        return zipfile.ZipFile(archive)
 
 
 def _safe(
@@ -106,7 +112,8 @@ def _problem(name: str, member: zipfile.ZipInfo | tarfile.TarInfo) -> str:
 
 @contextmanager
 def _member(opened: zipfile.ZipFile | tarfile.TarFile, member: zipfile.ZipInfo | tarfile.TarInfo) -> Iterator[BinaryIO]:
-    source = opened.open(member) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member)
+    with _zip.named():
+        source = opened.open(member) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member)
     with source:
         yield source
 

@@ -13,6 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 
+from .. import _zip
 from ._graphs import DAMAGED
 from ._tables import first_line, opened, told
 
@@ -111,7 +112,7 @@ def _name(path: Path, member: str | None) -> str:
     if path.suffix.lower() != ".zip":
         return path.name
     try:
-        with ZipFile(path) as archive:
+        with _zip.named(), ZipFile(path) as archive:
             names = [one for one in archive.namelist() if not one.endswith("/")]
     except DAMAGED as error:
         msg = f"{path} is damaged or not complete: {error}. Download it again."
@@ -137,7 +138,9 @@ def _whole(path: Path, name: str) -> Iterator[Path]:
         yield path
         return
     with TemporaryDirectory() as folder, ZipFile(path) as archive:
-        yield Path(archive.extract(name, folder))
+        with _zip.named():
+            unpacked = archive.extract(name, folder)
+        yield Path(unpacked)
 
 
 def _text(path: Path, member: str | None) -> pd.DataFrame:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tqdm.auto import tqdm
 
+from .. import _zip
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
@@ -405,7 +407,8 @@ def _unpacked(raw: BinaryIO, path: Path, member: str | None) -> BinaryIO:
         return gzip.open(raw)
     if magic != b"PK\x03\x04":
         return raw
-    archive = zipfile.ZipFile(raw)
+    with _zip.named():
+        archive = zipfile.ZipFile(raw)
     names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     if member is None and len(names) == 1:
         member = names[0]
@@ -413,4 +416,5 @@ def _unpacked(raw: BinaryIO, path: Path, member: str | None) -> BinaryIO:
         msg = f"{path} has no file {member!r}" if member else f"{path} has {len(names)} files"
         msg += f". Pass one of them as member=: {', '.join(names)[:500]}."
         raise ValueError(msg)
-    return archive.open(member)
+    with _zip.named():
+        return archive.open(member)

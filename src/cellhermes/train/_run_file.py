@@ -272,7 +272,11 @@ def _base(content: Table, path: Path) -> str:
     base = str(_typed(content, "base", str, str(path)) or "mini")
     if base not in _card.named() and (path.parent / base).is_dir():
         base = str(path.parent / base)
-    _card.resolve(base)
+    try:
+        _card.resolve(base)
+    except ValueError as error:
+        msg = f"base of {path}: {error}"
+        raise ValueError(msg) from error
     return base
 
 
