@@ -157,6 +157,18 @@ def test_check_sees_numbers_that_moved_and_words_that_changed(tool: ModuleType, 
     assert len(tool.differences(one(old), one(new))) == n
 
 
+@pytest.mark.parametrize(("tags", "n"), [([], 1), (["trained"], 1), (["trained", "example"], 0)])
+def test_single_cells_of_a_trained_model_may_turn(tool: ModuleType, tags: list[str], n: int) -> None:
+    books = []
+    for text in ("Helper 0.96 0 of 3", "Cytotoxic 0.25 7 of 3"):
+        cell = tool.nbformat.v4.new_code_cell(outputs=[tool.nbformat.v4.new_output("stream", text=text)])
+        cell.metadata["tags"] = tags
+        books.append(tool.nbformat.v4.new_notebook(cells=[cell]))
+    assert len(tool.differences(*books)) == n
+    books[1].cells[0].outputs[0].text += ", 4"
+    assert len(tool.differences(*books)) == 1, "what is missing or new is seen"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("with_data", [True, False], ids=["data", "generated"])
 def test_tutorial_runs_on_few_cells(
