@@ -256,8 +256,10 @@ def draw_scores(scores: pd.DataFrame, metric: str = "roc_auc") -> plt.Figure:
         for i, method in enumerate(shown):
             rows = scores[(scores["split"] == name) & (scores["method"] == method)].sort_values("dropped")
             at = np.array([drops.index(drop) for drop in rows["dropped"]]) + 0.09 * (i - (len(shown) - 1) / 2)
-            reach = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-            ax.errorbar(at, rows["value"], yerr=reach, fmt="o", ms=4, color=METHODS[method], lw=1, label=method)
+            value, low, high = (rows[column].to_numpy() for column in ("value", "low", "high"))
+            ax.errorbar(
+                at, value, yerr=[value - low, high - value], fmt="o", ms=4, color=METHODS[method], lw=1, label=method
+            )
         ax.axhline(0.5, color="#BBBBBB", lw=0.8, ls="--", zorder=0)
         ax.set_xticks(range(len(drops)), [str(drop) for drop in drops])
         ax.set_xlabel("most different genes left out")
