@@ -55,9 +55,11 @@ def test_number_formats_are_chosen_from_the_shell(run, source, tmp_path):
     assert done.exit_code == 0, done.output
     params = ad.read_h5ad(tmp_path / "out.h5ad").uns["X_cellhermes"]["params"]
     assert (params["dtype"], params["quantize"]) == ("bfloat16", "8bit")
-    done = run("embed", source, tmp_path / "other.h5ad", "--quantize", "2bit")
-    assert done.exit_code == 1
-    assert "quantize='2bit' is not known" in done.output
+    for words in (("embed",), ("predict", "--task", "cell_type"), ("explain", "--task", "cell_type")):
+        done = run(*words, source, tmp_path / "other.h5ad", "--quantize", "2bit")
+        assert done.exit_code == 1
+        assert "quantize='2bit' is not known" in done.output
+        assert "cell_sentences" not in done.output, "it is told before anything is made"
 
 
 def test_stores_are_written_in_shares_and_need_no_memory(run, source, tmp_path, monkeypatch):

@@ -153,23 +153,24 @@ def embed(
 
     import cellhermes as ch
 
+    lm = _loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _sharded(shard):
             data = _with_sentences(source, target, layer, gene_symbols)
-            ch.tl.embed_cells(data, _loaded(model, dtype, quantize), batch_size=batch_size, out=target)
+            ch.tl.embed_cells(data, lm, batch_size=batch_size, out=target)
         _say_state(target)
         return
     _check_no_shard(shard)
     parts = _parts(source, target, resume=resume)
     adata = ad.read_h5ad(source)
     ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
-    ch.tl.embed_cells(adata, _loaded(model, dtype, quantize), batch_size=batch_size, checkpoint=parts)
+    ch.tl.embed_cells(adata, lm, batch_size=batch_size, checkpoint=parts)
     _finish(adata.write_h5ad, target, parts)
     typer.echo(f"{adata.n_obs} cells embedded: {target}")
 
 
 def _loaded(model: str, dtype: str | None, quantize: str) -> "str | CellHermes":
-    """The model as it is wanted; where nothing is, its name, with which functions look at their input first."""
+    """The model in the numbers that are asked for, or its name, with which functions look at their input first."""
     import cellhermes as ch
 
     return ch.CellHermes.from_pretrained(model, dtype=dtype, quantize=quantize) if dtype or quantize else model
@@ -293,12 +294,13 @@ def predict(
 
     options = {"answers": answer, "expression": expression, "decode": decode, "prior": prior}
     options |= {"calibration": calibration, "abstain_below": abstain_below, "batch_size": batch_size}
+    lm = _loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _sharded(shard):
             asked, data = ch.text.task(task), source
             if expression or "cell_sentence" in asked.fields:
                 data = _with_sentences(source, target, layer, gene_symbols)
-            ch.tl.predict(data, _loaded(model, dtype, quantize), asked, key_added=key_added, out=target, **options)
+            ch.tl.predict(data, lm, asked, key_added=key_added, out=target, **options)
         _say_state(target)
         return
     _check_no_shard(shard)
@@ -317,14 +319,14 @@ def predict(
         data = ad.read_h5ad(source)
         if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in data.obs:
             ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
-        ch.tl.predict(data, _loaded(model, dtype, quantize), asked, key_added=key_added, **options)
+        ch.tl.predict(data, lm, asked, key_added=key_added, **options)
         write = data.write_h5ad
     else:
         data, key = _read_table(source), key_added or "predicted"
         if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
             msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
             raise ValueError(msg)
-        found = ch.tl.answer(data, _loaded(model, dtype, quantize), asked, **options).rename(columns={"answer": key})
+        found = ch.tl.answer(data, lm, asked, **options).rename(columns={"answer": key})
         write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
     _finish(write, target, parts)
     typer.echo(f"{len(data):,} questions of {asked.name}: {target}")
@@ -363,11 +365,11 @@ def explain(
 
     asked = ch.text.task(task)
     parts = _parts(source, target, resume=resume)
+    lm = _loaded(model, dtype, quantize)
     data = ad.read_h5ad(source)
     if "cell_sentence" not in data.obs:
         ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
     options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
-    lm = _loaded(model, dtype, quantize)
     ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=parts)
     if test:
         ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size)

@@ -132,7 +132,6 @@ def test_counted_tokens_are_those_of_the_bundled_model(adata):
 SLOW = """
 import sys, time
 import cellhermes as ch
-from cellhermes import _blocks
 from cellhermes.train import _corpus
 _corpus.PART = 300
 write = _corpus._write_part

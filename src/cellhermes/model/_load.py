@@ -93,17 +93,17 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
         lm = AutoModelForCausalLM.from_pretrained(
             base,
             revision=card.revision or None,
-            dtype=_dtype_before(card.adapters) or kind,
+            dtype=_dtype_before(card.adapters, kind),
             use_safetensors=True,
             **{"attn_implementation": _forward.NAME, **options},
         )
     return _adapter.merge(lm, card.adapters, kind) if card.adapters else lm
 
 
-def _dtype_before(adapters: Sequence[str]) -> torch.dtype | str | None:
-    """Numbers in which weights are read that adapters are added to: those of the file, where they stay exact."""
+def _dtype_before(adapters: Sequence[str], dtype: torch.dtype) -> torch.dtype | str:
+    """Numbers in which weights are read: before adapters are added, those of the file, where the sum stays exact."""
     if not adapters:
-        return None
+        return dtype
     return "auto" if all(map(_adapter.is_sum, adapters)) else torch.float32
 
 
