@@ -1,6 +1,8 @@
 """One encoder: against tiktoken with the real Llama-3 vocabulary, and against itself in parts."""
 
 import base64
+import math
+from fractions import Fraction
 
 import pytest
 import tiktoken
@@ -11,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 import cellhermes as ch
-from cellhermes.model._tokens import Batch, Encoder, plan, run_batches
+from cellhermes.model._tokens import Batch, Encoder, Example, plan, run_batches
 
 # The split rule of Llama 3, as published with its model code.
 SPLIT = (
@@ -192,3 +194,26 @@ def test_halving_keeps_every_prompt(sizes, room):
         at += size
     done = [i for batch, _ in run_batches(batches, compute) for i in batch]
     assert sorted(done) == list(range(at))
+
+
+@pytest.mark.parametrize("room", range(2, 31))
+@pytest.mark.parametrize(("n_text", "n_answer"), [(20, 10), (10, 20), (25, 3), (3, 25), (28, 1), (1, 28), (7, 7)])
+def test_what_is_too_long_is_cut_in_exact_proportion(tokenizer, n_text, n_answer, room):
+    """Question and answer keep the same share of their tokens, in whole tokens, and fill the room to the last one."""
+    encoder = Encoder(tokenizer)
+    head, tail = encoder.head, encoder.tail
+    text, answer = list(range(1000, 1000 + n_text)), list(range(2000, 2000 + n_answer))
+    found = encoder._example([*head, *text, *tail], answer, room)
+    if n_text + n_answer <= room:
+        assert found == Example([*head, *text, *tail, *answer], len(head) + n_text + len(tail), is_cut=False)
+        return
+    share = Fraction(room, n_text + n_answer)
+    kept_answer = math.floor(share * n_answer)
+    if kept_answer == 0:
+        assert found is None
+        return
+    kept_text = room - kept_answer
+    assert found.ids == [*head, *text[:kept_text], *tail, *answer[:kept_answer]]
+    assert found.n_prompt == len(head) + kept_text + len(tail)
+    assert found.is_cut
+    assert 0 <= kept_text - share * n_text < 1, "the same share of the question, but for a token"

@@ -31,12 +31,12 @@ needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="
         ({"group_size": 1}, "group_size is 1; expected a whole number of at least 2"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"temperature": 0}, "temperature is 0; expected a number above 0"),
-        ({"beta": -0.1}, "beta is -0.1; expected a number from 0"),
+        ({"beta": -0.1}, "beta is -0.1; expected a number of at least 0"),
         ({"batch_size": 3, "accumulation": 3}, r"batch_size \* accumulation is 3 \* 3; expected a multiple of"),
         ({"rank": 0}, "rank is 0"),
         ({"format_reward": -1}, "format_reward is -1"),
         ({"class_weights": {"Yes": "x"}}, "class weight of 'Yes' is 'x'"),
-        ({"compat": "paper"}, "compat='paper'"),
+        ({"compat": "paper"}, "compat is 'paper'; expected one of"),
     ],
 )
 def test_a_config_out_of_range_is_an_error(changes, message):

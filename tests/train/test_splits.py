@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cellhermes as ch
+from cellhermes.io._graphs import TAB3
 
 PARTS = ["train", "valid", "test"]
 GENES = [f"G{i}" for i in range(20)]
@@ -230,3 +231,114 @@ def test_split_by_group_names_the_column_with_missing_values() -> None:
     frame = pd.DataFrame({"clone_id": ["1", None, "2"]})
     with pytest.raises(ValueError, match=r"'clone_id' has no value in 1 of 3 rows; fill or leave them out"):
         ch.train.split_by(frame, "clone_id")
+
+
+def test_genes_with_blanks_around_the_plus_are_the_same_genes() -> None:
+    """``A + B`` holds A and B: neither may be tested as unseen while a combination written so trains."""
+    singles = [f"G{i}" for i in range(20)]
+    frame = pd.DataFrame({"perturbation": [*singles, *(f"{a} + {b}" for a, b in itertools.pairwise(singles))]})
+    found = ch.train.split_unseen_genes(frame, "perturbation")
+    of = {
+        part: {g.strip() for p in rows for g in p.split("+")} for part, rows in found.groupby("split")["perturbation"]
+    }
+    assert set(of) == set(PARTS)
+    assert not of["test"] & of["train"]
+    assert not of["valid"] & of["train"]
+    with pytest.raises(ch.train.LeakError, match="1 of 2 values"):
+        ch.train.check_split(
+            pd.DataFrame({"perturbation": ["A + B", "B"], "split": ["train", "test"]}), "perturbation", genes=True
+        )
+    seen = ch.train.split_unseen_combinations(frame)
+    trained = {g.strip() for p in seen.query("split == 'train'")["perturbation"] for g in p.split("+")}
+    tested = seen[seen["split"] != "train"]
+    assert [sum(g.strip() in trained for g in p.split("+")) for p in tested["perturbation"]] == tested[
+        "n_seen"
+    ].tolist()
+
+
+# ---- settings and what readers write
+
+
+def contigs(folder):
+    rows = ["barcode,contig_id,chain,v_gene,j_gene,productive,cdr3,cdr3_nt,reads,umis"]
+    for i in range(40):  # twenty receptors of two cells; ten alpha chains, of two receptors each
+        alpha, beta = (
+            f"TGTGC{'ACGT'[i // 4 % 4]}{'ACGT'[i // 16]}TTC",
+            f"TGTGC{'ACGT'[i // 2 % 4]}{'ACGT'[i // 8 % 4]}{'ACGT'[i // 32]}TTC",
+        )
+        rows += [
+            f"C{i}-1,a{i},TRA,TRAV1,TRAJ1,True,CAF,{alpha},9,3",
+            f"C{i}-1,b{i},TRB,TRBV1,TRBJ1,True,CAF,{beta},9,3",
+        ]
+    return ch.io.read_contigs(written(folder, "contigs.csv", rows))
+
+
+def written(folder, name, rows):
+    path = folder / name
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def fitness_of_lines(folder):
+    rows = [",".join(["", *(f"G{i} ({i})" for i in range(30))])]
+    rows += [",".join([f"ACH-{line}", *(str(-1.0 * (i % 2)) for i in range(30))]) for line in range(12)]
+    return ch.io.read_depmap(written(folder, "CRISPRGeneEffect.csv", rows))
+
+
+def effects(folder):
+    genes = [f"G{i}" for i in range(12)]
+    rows = ["perturbation,cell_line,gene,log2fc,padj"]
+    rows += [f"{a} + {b},L{line},HBZ,1.5,0.01" for a, b in itertools.combinations(genes, 2) for line in range(12)]
+    rows += [f"{a},L{line},HBZ,1.5,0.01" for a in genes for line in range(12)]
+    return ch.io.read_perturbation_effects(written(folder, "effects.csv", rows))
+
+
+def categories(folder):
+    rows = ["gene,disease"] + [f"G{i},disease {i % 4}" for i in range(40)]
+    return ch.io.read_gene_categories(written(folder, "categories.csv", rows))
+
+
+def interactions(folder):
+    row = dict.fromkeys(TAB3, "-") | {"Organism ID Interactor A": "9606", "Organism ID Interactor B": "9606"}
+    ends = ["Official Symbol Interactor A", "Official Symbol Interactor B"]
+    row["Experimental System"] = "Synthetic Lethality"
+    rows = ["\t".join({**row, **dict(zip(ends, pair, strict=True))}.values()) for pair in itertools.pairwise(GENES)]
+    return ch.io.read_genetic_interactions(written(folder, "biogrid.tab3.txt", ["#" + "\t".join(row), *rows]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "read"),
+    [
+        ("t_cell_reactivity", contigs),
+        ("cell_fitness", fitness_of_lines),
+        ("perturbation", effects),
+        ("gene_set", categories),
+        ("genetic_interaction", interactions),
+    ],
+)
+def test_settings_take_what_readers_write(tmp_path, settings, read) -> None:
+    frame = read(tmp_path)
+    names = [name for name in ch.train.settings().index if name.startswith(settings)]
+    assert names
+    for name in names:
+        assert set(ch.train.split(frame, name)["split"]) == set(PARTS), name
+
+
+def test_a_clonotype_is_in_one_part_and_shared_chains_are_counted(tmp_path, caplog) -> None:
+    caplog.set_level("INFO", "cellhermes")
+    found = ch.train.split(contigs(tmp_path), "t_cell_reactivity/clonotype", fractions=(0.5, 0.25, 0.25))
+    assert (found.groupby("clone_id", observed=True)["split"].nunique() == 1).all()
+    train = found[found["split"] == "train"]
+    rest = found[found["split"] != "train"]
+    expected = {}
+    for chain in ("IR_VJ_1_junction", "IR_VDJ_1_junction"):
+        sequences = sorted(set(rest[chain]))
+        expected[chain] = (sum(any(s == t for t in train[chain]) for s in sequences), len(sequences))
+    assert found.attrs["shared"] == expected
+    assert expected["IR_VJ_1_junction"][0] > 0 == expected["IR_VDJ_1_junction"][0]
+    assert f"{expected['IR_VJ_1_junction'][0]} of {expected['IR_VJ_1_junction'][1]} IR_VJ_1_junction" in caplog.text
+
+
+def test_a_frame_without_clonotypes_says_what_they_may_be_called() -> None:
+    with pytest.raises(KeyError, match="neither 'clonotype' nor 'clone_id'"):
+        ch.train.split(pd.DataFrame({"cell": ["a", "b"]}), "t_cell_reactivity/clonotype")

@@ -6,8 +6,11 @@ import dataclasses
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
+
+from . import _checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +19,10 @@ Method = Literal["lora", "full"]
 LossOn = Literal["answer", "all"]
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+CHOICES = {
+    "method": get_args(Method), "loss_on": get_args(LossOn), "schedule": get_args(Schedule),
+    "dtype": get_args(Precision), "quantize": ("", "4bit"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,32 +164,21 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # TOML and JSON have lists only
-        object.__setattr__(self, "adam_betas", tuple(self.adam_betas))
-        object.__setattr__(self, "report_to", tuple(self.report_to))
-        _check_choices(self)
-        at_least = {
+        _checks.betas(self)
+        _checks.loggers(self)
+        _checks.texts(self, "attention")
+        flags = ("packing", "group_by_length", "gradient_checkpointing", "liger", "keep_best")
+        _checks.choices(self, {**CHOICES, **dict.fromkeys(flags, _checks.FLAG)})
+        _checks.whole(self, {
             "rank": 1, "n_epochs": 1, "batch_size": 1, "accumulation": 1, "max_tokens": 8, "eval_every": 1,
-            "save_every": 1, "keep": 2, "log_every": 1, "max_steps": 0, "sampled_softmax": 0, "patience": 0, "seed": 0,
-        }  # fmt: skip
-        for name, low in at_least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                msg = f"{name} is {value!r}; expected a whole number of at least {low}."
-                raise ValueError(msg)
-        if not self.temperature > 0:
-            msg = f"temperature is {self.temperature!r}; expected a number above 0."
-            raise ValueError(msg)
-        ranges = {
-            "alpha": (0, float("inf")), "learning_rate": (0, float("inf")), "dropout": (0, 1), "warmup_ratio": (0, 1),
-            "embedding_lr_factor": (0, float("inf")), "weight_decay": (0, float("inf")),
-            "max_grad_norm": (0, float("inf")),
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
-                msg = f"{name} is {getattr(self, name)!r}; expected a number from {low} to below {high}."
-                raise ValueError(msg)
+            "save_every": 1, "keep": 2, "log_every": 1, "max_steps": 0, "sampled_softmax": 0, "patience": 0,
+        })  # fmt: skip
+        _checks.above_zero(self, "temperature")
+        _checks.numbers(self, {
+            "alpha": (0, inf), "learning_rate": (0, inf), "dropout": (0, 1), "warmup_ratio": (0, 1),
+            "embedding_lr_factor": (0, inf), "weight_decay": (0, inf), "max_grad_norm": (0, inf),
+        })  # fmt: skip
+        _checks.seed(self)
         if (self.keep_best or self.patience) and self.save_every % self.eval_every:
             msg = (
                 f"save_every is {self.save_every} and eval_every {self.eval_every}; keep_best and patience need "
@@ -334,18 +330,3 @@ class TrainConfig:
         The new config.
         """
         return dataclasses.replace(self, **changes)
-
-
-def _check_choices(config: TrainConfig) -> None:
-    choices = {
-        "method": get_args(Method), "loss_on": get_args(LossOn), "schedule": get_args(Schedule),
-        "dtype": get_args(Precision), "quantize": ("", "4bit"),
-    }  # fmt: skip
-    for name, known in choices.items():
-        if getattr(config, name) not in known:
-            msg = f"{name} is {getattr(config, name)!r}; expected one of {list(known)}."
-            raise ValueError(msg)
-    for name in ("packing", "group_by_length", "gradient_checkpointing", "liger", "keep_best"):
-        if not isinstance(getattr(config, name), bool):
-            msg = f"{name} is {getattr(config, name)!r}; expected true or false."
-            raise ValueError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -197,8 +198,11 @@ def _check(
         unknown = sorted(set(given) - set(sources))
         missing = sorted(set(sources) - set(given)) if what == "weights" else []
         is_empty = what == "weights" and not any(given.values())
-        if unknown or missing or is_empty or any(value < 0 for value in given.values()):
-            msg = f"{what}={dict(given)}; expected numbers of at least 0 for the sources {list(sources)}."
+        kind = int if what == "caps" else int | float
+        wrong = [value for value in given.values() if not isinstance(value, kind) or not 0 <= value < math.inf]
+        if unknown or missing or is_empty or wrong:
+            words = "whole numbers" if what == "caps" else "numbers"
+            msg = f"{what}={dict(given)}; expected {words} of at least 0 for the sources {list(sources)}."
             raise ValueError(msg)
     if (config.patience or config.keep_best) and not has_evaluation:
         msg = "patience and keep_best need held-out pairs; pass evaluation=."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field, fields
+from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from . import _checks
 from ._config import Precision, Schedule, TrainConfig
 from ._reward import FORMAT, check_rule
 
@@ -132,23 +134,14 @@ class ReinforceConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # TOML and JSON have lists only
-        object.__setattr__(self, "adam_betas", tuple(self.adam_betas))
-        object.__setattr__(self, "report_to", tuple(self.report_to))
-        object.__setattr__(self, "class_weights", MappingProxyType(dict(self.class_weights)))
-        self.shared()  # checks what TrainConfig has, too
-        for name, low in {"group_size": 2, "max_new_tokens": 1}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                msg = f"{name} is {value!r}; expected a whole number of at least {low}."
-                raise ValueError(msg)
-        for name, value, is_right in (
-            ("temperature", self.temperature, self.temperature > 0),
-            ("beta", self.beta, 0 <= self.beta < float("inf")),
-        ):
-            if not is_right:
-                msg = f"{name} is {value!r}; expected a number {'above 0' if name == 'temperature' else 'from 0'}."
-                raise ValueError(msg)
+        object.__setattr__(self, "class_weights", MappingProxyType(_checks.mapping(self, "class_weights")))
+        shared = self.shared()  # checks what TrainConfig has, too
+        object.__setattr__(self, "adam_betas", shared.adam_betas)
+        object.__setattr__(self, "report_to", shared.report_to)
+        _checks.choices(self, {"compat": ("", "release")})
+        _checks.whole(self, {"group_size": 2, "max_new_tokens": 1})
+        _checks.above_zero(self, "temperature")
+        _checks.numbers(self, {"beta": (0, inf)})
         check_rule(self.format_reward, self.class_weights, self.compat or None)
         if self.batch_size * self.accumulation % self.group_size:
             msg = (

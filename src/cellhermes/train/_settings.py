@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ._splits import FRACTIONS, split_by, split_random, split_unseen_combinations, split_unseen_genes
+from ._splits import FRACTIONS, SPLIT, split_by, split_random, split_unseen_combinations, split_unseen_genes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+logger = logging.getLogger("cellhermes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ def _made() -> dict[str, Setting]:
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(_made())
+ALSO = {"clonotype": "clone_id"}  # what a column is called by readers, ours and scirpy's, where it is another name
+CHAINS = ("IR_VJ_1_junction", "IR_VDJ_1_junction")
 
 
 def settings() -> pd.DataFrame:
@@ -106,6 +111,9 @@ def split(frame: pd.DataFrame, setting: str, *, fractions: Sequence[float] = FRA
     Returns
     -------
     A frame with the column ``split``; rows that belong to no part are left out and counted in ``attrs["dropped"]``.
+    Clonotypes are read from ``clonotype`` or ``clone_id``; where the table holds the chains of the receptors, as that
+    of :func:`cellhermes.io.read_contigs`, ``attrs["shared"]`` and the log say how many chains of validation and test
+    stand in another receptor of training.
 
     Raises
     ------
@@ -126,4 +134,24 @@ def split(frame: pd.DataFrame, setting: str, *, fractions: Sequence[float] = FRA
         msg = f"No setting {setting!r}. Known: {', '.join(SETTINGS)}."
         raise KeyError(msg)
     chosen = SETTINGS[setting]
-    return chosen.how(frame, **chosen.arguments, fractions=fractions, seed=seed)
+    arguments = dict(chosen.arguments)
+    if (column := arguments.get("columns")) in ALSO and column not in frame:
+        arguments["columns"] = ALSO[column]
+        if ALSO[column] not in frame:
+            msg = f"the frame has neither {column!r} nor {ALSO[column]!r}; its columns are {list(frame)}."
+            raise KeyError(msg)
+    found = chosen.how(frame, **arguments, fractions=fractions, seed=seed)
+    if column in ALSO and (shared := _shared(found)):
+        found.attrs = {**found.attrs, "shared": shared}
+        said = "; ".join(f"{n:,} of {of:,} {chain}" for chain, (n, of) in shared.items())
+        logger.info("%s: of the chains of validation and test, training has %s, in other receptors", setting, said)
+    return found
+
+
+def _shared(frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """For each chain of a receptor: how many sequences outside of training are in it too, of how many."""
+    is_train = (frame[SPLIT] == "train").to_numpy()
+    parts = {
+        chain: (frame[chain][is_train].dropna(), frame[chain][~is_train].dropna()) for chain in CHAINS if chain in frame
+    }
+    return {chain: (len({*train} & {*rest}), len({*rest})) for chain, (train, rest) in parts.items()}
