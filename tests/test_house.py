@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "get": {"_adata", "_networks", "_explained", "_keys", "text"},
     "pl": {"get"},
     "datasets": {"_fetch", "io"},
-    "train": {"text", "model", "_adata", "_blocks", "_keys"},
+    "train": {"text", "model", "_adata", "_blocks", "_fetch", "_keys"},
     "cli": {"cellhermes", *NAMESPACES},
     "__main__": {"cli"},
     "__init__": {"cellhermes", *NAMESPACES},

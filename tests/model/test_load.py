@@ -147,21 +147,15 @@ def test_folder_in_the_released_layout_loads(tmp_path, folders, adapter, monkeyp
     config = {key: held[key] for key in keys} | {"base_model_name_or_path": str(folders("llama"))}
     if base == "hub":
         config["base_model_name_or_path"] = "somebody/something"
-        for thing in (_load.AutoConfig, _load.AutoTokenizer, _load.AutoModelForCausalLM):
-            redirect(monkeypatch, thing, folders("llama"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        place = tmp_path / "hub" / "models--somebody--something"
+        shutil.copytree(folders("llama"), place / "snapshots" / "0123abc")
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text("0123abc")
     (folder / "adapter_config.json").write_text(json.dumps(config))
     found = ch.CellHermes.from_pretrained(folder, device="cpu").embed(["Gene CD4"])
     expected = ch.CellHermes.from_pretrained(adapter, device="cpu").embed(["Gene CD4"])
     np.testing.assert_array_equal(found, expected)
-
-
-def redirect(monkeypatch, thing, folder):
-    real = thing.from_pretrained
-
-    def from_pretrained(name, **options):
-        return real(folder if name == "somebody/something" else name, **options)
-
-    monkeypatch.setattr(thing, "from_pretrained", from_pretrained)
 
 
 # ---- what does not fit

@@ -170,6 +170,15 @@ def test_a_hub_that_is_away_says_what_works(hub):
         ch.model.fetch("llama-3.1-8b-instruct")
 
 
+def test_any_repository_is_asked_for_in_the_same_way(hub):
+    hub.faults["/api/models/somebody/something/revision/main"] = [("status", 403, {"X-Error-Code": "GatedRepo"})]
+    with pytest.raises(PermissionError, match="is gated.*Accept its licence"):
+        ch.CellHermes.from_pretrained("somebody/something")
+    hub.close()
+    with pytest.raises(ConnectionError, match="spelt right.*pass the folder of a copy"):
+        ch.CellHermes.from_pretrained("somebody/something")
+
+
 def test_room_for_a_base_is_looked_for_first(hub, monkeypatch):
     revision = _card.named()["llama-3.1-8b-instruct"].revision
     sizes = {"model-00001-of-00001.safetensors": 16 * 10**9, "original/consolidated.00.pth": 10**12, "config.json": 100}

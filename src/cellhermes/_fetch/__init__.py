@@ -4,6 +4,7 @@ from ._bundle import read_bundle, write_bundle
 from ._cache import cache_folder, offline, size_text
 from ._data import data_file, data_files, derived
 from ._files import fetch
+from ._hash import sha256_of
 from ._held import bundled, held_data, held_weights, remove, remove_halves, state
 from ._registry import Entry, File, find, registry
 from ._unpack import members, unpacked
@@ -31,6 +32,7 @@ __all__ = [
     "registry",
     "remove",
     "remove_halves",
+    "sha256_of",
     "size_text",
     "state",
     "unpacked",

@@ -174,8 +174,9 @@ def _prepare(repository: str, commit: str) -> None:
         raise PermissionError(msg) from error
     except ConnectionError as error:
         msg = (
-            f"Could not ask the model hub for {repository!r}: {error}. Without a network pass the folder of a copy, or "
-            "import a bundle that another machine exported."
+            f"Could not ask the model hub for {repository!r}: {error}. Is it spelt right (`ch.model.list_models()` has "
+            "the known names)? Without a network pass the folder of a copy, or import a bundle that another machine "
+            "exported."
         )
         raise ConnectionError(msg) from error
     size = sum(file.size for file in told.files.values() if _is_wanted(file.name))

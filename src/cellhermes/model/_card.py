@@ -1,6 +1,5 @@
 """Names of models become cards: what to load, in which order, and how to read it. No tensors here."""
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Literal, get_args
 
 import pandas as pd
 
+from .._fetch import sha256_of
 from ..text import wraps
 
 ReadAt = Literal["prompt_end", "entity_end", "mean"]
@@ -310,7 +310,7 @@ def check_files(folder: Path, sha256: Mapping[str, str]) -> None:
     """Compare files with their hashes."""
     for file, expected in sha256.items():
         path = folder / file
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        found = sha256_of(path) if path.is_file() else "no file"
         if found != expected:
             msg = f"{path} is damaged: expected sha256 {expected}, found {found}. Install the package again."
             raise ValueError(msg)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache
 
 from ..text import Prompt
-from . import _forward
+from . import _forward, _identity
 from ._attention import GeneAttention, per_gene
 from ._tokens import Batch, Encoded, Encoder, check_vocabulary, plan, run_batches
 from ._trie import Trie
@@ -74,6 +74,8 @@ class CellHermes:
         How it is read.
     quantize
         How its linear layers were rounded, for the record of results.
+    sha256
+        Hash of the files that it was read from; without it, the tensors are hashed.
 
     Examples
     --------
@@ -90,9 +92,11 @@ class CellHermes:
         card: "ModelCard",
         *,
         quantize: "Quantize" = "",
+        sha256: str = "",
     ) -> None:
         self.card = card
         self.quantize = quantize
+        self._sha256 = sha256
         self._lm = lm.eval()
         self._decoder = lm.get_decoder()
         self._config = lm.config.get_text_config()
@@ -157,10 +161,11 @@ class CellHermes:
         """
         from ._load import load
 
-        card, lm, tokenizer = load(name, device=device, dtype=dtype, wrap=wrap, read_at=read_at, quantize=quantize)
+        how = {"device": device, "dtype": dtype, "wrap": wrap, "read_at": read_at, "quantize": quantize}
+        card, lm, tokenizer, sha256 = load(name, **how)
         if torch_compile:
             _forward.compile_layers(lm)
-        return cls(lm, tokenizer, card, quantize=quantize)
+        return cls(lm, tokenizer, card, quantize=quantize, sha256=sha256)
 
     @property
     def device(self) -> str:
@@ -171,6 +176,15 @@ class CellHermes:
     def dtype(self) -> str:
         """Type of the weights; vectors are always returned as float32."""
         return str(self._lm.dtype).removeprefix("torch.")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content: all weights, tokenizer and config of the base, then of each adapter, when it was loaded.
+
+        The same for a copy under another name, another one as soon as a byte of these files changes. Results store it
+        as ``model_sha256``. What decides besides (``wrap``, ``card.read_at``, ``dtype``, ``quantize``) is not in it.
+        """
+        return self._sha256 or _identity.sha256_of_weights(self._lm, self._encoder.fingerprint())
 
     @cached_property
     def unseen_genes(self) -> frozenset[str]:

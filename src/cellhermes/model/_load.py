@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from . import _adapter, _card, _forward
+from . import _adapter, _card, _forward, _identity
 from ._quantize import Quantize, check, quantize_layers
 from ._store import located
 
@@ -33,13 +33,14 @@ def load(
     wrap: str | None,
     read_at: "ReadAt | Mapping[str, ReadAt] | None",
     quantize: Quantize,
-) -> "tuple[ModelCard, PreTrainedModel, PreTrainedTokenizerBase]":
-    """Everything that ``CellHermes`` is made of."""
+) -> "tuple[ModelCard, PreTrainedModel, PreTrainedTokenizerBase, str]":
+    """Everything that ``CellHermes`` is made of, and the hash of the files that it was read from."""
     card = _card.resolve(name)
     card = replace(card, wrap=card.wrap if wrap is None else wrap, read_at=read_at or card.read_at)
     device = device or _best_device()
     check(quantize, device)
     dtype = dtype or (card.dtype if device.startswith("cuda") else "float32")
+    sha256 = _identity.sha256(card)  # before they are read: what replaces them meanwhile has another one
     tokenizer = load_tokenizer(card)
     lm = load_weights(card, dtype)
     if quantize:
@@ -49,7 +50,7 @@ def load(
             "mini is the small model that ships with cellhermes, for tests, tutorials and laptops. "
             "The 8B model reads the same prompts: see ch.model.list_models()."
         )
-    return card, lm.to(device=device), tokenizer
+    return card, lm.to(device=device), tokenizer, sha256
 
 
 def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
@@ -126,7 +127,8 @@ def _explained(base: str) -> Iterator[None]:
         msg = f"The weights of {base!r} are damaged ({error}). Delete the file and fetch it again."
         raise ValueError(msg) from error
     except OSError as error:
-        raise OSError(_advice(base, error)) from error
+        msg = f"Could not load {base!r}: {error}"
+        raise OSError(msg) from error
 
 
 @contextmanager
@@ -146,17 +148,3 @@ def _best_device() -> str:
         rank = os.environ.get("LOCAL_RANK")  # a launcher starts one process for each GPU
         return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _advice(base: str, error: OSError) -> str:
-    if Path(base).is_dir():
-        return f"Could not load {base!r}: {error}"
-    if "gated" in str(error).lower():
-        return (
-            f"{base!r} is gated: accept its licence on its page of the model hub, then log in (`hf auth login`) or "
-            "set HF_TOKEN. Or pass the folder of a copy that you have."
-        )
-    return (
-        f"Could not get {base!r} from the model hub: absent, misspelt, or no network. Known names: "
-        f"{', '.join(_card.named())}. Without a network pass the folder of a copy. ({str(error).splitlines()[0]})"
-    )

@@ -31,7 +31,7 @@ def located(card: ModelCard) -> ModelCard:
             adapters.append(str(folder))
         else:
             base, revision, adapters = str(folder), "", []
-    if _fetch.is_hub_id(base) and (_fetch.is_registered(base) or _fetch.offline()):
+    if _fetch.is_hub_id(base):
         base, revision = str(_fetch.base(base, revision)), ""
     return replace(card, base=base, revision=revision, adapters=tuple(adapters))
 

@@ -21,7 +21,7 @@ from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, template
 from ._checkpoint import checkpoint as checkpoint_of
 from ._expression import check_no_counts, check_values
-from ._model import as_model, provenance, weights_of
+from ._model import as_model, provenance
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -165,7 +165,7 @@ def _to_store(way: "_Sentences | _Weighted", names: pd.Index, out: str | Path, k
     with Result(out, names) as result:
         way.begin()
         about = {**way.about, "method": method, "key": key, "block": way.size, "data_sha256": hashed(way.texts())}
-        if not result.begin({**about, "weights_sha256": way.weights()}, needed=4 * len(names) * way.dim):
+        if not result.begin(about, needed=4 * len(names) * way.dim):
             return
         vectors = result.array(f"obsm/{key}", way.size, Numbers("<f4", way.dim))
         way.check_begun(vectors)
@@ -208,9 +208,6 @@ class _Sentences:
         self.model = as_model(self._model)
         self.dim = self.model.dim
         self.about = {**provenance(self.model, template("cell")), "sentence_key": self.key}
-
-    def weights(self) -> str:
-        return weights_of(self.model)
 
     def texts(self) -> Iterator[str]:
         """All sentences. A cell that is too long is found before anything is computed, and empty ones are counted."""
@@ -282,12 +279,10 @@ class _Weighted:
         check_values(first)
         check_no_counts(first)
 
-    def weights(self) -> str:
-        return hashlib.sha256(self.genes.tobytes() + self.known.tobytes()).hexdigest()
-
     def texts(self) -> Iterator[str]:
         """What can be told of the data without reading them, for a checkpoint."""
-        yield json.dumps({**_adata.about_matrix(self.matrix), "genes": self.weights()})
+        genes = hashlib.sha256(self.genes.tobytes() + self.known.tobytes()).hexdigest()
+        yield json.dumps({**_adata.about_matrix(self.matrix), "genes": genes})
 
     def block(self, rows: slice) -> np.ndarray:
         """(cells, dim) vectors."""

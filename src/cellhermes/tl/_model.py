@@ -1,6 +1,5 @@
 """The model argument of the tools, and what is stored about it."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -24,6 +23,7 @@ def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
     card = model.card
     return {
         "model": card.name,
+        "model_sha256": model.sha256,
         "base": card.base,
         "revision": card.revision,
         "adapters": " -> ".join(card.adapters),
@@ -34,15 +34,3 @@ def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
         "template": template.name,
         "template_version": template.version,
     }
-
-
-def weights_of(model: CellHermes) -> str:
-    """Hash of the ends of the weight files of a model that is a folder of yours, which may be trained again."""
-    digest = hashlib.sha256()
-    folders = [Path(one) for one in (model.card.base, *model.card.adapters) if Path(one).is_dir()]
-    for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(2**16))
-            file.seek(max(0, path.stat().st_size - 2**16))
-            digest.update(file.read())
-    return digest.hexdigest()

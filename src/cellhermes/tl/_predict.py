@@ -20,7 +20,6 @@ from ..model import CellHermes
 from ..text import Task
 from ._answer import ABSTAINED, ANSWERED, BLOCK, PROBABILITY, UNPARSED, Asked, Decode, Question, Rows, ask, counted
 from ._embed_cells import Texts
-from ._model import weights_of
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -246,7 +245,7 @@ def _to_store(
         about = {**asked.about, **options, "key": key, "block": BLOCK, "data_sha256": hashed(asked.texts())}
         counts = _counts(Counter({ANSWERED: int(asked.filled.sum())}), len(rows))
         width = len(question.task.answers or ())
-        if not result.begin({**about, "weights_sha256": weights_of(asked.model)}, needed=16 * len(rows) * width):
+        if not result.begin(about, needed=16 * len(rows) * width):
             return counts
         codec = Numbers("<f8", width) if question.decode == "score" else Strings()
         kept = result.staged("blocks", BLOCK, codec)
