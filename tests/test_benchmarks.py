@@ -96,9 +96,12 @@ def test_a_short_soak_finds_nothing(benchmarks, tmp_path, monkeypatch):
 
 def test_two_builds_are_compared_in_turns(benchmarks, capfd, monkeypatch):
     builds = benchmarks("builds")
-    monkeypatch.setattr(sys, "argv", ["builds.py", str(ROOT), "--rounds", "1", "--only", "loading mini", "--limit", "1000"])
+    monkeypatch.setattr(
+        sys, "argv", ["builds.py", str(ROOT), "--rounds", "1", "--only", "loading mini", "--limit", "1000"]
+    )
     assert builds.main() == 0
-    task, before, now, ratio = [cell.strip() for cell in capfd.readouterr().out.splitlines()[-1].strip("|").split("|")]
+    row = capfd.readouterr().out.splitlines()[-1]
+    task, before, now, ratio = (cell.strip() for cell in row.strip("|").split("|"))
     assert task == "loading mini"
     assert float(ratio) == pytest.approx(float(now) / float(before), abs=0.05)
     monkeypatch.setattr(sys, "argv", ["builds.py", str(ROOT / "tests"), "--only", "loading mini"])
