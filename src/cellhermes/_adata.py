@@ -20,6 +20,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ._paths import VALUELESS, open_path
 from ._symbols import human_symbols, is_ensembl_id
 
 if TYPE_CHECKING:
@@ -33,55 +34,10 @@ T = TypeVar("T")
 
 
 def opened(data: AnnData | MuData | str | Path) -> AnnData | MuData:
-    """Open a file so that its matrices and sentences stay on disk: h5ad backed, zarr lazily. Objects pass as they are.
-
-    Raises
-    ------
-    FileNotFoundError
-        If nothing is there.
-    OSError
-        If it is truncated or damaged.
-    """
+    """Open a path so that matrices and sentences stay on disk (:func:`open_path`); objects pass as they are."""
     if not isinstance(data, str | Path):
         return data
-    path = Path(data)
-    if not path.exists():
-        msg = f"There is no file {path}; expected an h5ad file or the folder of a zarr store."
-        raise FileNotFoundError(msg)
-    import anndata as ad
-
-    try:
-        if path.is_file():
-            return ad.read_h5ad(path, backed="r")
-        _check_chunks(path)
-        return ad.experimental.read_lazy(path)
-    except (OSError, KeyError, ValueError) as error:
-        msg = f"{path} can't be read as AnnData: it is truncated, damaged, or something else. Copy it again. ({error})"
-        raise OSError(msg) from error
-    except (ImportError, AttributeError) as error:
-        msg = "Reading zarr lazily needs anndata 0.12, xarray and dask: pip install 'cellhermes[lazy]'."
-        raise ImportError(msg) from error
-
-
-def _check_chunks(path: Path) -> None:
-    """Refuse a store that lacks chunks, which zarr would read as zeros; sparse matrices and names have none."""
-    import zarr
-
-    root = zarr.open_group(path, mode="r")
-    if "obs" not in root:
-        msg = "it has no obs"
-        raise KeyError(msg)
-    for name in ("X", *(f"layers/{key}" for key in root.get("layers", ()))):
-        if f"{name}/indices" in root and root[name].attrs["shape"][1] > 1:
-            _check_chunks_of(root[name]["data"])
-            _check_chunks_of(root[name]["indices"])
-    _check_chunks_of(root["obs"][root["obs"].attrs["_index"]])
-
-
-def _check_chunks_of(array: zarr.Array) -> None:
-    if array.nchunks_initialized < array.nchunks:
-        msg = f"{array.path} lacks {array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks"
-        raise ValueError(msg)
+    return open_path(Path(data))
 
 
 def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
@@ -135,6 +91,13 @@ def check_not_empty(adata: AnnData) -> None:
 
 def expression(adata: AnnData, layer: str | None = None, *, use_raw: bool = False) -> object:
     """Return the matrix that ``layer`` and ``use_raw`` choose (default: X) as it is stored, for ``row_blocks``."""
+    name = "raw/X" if use_raw else "X" if layer is None else f"layers/{layer}"
+    if name in getattr(adata, VALUELESS, ()):
+        msg = (
+            f"No chunk of {name} is stored: all its values are 0, or they were lost. Pass layer= of another matrix, or "
+        )
+        msg += "copy the store again."
+        raise OSError(msg)
     if use_raw:
         if layer is not None:
             msg = f"layer={layer!r} and use_raw=True exclude each other; pass one of them."

@@ -162,7 +162,7 @@ def _check_positive(**numbers: int) -> None:
 def _stored_mask(adata: AnnData, key: str, *, use_raw: bool) -> np.ndarray | None:
     """Return the mask in var (of raw, if that has other genes), or None where the default one has to be made."""
     own = _adata.has_own_genes(adata, use_raw=use_raw)
-    var, where = (adata.var, "adata.var") if own else (_adata.var_of(adata, use_raw=True), "adata.raw.var")
+    var, where = _adata.var_of(adata, use_raw=not own), "adata.var" if own else "adata.raw.var"
     if key not in var and key == GENE_MASK:
         return None
     if key not in var:
