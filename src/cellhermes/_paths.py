@@ -119,11 +119,11 @@ def _other_file(path: Path) -> str | None:
 
 
 def _other_hdf5(path: Path) -> str | None:
-    import h5py
+    from anndata.compat import H5File, H5Group
 
     try:
-        with h5py.File(path, "r") as file:
-            groups = [group for group in file.values() if isinstance(group, h5py.Group)]
+        with H5File(path, "r") as file:
+            groups = [group for group in file.values() if isinstance(group, H5Group)]
             if {"row_attrs", "col_attrs"} <= {*file}:
                 return f"scanpy.read_loom({str(path)!r})"
             if "obs" not in file and any({"barcodes", "indptr"} <= {*group} for group in groups):
