@@ -154,6 +154,23 @@ def test_importing_cellhermes_loads_nothing_heavy() -> None:
     assert answer.stdout.split() == []
 
 
+def test_code_that_comes_with_a_model_is_never_run() -> None:
+    """Left out, ``trust_remote_code`` makes transformers ask on the terminal."""
+    calls = [
+        (name_of(path), node)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and re.match(r"(transformers\.)?Auto\w+\.(from_\w+)$", ast.unparse(node.func))
+    ]
+    assert len(calls) >= 4
+    assert [
+        f"{name}:{node.lineno}"
+        for name, node in calls
+        if "trust_remote_code=False" not in {ast.unparse(keyword) for keyword in node.keywords}
+    ] == []
+    assert "trust_remote_code=True" not in "".join(path.read_text("utf-8") for path in MODULES)
+
+
 # ---- public functions
 
 

@@ -283,6 +283,11 @@ def test_answers_and_new_tokens_count_towards_the_context(tiny):
         (lambda m: m.score(["a"], ["Yes", ""]), ValueError, "needs a list of answers"),
         (lambda m: m.generate(["a"], temperature=-1.0), ValueError, "temperature"),
         (lambda m: m.generate(["a"], max_new_tokens=0), ValueError, "max_new_tokens"),
+        (lambda m: m.generate(["a"], temperature=float("nan")), ValueError, "finite temperature"),
+        (lambda m: m.embed(["a"], batch_size=0), ValueError, "batch_size is 0; expected at least 1"),
+        (lambda m: m.score(["a"], ["Yes"], batch_size=-1), ValueError, "batch_size is -1"),
+        (lambda m: m.generate(["a"], batch_size=0), ValueError, "batch_size is 0"),
+        (lambda m: m.attend(cells(1), batch_size=0), ValueError, "batch_size is 0"),
         (lambda m: m.attend(["Gene CD4"]), ValueError, "lists no genes"),
     ],
 )
@@ -304,3 +309,22 @@ def test_batch_budget_comes_from_free_memory(tiny, monkeypatch):
     monkeypatch.setattr(_cellhermes, "_free_bytes", lambda _: 1 << 22)
     assert 1 <= small < tiny._budget(0)
     assert tiny._budget(10_000) < tiny._budget(0)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda m, prompts: m.embed(prompts),
+        lambda m, prompts: m.score(prompts, ["Yes", "No"]),
+        lambda m, prompts: m.generate(prompts, max_new_tokens=2),
+        lambda m, prompts: m.attend(prompts),
+    ],
+    ids=["embed", "score", "generate", "attend"],
+)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_are_an_error(folders, verb, value):
+    model = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
+    with torch.no_grad():
+        model._lm.get_submodule("model.layers.1.mlp.down_proj").weight[0, 0] = value
+    with pytest.raises(ValueError, match=r"not finite \(NaN or infinity\) of the prompt 'A cell with.*float32"):
+        verb(model, cells(2))

@@ -293,3 +293,71 @@ def test_adapters_are_not_added_to_weights_of_four_bits(folders, adapter):
     card = _card.ModelCard("x", base=str(folders("llama")), adapters=(str(adapter),))
     with pytest.raises(ValueError, match="four bits. Merge them first with ch.train.merge"):
         _load.load_weights(card, "float32", quantization_config=object())
+
+
+# ---- a base whose files are not those of its config
+
+
+@pytest.fixture
+def altered(tmp_path, folders):
+    """Writes a copy of a tiny model with other tensors, or another config."""
+
+    def write(change=lambda tensors: tensors, **config):
+        base = shutil.copytree(folders("llama"), tmp_path / "altered")
+        save_file(change(load_file(base / "model.safetensors")), base / "model.safetensors", metadata={"format": "pt"})
+        edit(base / "config.json", **config)
+        return base
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        (lambda t: {f"module.{name}": t[name] for name in t}, {}, r"29 are missing \(model.embed_tokens.weight, "),
+        (lambda t: {n: t[n] for n in t if n != f"{LAYER}.weight"}, {}, rf"1 are missing \({LAYER}.weight\)"),
+        (lambda t: t, {"num_hidden_layers": 4}, "9 are missing .model.layers.3"),
+        (lambda t: t, {"num_hidden_layers": 2}, "9 are of no layer .model.layers.2"),
+        (lambda t: t | {f"{LAYER}.bias": torch.ones(48)}, {}, f"1 are of no layer .{LAYER}.bias"),
+        (lambda t: t | {"lm_head.bias": torch.ones(344)}, {}, "1 are of no layer .lm_head.bias"),
+        (lambda t: t | {f"{LAYER}.weight": torch.ones(3, 3)}, {}, rf"another shape \({LAYER}.weight \(3, 3\) for"),
+    ],
+    ids=["prefixed", "one missing", "layer missing", "layer too many", "bias", "bias of words", "shape"],
+)  # fmt: skip
+def test_tensors_that_are_not_those_of_the_config_are_refused(altered, change, config, message):
+    with pytest.raises(ValueError, match=f"not those of the LlamaForCausalLM.*{message}"):
+        ch.CellHermes.from_pretrained(altered(change, **config), device="cpu")
+
+
+def test_parts_that_no_language_model_has_may_be_there(altered, tiny):
+    others = ("v_head.summary.weight", "vision_tower.weight", "model.visual.proj.weight", "score.weight",
+              "model.layers.0.self_attn.rotary_emb.inv_freq")  # fmt: skip
+    base = altered(lambda tensors: tensors | {name: torch.ones(2) for name in others})
+    np.testing.assert_array_equal(ch.CellHermes.from_pretrained(base, device="cpu").embed(["a"]), tiny.embed(["a"]))
+
+
+def test_tied_output_layer_may_be_absent(altered):
+    base = altered(
+        lambda tensors: {n: t for n, t in tensors.items() if not n.startswith("lm_head")}, tie_word_embeddings=True
+    )
+    assert ch.CellHermes.from_pretrained(base, device="cpu").score(["a"], ["b"]) < 0
+
+
+def test_without_output_layer_a_model_embeds_only(altered, tiny):
+    base = altered(lambda tensors: {n: t for n, t in tensors.items() if not n.startswith("lm_head")})
+    model = ch.CellHermes.from_pretrained(base, device="cpu")
+    np.testing.assert_array_equal(model.embed(["a"]), tiny.embed(["a"]))
+    for verb in (lambda: model.score(["a"], ["b"]), lambda: model.generate(["a"], max_new_tokens=2)):
+        with pytest.raises(ValueError, match="no output layer"):
+            verb()
+
+
+@pytest.mark.parametrize(("known", "where"), [(True, "remote.Lm"), (False, "its files")])
+def test_code_beside_weights_is_refused_and_never_run(altered, monkeypatch, known, where):
+    base = altered(auto_map={"AutoConfig": "remote.Config", "AutoModelForCausalLM": "remote.Lm"},
+                   **{} if known else {"model_type": "nowhere"})  # fmt: skip
+    (base / "remote.py").write_text("from pathlib import Path\nPath(__file__).with_name('was_run').touch()\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match=f"code of its own .*{where}.* never run"):
+        ch.CellHermes.from_pretrained(base, device="cpu")
+    assert not [*base.rglob("was_run")]

@@ -179,6 +179,7 @@ def test_an_empty_field_is_named_by_its_row_in_the_frame(tiny, pairs, monkeypatc
         (TASK, {"prior": " "}, ValueError, "prior=' ', decode='score'; expected a text such as 'N/A'"),
         (TASK, {"prior": "N/A", "decode": "generate"}, ValueError, "prior='N/A', decode='generate'; expected a text"),
         (TASK, {"calibration": 0.0}, ValueError, "calibration=0.0; expected a temperature above 0"),
+        (TASK, {"max_new_tokens": 0}, ValueError, "max_new_tokens=0; expected at least 1"),
         (TASK, {"abstain_below": 2.0}, ValueError, "abstain_below=2.0, decode='score'; expected 0 to 1"),
         (TASK, {"abstain_below": 0.5, "decode": "generate"}, ValueError, "expected 0 to 1, and decode='score'"),
         (TASK, {"expression": True}, ValueError, "no place for the genes of a cell"),

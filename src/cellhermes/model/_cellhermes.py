@@ -16,7 +16,7 @@ from transformers import DynamicCache
 from ..text import Prompt
 from . import _forward, _identity
 from ._attention import GeneAttention, per_gene
-from ._tokens import Batch, Encoded, Encoder, check_vocabulary, plan, run_batches
+from ._tokens import Batch, Encoded, Encoder, check_batch_size, check_vocabulary, plan, run_batches
 from ._trie import Trie
 
 if TYPE_CHECKING:
@@ -254,6 +254,8 @@ class CellHermes:
             If a prompt is longer than the model's context; nothing is computed then.
         MemoryError
             If a single prompt does not fit in memory.
+        ValueError
+            If ``batch_size`` is below 1, or the model makes NaN or infinity of a prompt.
 
         Examples
         --------
@@ -264,6 +266,7 @@ class CellHermes:
         >>> vectors.shape[0], vectors.dtype
         (2, dtype('float32'))
         """
+        check_batch_size(batch_size)
         prompts, encoded = self._encode(prompts)
         spans = [self._span(prompt, one) for prompt, one in zip(prompts, encoded, strict=True)]
         out = np.empty((len(prompts), self.dim), np.float32)
@@ -275,6 +278,7 @@ class CellHermes:
                 batches = plan([len(row) for row in rows], batch_size=batch_size, budget=self._budget(shared))
                 for batch, found in run_batches(batches, partial(self._vectors, rows, starts, prefix)):
                     out[[members[i] for i in batch]] = found
+                    self._check_finite(out, [members[i] for i in batch], prompts)
                     bar.update(len(batch))
         return out
 
@@ -337,7 +341,8 @@ class CellHermes:
         Raises
         ------
         ValueError
-            If there are no answers, one is empty, or two can't be told apart by their tokens.
+            If there are no answers, one is empty, or two can't be told apart by their tokens; if ``batch_size`` is
+            below 1, or the model makes NaN or infinity of a prompt.
         ~cellhermes.model.PromptLengthError
             If a prompt with its longest answer exceeds the model's context.
 
@@ -348,6 +353,7 @@ class CellHermes:
         >>> model.score(["Is CD3E a T-cell gene?"], ["Yes", "No"]).shape
         (1, 2)
         """
+        check_batch_size(batch_size)
         if normalize not in ("sum", "mean"):
             msg = f"normalize={normalize!r} is not known; expected 'sum' or 'mean'."
             raise ValueError(msg)
@@ -365,6 +371,7 @@ class CellHermes:
                 batches = plan(lengths, batch_size=batch_size, budget=budget)
                 for batch, found in run_batches(batches, partial(self._score, rows, shared, tails, trie)):
                     out[[members[i] for i in batch]] = found
+                    self._check_finite(out, [members[i] for i in batch], prompts)
                     bar.update(len(batch))
         return out if normalize == "sum" else out / trie.lengths.astype(np.float32)
 
@@ -429,7 +436,7 @@ class CellHermes:
     def _step_scores(self, states: torch.Tensor, trie: Trie) -> torch.Tensor:
         """(prompts, steps) log-probability of each step, with the logits of some states at a time."""
         n, n_states = states.shape[:2]
-        size = max(1, MAX_LOGITS // (n * self._lm.get_output_embeddings().weight.shape[0]))
+        size = max(1, MAX_LOGITS // (n * _forward.output_layer(self._lm).weight.shape[0]))
         found = torch.empty(n, len(trie.parent))
         for start in range(0, n_states, size):
             logits = _forward.logits(self._lm, states[:, start : start + size])
@@ -472,7 +479,8 @@ class CellHermes:
         Raises
         ------
         ValueError
-            If ``temperature`` is negative or ``max_new_tokens`` below 1.
+            If ``temperature`` is negative or NaN, ``max_new_tokens`` or ``batch_size`` below 1, or the model makes NaN
+            or infinity of a prompt.
         ~cellhermes.model.PromptLengthError
             If a prompt and ``max_new_tokens`` exceed the model's context.
 
@@ -483,8 +491,10 @@ class CellHermes:
         >>> len(model.generate(["Gene CD3E"], max_new_tokens=4))
         1
         """
-        if temperature < 0 or max_new_tokens < 1:
-            msg = f"generate needs temperature >= 0 and max_new_tokens >= 1, got {temperature} and {max_new_tokens}."
+        check_batch_size(batch_size)
+        if not 0 <= temperature < np.inf or not max_new_tokens >= 1:
+            got = f"got {temperature} and {max_new_tokens}"
+            msg = f"generate needs a finite temperature >= 0 and max_new_tokens >= 1, {got}."
             raise ValueError(msg)
         prompts, encoded = self._encode(prompts, extra=max_new_tokens)
         seeds = np.random.default_rng(rng).bit_generator.seed_seq.spawn(len(prompts))
@@ -492,7 +502,7 @@ class CellHermes:
         out = [""] * len(prompts)
         with torch.inference_mode(), tqdm(total=len(prompts), desc="generate", delay=2, leave=False) as bar:
             batches = plan(lengths, batch_size=batch_size, budget=self._budget(0))
-            write = partial(self._write, encoded, seeds, max_new_tokens, temperature)
+            write = partial(self._write, prompts, encoded, seeds, max_new_tokens, temperature)
             for batch, new in run_batches(batches, write):
                 for i, ids in zip(batch, new, strict=True):
                     out[i] = self._encoder.decode(ids)
@@ -501,6 +511,7 @@ class CellHermes:
 
     def _write(
         self,
+        prompts: list[Prompt],
         encoded: list[Encoded],
         seeds: list[np.random.SeedSequence],
         max_new_tokens: int,
@@ -523,7 +534,9 @@ class CellHermes:
                 found = self._decoder(
                     input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache
                 )
-            tokens = _draw(_forward.logits(self._lm, found.last_hidden_state[:, -1]), temperature, streams)
+            logits = _forward.logits(self._lm, found.last_hidden_state[:, -1])
+            self._check_finite(logits.amax(-1).cpu().numpy(), range(len(ids)), [prompts[i] for i in members])
+            tokens = _draw(logits, temperature, streams)
             for row in sorted(open_rows):
                 if tokens[row] in stop:
                     open_rows.discard(row)
@@ -557,7 +570,8 @@ class CellHermes:
         Raises
         ------
         ValueError
-            If a prompt does not say where its genes stand.
+            If a prompt does not say where its genes stand, ``batch_size`` is below 1, or the model makes NaN or
+            infinity of a prompt.
         ~cellhermes.model.PromptLengthError
             If a prompt is longer than the model's context.
 
@@ -569,6 +583,7 @@ class CellHermes:
         >>> model.attend([cell])[0].genes
         ('CD3E', 'IL7R', 'LTB')
         """
+        check_batch_size(batch_size)
         prompts, encoded = self._encode(prompts, positions=True)
         for i, prompt in enumerate(prompts):
             if not prompt.spans:
@@ -580,6 +595,7 @@ class CellHermes:
             for batch, found in run_batches(batches, lambda batch: self._attend([encoded[i] for i in batch])):
                 for i, one in zip(batch, found, strict=True):
                     out[i] = one
+                    self._check_finite(np.hstack([one.weights.sum(), one.entropy])[None], [0], [prompts[i]])
                 bar.update(len(batch))
         return out
 
@@ -647,6 +663,17 @@ class CellHermes:
             if len(one.ids) + extra > self.max_tokens:
                 raise PromptLengthError(i, len(one.ids) + extra, self.max_tokens)
         return prompts, encoded
+
+    def _check_finite(self, values: np.ndarray, rows: Sequence[int], prompts: Sequence[Prompt]) -> None:
+        """Raise if a row that was computed holds what is no number."""
+        for i in rows:
+            if not np.isfinite(values[i]).all():
+                msg = (
+                    f"{self.card.name!r} makes numbers that are not finite (NaN or infinity) of the prompt "
+                    f"{prompts[i].text[:60]!r}. Its weights are damaged, or too large for {self.dtype}: fetch or write "
+                    "them again, or load them with dtype='float32'."
+                )
+                raise ValueError(msg)
 
     def _may_share(self, encoded: Sequence[Encoded]) -> bool:
         """Whether keys of a prefix are all visible: no layer forgets what is further away than its window."""

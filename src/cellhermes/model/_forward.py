@@ -109,9 +109,18 @@ def _run(
     ).last_hidden_state
 
 
+def output_layer(lm: PreTrainedModel) -> torch.nn.Module:
+    """From states to logits."""
+    head = lm.get_output_embeddings()
+    if head is None:
+        msg = f"The files of {lm.name_or_path!r} hold no output layer (lm_head): it can embed, not score or write."
+        raise ValueError(msg)
+    return head
+
+
 def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None = None) -> torch.Tensor:
     """Float32 logits of the states that are asked for, and of no others; over all words, or some."""
-    head = lm.get_output_embeddings()
+    head = output_layer(lm)
     if words is None:
         found = head(states).float()
     else:

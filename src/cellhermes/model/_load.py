@@ -18,7 +18,7 @@ from ._quantize import Quantize, check, quantize_layers
 from ._store import located
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from ._card import ModelCard, ReadAt
 
@@ -58,16 +58,22 @@ def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
     card = located(card)
     base = _card.location(card)
     with _explained(base):
-        return AutoTokenizer.from_pretrained(base, revision=card.revision or None)
+        return AutoTokenizer.from_pretrained(base, revision=card.revision or None, trust_remote_code=False)
 
 
 def context_of(card: "ModelCard") -> int:
     """Longest text of a card's base in tokens, told before its weights are read."""
-    card = located(card)
+    return _config(located(card)).get_text_config().max_position_embeddings
+
+
+def _config(card: "ModelCard") -> "PretrainedConfig":
+    """Shape of a card's base, which transformers itself has to know: what comes with weights is never run."""
     base = _card.location(card)
     with _explained(base):
-        config = AutoConfig.from_pretrained(base, revision=card.revision or None)
-    return config.get_text_config().max_position_embeddings
+        config = AutoConfig.from_pretrained(base, revision=card.revision or None, trust_remote_code=False)
+    if code := getattr(config, "auto_map", None):
+        raise ValueError(_own_code(base, ", ".join(map(str, code.values()))))
+    return config
 
 
 def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTrainedModel":
@@ -88,16 +94,21 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
     _forward.register()
     card = located(card)
     base = _card.location(card)
+    config = _config(card)
     if card.adapters:
-        _check_adapters(card, base)
-    with _explained(base), _quiet() if card.base.startswith("bundled:") else nullcontext():
-        lm = AutoModelForCausalLM.from_pretrained(
+        _check_adapters(card, config)
+    with _explained(base), _quiet() if card.base.startswith("bundled:") else nullcontext(), _unreported():
+        lm, found = AutoModelForCausalLM.from_pretrained(
             base,
             revision=card.revision or None,
             dtype=_dtype_before(card.adapters, kind),
             use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # told of below, with all others
+            output_loading_info=True,
             **{"attn_implementation": _forward.NAME, **options},
         )
+    _check_tensors(lm, base, found)
     return _adapter.merge(lm, card.adapters, kind) if card.adapters else lm
 
 
@@ -108,14 +119,46 @@ def _dtype_before(adapters: Sequence[str], dtype: torch.dtype) -> torch.dtype | 
     return "auto" if all(map(_adapter.is_sum, adapters)) else torch.float32
 
 
-def _check_adapters(card: "ModelCard", base: str) -> None:
+def _check_adapters(card: "ModelCard", config: "PretrainedConfig") -> None:
     """Whether all adapters fit, before the weights are read or even downloaded."""
-    with _explained(base):
-        config = AutoConfig.from_pretrained(base, revision=card.revision or None)
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
+        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     for adapter in card.adapters:
         _adapter.check(skeleton, adapter)
+
+
+def _check_tensors(lm: "PreTrainedModel", base: str, found: Mapping[str, set]) -> None:
+    """Compare the tensors of the files with those of the model; transformers draws at random what it does not find.
+
+    Tensors of parts that no causal language model has (towers for images, heads that judge) may be there too. A model
+    without output layer can embed, and is left without one.
+    """
+    missing = set(found["missing_keys"])
+    head = {f"{name}.{part}" for name, module in lm.named_modules() if module is lm.get_output_embeddings()
+            for part, _ in module.named_parameters()}  # fmt: skip
+    if head and head <= missing:
+        lm.set_output_embeddings(None)
+        missing -= head
+    extra = {name for name in found["unexpected_keys"] if name.startswith(_inside(lm))}
+    mismatched = {f"{name} {tuple(held)} for {tuple(wanted)}" for name, held, wanted in found["mismatched_keys"]}
+    kinds = {"missing": missing, "of no layer": extra, "of another shape": mismatched}
+    problems = [
+        f"{len(names)} are {kind} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if problems:
+        msg = (
+            f"The tensors of {base!r} are not those of the {type(lm).__name__} that its config.json describes: "
+            f"{'; '.join(problems)}. Fetch or write it again, config and weights together."
+        )
+        raise ValueError(msg)
+
+
+def _inside(lm: "PreTrainedModel") -> tuple[str, ...]:
+    """What the names of tensors of the decoder and of the output layer begin with."""
+    parts = {*lm.get_decoder().children(), lm.get_output_embeddings()}
+    return tuple(f"{name}." for name, module in lm.named_modules() if name and module in parts)
 
 
 @contextmanager
@@ -129,6 +172,29 @@ def _explained(base: str) -> Iterator[None]:
     except OSError as error:
         msg = f"Could not load {base!r}: {error}"
         raise OSError(msg) from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(_own_code(base, "its files")) from error
+
+
+def _own_code(base: str, where: str) -> str:
+    return (
+        f"{base!r} comes with Python code of its own ({where}, named by auto_map), which is never run. If transformers "
+        "has the same model, pass a folder with a copy whose config.json and tokenizer_config.json have no auto_map; "
+        "else take another model."
+    )
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """No table of tensors on the screen: what matters of it becomes an error."""
+    level = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
 
 
 @contextmanager

@@ -254,6 +254,13 @@ class Batch:
         return self.mask.sum(1) - 1 if self.side == "right" else torch.full_like(self.mask[:, 0], -1, dtype=torch.int64)
 
 
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise if no batch can have that many prompts."""
+    if batch_size is not None and not batch_size >= 1:
+        msg = f"batch_size is {batch_size}; expected at least 1, or None to choose it from the memory that is free."
+        raise ValueError(msg)
+
+
 def plan(lengths: Sequence[int], *, batch_size: int | None, budget: int) -> list[list[int]]:
     """Indices in batches of similar length, longest first.
 

@@ -172,6 +172,8 @@ class Question:
             return f"prior={self.prior!r}, decode={self.decode!r}; expected a text such as 'N/A', and decode='score'."
         if not 0 < self.calibration < np.inf:
             return f"calibration={self.calibration}; expected a temperature above 0."
+        if not self.max_new_tokens >= 1:
+            return f"max_new_tokens={self.max_new_tokens}; expected at least 1."
         if self.abstain_below is not None and (self.decode == "generate" or not 0 <= self.abstain_below <= 1):
             return f"abstain_below={self.abstain_below}, decode={self.decode!r}; expected 0 to 1, and decode='score'."
         return ""

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -163,7 +163,7 @@ def explain(
     """
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
-    _check_options(method, head, over, n_top)
+    _check_options(method, head, over, {"n_top": n_top, "max_new_tokens": max_new_tokens})
     question = question_of(task, answers, variant, normalize)
     _check_key(adata, key_added)
     frame = _frame(adata, question, sentence_key)
@@ -210,7 +210,7 @@ def explain(
 # --------------------------------------------------------------------------------------------------------- checks
 
 
-def _check_options(method: str, head: int | str, over: str, n_top: int) -> None:
+def _check_options(method: str, head: int | str, over: str, counts: Mapping[str, int]) -> None:
     for name, value, known in (("method", method, ("attention", "occlusion")), ("over", over, ("genes", "all"))):
         if value not in known:
             msg = f"{name}={value!r} is not known; expected {known[0]!r} or {known[1]!r}."
@@ -218,9 +218,10 @@ def _check_options(method: str, head: int | str, over: str, n_top: int) -> None:
     if isinstance(head, str) and head not in ("data", "cell"):
         msg = f"head={head!r} is not known; expected 'data', 'cell' or the number of a head."
         raise ValueError(msg)
-    if n_top < 1:
-        msg = f"n_top={n_top}; expected at least 1."
-        raise ValueError(msg)
+    for name, count in counts.items():
+        if not count >= 1:
+            msg = f"{name}={count}; expected at least 1."
+            raise ValueError(msg)
 
 
 def _check_head(head: int | str, model: CellHermes) -> None:
