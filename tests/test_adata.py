@@ -187,3 +187,43 @@ def test_params_survive_h5ad(adata, tmp_path):
     params = _keys.read_params(ad.read_h5ad(tmp_path / "a.h5ad"), "k")
     assert params == {"layer": "", "n": 3, "on": True, "share": 0.5, "name": "x", "version": _keys.version()}
     assert _keys.read_params(adata, "absent") == {}
+
+
+def with_repeats(names, columns, **var):
+    """Cells whose genes have these names, one column each."""
+    x = np.array(columns, dtype=np.float32).T
+    return ad.AnnData(sparse.csr_matrix(x), var=pd.DataFrame(var, index=[f"g{i}" for i in range(len(names))]))
+
+
+def test_a_symbol_means_its_column_with_the_larger_total():
+    names = ["A", "B", "A", "", "B", "", "C"]
+    adata = with_repeats(names, [[1, 0], [2, 2], [0, 3], [9, 9], [4, 0], [8, 8], [0, 0]], symbol=names)
+    assert _adata.columns_of_symbols(adata, "symbol").to_dict() == {"B": 1, "A": 2, "C": 6}  # of equals, the first
+    adata.layers["other"] = adata.X.multiply([[9, 1, 1, 1, 1, 1, 1]]).tocsr()
+    assert _adata.columns_of_symbols(adata, "symbol", layer="other").to_dict() == {"A": 0, "B": 1, "C": 6}
+
+
+def test_a_mask_decides_which_column_a_symbol_means():
+    names = ["A", "B", "A", "B", "A"]
+    adata = with_repeats(names, [[1], [2], [3], [4], [5]], symbol=names)
+    adata.var["sentence_gene"] = [True, False, True, False, False]
+    assert _adata.columns_of_symbols(adata, "symbol").to_dict() == {"A": 2, "B": 3}
+    adata.var["mine"] = [True, True, False, False, False]
+    assert _adata.columns_of_symbols(adata, "symbol", gene_mask="mine").to_dict() == {"A": 0, "B": 1}
+    _keys.write_params(adata, "cell_sentence", {"gene_mask": "mine"})
+    assert _adata.columns_of_symbols(adata, "symbol").to_dict() == {"A": 0, "B": 1}
+
+
+def test_raw_has_its_own_columns_of_symbols():
+    names = ["A", "A", "B"]
+    adata = with_repeats(names, [[1], [2], [3]], symbol=names)
+    adata.raw = adata
+    small = adata[:, [0, 2]].copy()
+    small.var["sentence_gene"] = True
+    assert _adata.columns_of_symbols(small, "symbol", use_raw=True).to_dict() == {"A": 1, "B": 2}
+    assert _adata.columns_of_symbols(small, "symbol").to_dict() == {"A": 0, "B": 1}
+
+
+def test_without_values_a_symbol_means_its_first_column():
+    adata = ad.AnnData(var=pd.DataFrame({"symbol": ["A", "B", "A"]}, index=["x", "y", "z"]), shape=(2, 3))
+    assert _adata.columns_of_symbols(adata, "symbol").to_dict() == {"A": 0, "B": 1}

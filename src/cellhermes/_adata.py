@@ -20,6 +20,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ._keys import GENE_MASK, SENTENCE, read_params
 from ._paths import VALUELESS, open_path
 from ._symbols import human_symbols, is_ensembl_id
 
@@ -348,6 +349,45 @@ def symbols(adata: AnnData, gene_symbols: str | None = None, *, use_raw: bool = 
     return names
 
 
+def columns_of_symbols(
+    adata: AnnData,
+    gene_symbols: str | None = None,
+    *,
+    gene_mask: str | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+) -> pd.Series:
+    """Which column each gene symbol means: symbol to number of its column, in the order of the columns.
+
+    Of several columns with one symbol, it is the one that ``var[gene_mask]`` marks (None: the mask that the sentences
+    were made with); where that decides nothing, the one with the largest total of the chosen matrix, the first of
+    equals. A column without a symbol is left out.
+    """
+    names = symbols(adata, gene_symbols, use_raw=use_raw)
+    var = var_of(adata, use_raw=not has_own_genes(adata, use_raw=use_raw))
+    mask = var.get(gene_mask or read_params(adata, SENTENCE).get("gene_mask") or GENE_MASK)
+    decides = mask is not None and pd.api.types.is_bool_dtype(mask) and not mask.isna().any()
+    marked = mask.to_numpy(bool) if decides else None
+    matrix = None if adata.X is None and layer is None and not use_raw else expression(adata, layer, use_raw=use_raw)
+    return one_column_each(names, matrix, marked)
+
+
+def one_column_each(names: np.ndarray, matrix: object, marked: np.ndarray | None = None) -> pd.Series:
+    """As :func:`columns_of_symbols`, of symbols; the matrix is read only if it has to decide."""
+    columns = pd.Series(np.arange(len(names)), index=names)
+    fits = names != ""
+    if marked is not None:
+        fits &= marked | ~np.isin(names.astype(str), names[marked].astype(str))
+    columns = columns[fits]
+    if columns.index.is_unique or matrix is None:
+        return columns[~columns.index.duplicated()]
+    totals = np.zeros(len(names))
+    for _, block in row_blocks(matrix, 2048):
+        totals += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+    largest = columns.iloc[np.argsort(-totals[columns], kind="stable")]
+    return largest[~largest.index.duplicated()].sort_values()
+
+
 def _text(column: pd.Series) -> np.ndarray:
     return column.astype(object).where(column.notna(), "").astype(str).to_numpy(object)
 
@@ -389,17 +429,32 @@ class Column:
         return pd.Series(part)
 
 
-def obs_column(adata: AnnData, key: str, hint: str) -> Column:
+def obs_column(data: AnnData | MuData, key: str, hint: str, *, mod: str | None = None) -> Column:
     """Return ``obs[key]`` to be read by rows, or say with ``hint`` which call provides it."""
-    return Column(_require(adata.obs, "obs", key, hint))
+    return Column(_of_obs(data, key, hint, mod))
 
 
-def require_obs(adata: AnnData, key: str, hint: str) -> pd.Series:
-    """Return ``obs[key]``, or say with ``hint`` which call provides it."""
-    column = _require(adata.obs, "obs", key, hint)
+def require_obs(data: AnnData | MuData, key: str, hint: str, *, mod: str | None = None) -> pd.Series:
+    """Return ``obs[key]``, or say with ``hint`` which call provides it.
+
+    Of a MuData, it is the column of the modality; else the joint one, or that of another modality by its name there,
+    ``"rna:cell_type"``, for the cells of the modality.
+    """
+    column = _of_obs(data, key, hint, mod)
     if isinstance(column, pd.Series):
         return column
-    return Column(column)[:].set_axis(adata.obs_names)
+    return Column(column)[:].set_axis(resolve(data, mod).obs_names)
+
+
+def _of_obs(data: AnnData | MuData, key: str, hint: str, mod: str | None) -> object:
+    adata = resolve(data, mod)
+    if adata is not data and key not in adata.obs:
+        owner, _, name = str(key).partition(":")
+        for table, column in ((data.obs, key), (data.mod[owner].obs if owner in data.mod else (), name)):
+            if column in table:
+                return table[column].reindex(adata.obs_names)
+        hint += f" Joint columns of the MuData: {list(data.obs.columns)}."
+    return _require(adata.obs, "obs", key, hint)
 
 
 def require_var(adata: AnnData, key: str, hint: str) -> pd.Series:

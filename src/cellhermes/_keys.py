@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _installed_version
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -37,9 +39,19 @@ def version() -> str:
         return "0+unknown"
 
 
+def label_of(value: object) -> str:
+    """What a group is called: the text of its value; a day is written 2020-01-01, a whole number without a point."""
+    if isinstance(value, np.datetime64 | datetime):
+        value = pd.Timestamp(value)
+        return str(value.date() if value == value.normalize() and value.tz is None else value)
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def group_key(key: str, group: object) -> str:
     """Key of the array that belongs to one group; ``/`` would open a folder in h5ad and zarr."""
-    return f"{key}:{str(group).replace('/', '_')}"
+    return f"{key}:{label_of(group).replace('/', '_')}"
 
 
 def group_keys(key: str, groups: Iterable[object]) -> dict[object, str]:
@@ -58,7 +70,7 @@ def group_keys(key: str, groups: Iterable[object]) -> dict[object, str]:
 
 def half_labels(group: object) -> tuple[str, str]:
     """Labels of the two halves of a group's cells, as ``tl.split_groups`` writes them."""
-    return f"{group} (half 1)", f"{group} (half 2)"
+    return f"{label_of(group)} (half 1)", f"{label_of(group)} (half 2)"
 
 
 def write_groups(adata: AnnData, key: str, frame: pd.DataFrame, *, name: str = GROUPS) -> None:

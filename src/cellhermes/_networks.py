@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _adata
-from ._keys import GROUPS, MODULES, NETWORK, group_key, half_labels, read_params
+from ._keys import GROUPS, MODULES, NETWORK, group_key, half_labels, label_of, read_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ def network_of(
 ) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
     """Return weights (genes x genes), symbols of all genes, and which genes are in the network of a group."""
     table = network_groups(adata, key)
-    label = "" if group is None else str(group)
+    label = "" if group is None else label_of(group)
     if label not in table.index:
         known = [name for name in table.index if name]
         call = "adata" if group is None else f"adata, groupby=..., groups=[{label!r}]"

@@ -144,3 +144,14 @@ def test_stimulation_of_blood_cells_raises_interferon_genes(data_dir) -> None:
     assert set(rows["direction"]) == {"Up"}
     task = ch.text.task("perturbation_deg")
     assert len(task.prompts(found, expression=True)) == len(found) == len(task.answers_of(found))
+
+
+@pytest.mark.parametrize("stores_a_mask", [False, True])
+def test_a_symbol_in_two_columns_is_tested_where_its_total_is_larger(stores_a_mask: bool) -> None:
+    adata = screen()
+    faint = sparse.csr_matrix(np.eye(adata.n_obs, 1) * 0.01)
+    var = pd.DataFrame({"symbol": ["HBZ", *adata.var_names]}, index=["faint", *adata.var_names])
+    twice = AnnData(sparse.hstack([faint, adata.X], format="csr"), obs=adata.obs.copy(), var=var)
+    if stores_a_mask:
+        ch.pp.mask_genes(twice, gene_symbols="symbol")
+    pd.testing.assert_frame_equal(effects(twice, gene_symbols="symbol"), effects(adata))

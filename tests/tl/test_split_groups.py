@@ -39,8 +39,13 @@ def test_halves_survive_the_disk(adata, tmp_path):
     ("groupby", "groups", "error", "message"),
     [
         ("nope", None, KeyError, r"obs\['nope'\].*Its columns are"),
-        ("cell_type", "B", TypeError, "single string 'B'"),
-        ("cell_type", ["B", "Z"], ValueError, r"Groups \['Z'\].*fewer than two cells"),
+        ("cell_type", "B", TypeError, "single value 'B'"),
+        (
+            "cell_type",
+            ["B", "Z"],
+            ValueError,
+            r"No cells in groups \['Z'\] of obs\['cell_type'\]; the groups with cells",
+        ),
         ("rare", None, ValueError, r"Groups \['one'\].*fewer than two cells"),
     ],
 )

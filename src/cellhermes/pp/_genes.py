@@ -99,7 +99,8 @@ def gene_mask(names: np.ndarray, matrix: object) -> np.ndarray:
     for reason, is_dropped in drop.items():
         dropped[reason] = int((keep & is_dropped).sum())
         keep &= ~is_dropped.to_numpy()
-    once = _largest_of_duplicates(names, keep, matrix)
+    once = np.zeros(len(names), bool)
+    once[_adata.one_column_each(np.where(keep, names, ""), matrix)] = True
     dropped["second column of a symbol"] = int(keep.sum() - once.sum())
     counts = ", ".join(f"{n:,} {reason}" for reason, n in dropped.items() if n)
     logger.info("gene mask: kept %s of %s genes; dropped %s", f"{once.sum():,}", f"{len(names):,}", counts or "none")
@@ -132,15 +133,20 @@ def _check_matched(names: np.ndarray, known: frozenset[str]) -> None:
     raise ValueError(msg)
 
 
-def _largest_of_duplicates(names: np.ndarray, keep: np.ndarray, matrix: object) -> np.ndarray:
-    """Keep one column for each symbol: the one with the largest total, the first of equals."""
-    columns = pd.Series(names)[keep]
-    if not columns.duplicated().any():
-        return keep
-    totals = np.zeros(len(names))
-    for _, block in _adata.row_blocks(matrix, 2048):
-        totals += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
-    order = columns.iloc[np.argsort(-totals[keep], kind="stable")]
-    once = np.zeros(len(names), bool)
-    once[order[~order.duplicated()].index] = True
-    return once
+def stored_mask(adata: AnnData, key: str, *, use_raw: bool) -> np.ndarray | None:
+    """Return the mask in var (of raw, if that has other genes), or None where the default one has to be made."""
+    own = _adata.has_own_genes(adata, use_raw=use_raw)
+    var, where = _adata.var_of(adata, use_raw=not own), "adata.var" if own else "adata.raw.var"
+    if key not in var and key == GENE_MASK:
+        return None
+    if key not in var:
+        msg = f"`{where}[{key!r}]` not found. Store a boolean mask there, or leave gene_mask out for the default one."
+        raise KeyError(msg)
+    column = var[key]
+    if column.isna().any() or not pd.api.types.is_bool_dtype(column):
+        msg = f"`{where}[{key!r}]` has values of type {column.dtype}; expected a boolean mask without missing values."
+        raise TypeError(msg)
+    if not column.any():
+        msg = f"`{where}[{key!r}]` is False for all {len(column):,} genes; expected at least one gene to be marked."
+        raise ValueError(msg)
+    return column.to_numpy(bool)

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from .. import _adata
 from .._keys import GENE_MASK, SENTENCE
 from ..text import _cell
-from ._genes import gene_mask
+from ._genes import gene_mask, stored_mask
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -108,10 +108,12 @@ def perturbation_effects(
     lines = _adata.require_obs(adata, cell_line, f"{hint} with the kind of cells as cell_line=.").astype(str).to_numpy()
     symbols = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     matrix = _checked(_adata.expression(adata, layer, use_raw=use_raw))
-    mask = adata.var[GENE_MASK].to_numpy(bool) if GENE_MASK in adata.var and not use_raw else gene_mask(symbols, matrix)
+    stored = stored_mask(adata, GENE_MASK, use_raw=use_raw)
+    mask = gene_mask(symbols, matrix) if stored is None else stored
     vocabulary = _cell.vocabulary(symbols, mask)
-    is_first = ~pd.Series(symbols).duplicated().to_numpy() & (symbols != "")
-    dropped: Counter[str] = Counter({"gene without symbol, or repeated": int((~is_first).sum())})
+    is_asked = np.zeros(len(symbols), bool)
+    is_asked[_adata.one_column_each(symbols, matrix, mask)] = True
+    dropped: Counter[str] = Counter({"gene without symbol, or repeated": int((~is_asked).sum())})
 
     parts = []
     n_tests = len(set(zip(lines, perturbed, strict=True)))
@@ -119,7 +121,7 @@ def perturbation_effects(
         for line in sorted(set(lines)):
             here, labels = matrix[lines == line], perturbed[lines == line]
             tested = _enough(labels, min_cells, dropped)
-            asked = np.flatnonzero(is_first & (here.getnnz(axis=0) >= min_cells))
+            asked = np.flatnonzero(is_asked & (here.getnnz(axis=0) >= min_cells))
             found = [
                 _tested(here[:, asked], labels, name, symbols[asked], method, progress).assign(cell_line=line)
                 for name in tested

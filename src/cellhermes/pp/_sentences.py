@@ -22,6 +22,7 @@ from .._keys import GENE_MASK, SENTENCE, write_params
 from .._result import Encoded, Result, Texts
 from ..text import _cell
 from ._genes import gene_mask as default_mask
+from ._genes import stored_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def cell_sentences(
     matrix = _adata.expression(adata, layer, use_raw=use_raw)
     _adata.check_not_empty(adata)
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
-    stored = _stored_mask(adata, gene_mask, use_raw=use_raw)
+    stored = stored_mask(adata, gene_mask, use_raw=use_raw)
     mask = default_mask(names, matrix) if stored is None else stored
     _check_words(names, mask)
     writer = _Writer(_adata.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
@@ -157,25 +158,6 @@ def _check_positive(**numbers: int) -> None:
             raise TypeError(msg)
         if number < 1:
             raise ValueError(msg)
-
-
-def _stored_mask(adata: AnnData, key: str, *, use_raw: bool) -> np.ndarray | None:
-    """Return the mask in var (of raw, if that has other genes), or None where the default one has to be made."""
-    own = _adata.has_own_genes(adata, use_raw=use_raw)
-    var, where = _adata.var_of(adata, use_raw=not own), "adata.var" if own else "adata.raw.var"
-    if key not in var and key == GENE_MASK:
-        return None
-    if key not in var:
-        msg = f"`{where}[{key!r}]` not found. Store a boolean mask there, or leave gene_mask out for the default one."
-        raise KeyError(msg)
-    column = var[key]
-    if column.isna().any() or not pd.api.types.is_bool_dtype(column):
-        msg = f"`{where}[{key!r}]` has values of type {column.dtype}; expected a boolean mask without missing values."
-        raise TypeError(msg)
-    if not column.any():
-        msg = f"`{where}[{key!r}]` is False for all {len(column):,} genes; expected at least one gene to be marked."
-        raise ValueError(msg)
-    return column.to_numpy(bool)
 
 
 def _check_words(names: np.ndarray, mask: np.ndarray) -> None:

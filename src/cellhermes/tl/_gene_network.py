@@ -11,9 +11,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from .. import _adata
+from .._groups import groups_of
 from .._keys import EMBEDDING, GENE_PARAMS, GROUPS, NETWORK, group_keys, read_params, write_groups, write_params
 from ._expression import blocks
-from ._groups import group_of_cells
 from ._knn import connectivities
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _labels(
         hint = f"Run `ch.tl.embed_genes(adata, {call})` first."
         lacking, where = "no vectors of genes", f"under {embedding_key!r}"
     else:
-        known = sorted({label for label in group_of_cells(adata, groupby) if label is not None})
+        known = sorted({label for label in groups_of(adata, groupby).of_cell if label is not None})
         hint, lacking, where = "Pass groups that have.", "no cells", f"in obs[{groupby!r}]"
     if not known or asked == [] or (asked and set(asked) - set(known)):
         unknown = "Any group" if not asked else f"Groups {[g for g in asked if g not in known]}"
@@ -234,7 +234,7 @@ def _expression(
 ) -> dict[str, tuple[Profiles, np.ndarray]]:
     """Expression of each group's genes over its cells, and the columns of the genes that vary."""
     _adata.check_own_genes(adata, use_raw=use_raw)
-    of_cell = np.full(adata.n_obs, "") if groupby is None else group_of_cells(adata, groupby)
+    of_cell = np.full(adata.n_obs, "") if groupby is None else groups_of(adata, groupby).of_cell
     n_cells = {label: int((of_cell == label).sum()) for label in labels}
     if few := {label: n for label, n in n_cells.items() if n < MIN_CELLS}:
         label, n = next(iter(few.items()))

@@ -37,10 +37,8 @@ class Listed:
         made = read_params(adata, sentence_key)
         gene_symbols = str(made.get("gene_symbols", ""))
         symbols = _adata.symbols(adata, gene_symbols or None)
-        mask = adata.var.get(made.get("gene_mask", GENE_MASK))
-        column = {symbol: i for i, symbol in reversed([*enumerate(symbols)])}
-        if mask is not None:  # of columns with the same symbol, the one that sentences are made of
-            column |= {symbols[i]: i for i in np.flatnonzero(mask)}
+        mask = str(made.get("gene_mask", GENE_MASK))
+        column = _adata.columns_of_symbols(adata, gene_symbols or None, gene_mask=mask).to_dict()
         genes = [sentence.split() for sentence in sentences]
         if missing := sorted({gene for listed in genes for gene in listed} - set(column)):
             msg = (

@@ -11,10 +11,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from .. import _adata
+from .._groups import groups_of
 from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, write_params
 from .._networks import half_networks, network_groups, network_of
 from ._expression import blocks
-from ._groups import group_of_cells
 from ._louvain import OUTSIDE, check_resolution, jaccard, partition
 from ._module_nulls import Rule, halved, reseeded, specific, summary
 from ._module_scores import SCORE, compare, module_scores
@@ -239,7 +239,7 @@ def _cells(adata: AnnData, labels: list[str | None], groupby: str | None, networ
             )
             raise ValueError(msg)
         groupby = str(columns[0])
-    of_cell = group_of_cells(adata, groupby)
+    of_cell = groups_of(adata, groupby).of_cell
     rows = [np.flatnonzero(of_cell == label) for label in labels]
     if empty := [label for label, at in zip(labels, rows, strict=True) if len(at) == 0]:
         there = sorted({label for label in of_cell if label is not None})

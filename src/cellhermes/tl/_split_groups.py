@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
+from .._groups import groups_of
 from .._keys import HALF, half_labels, write_params
-from ._groups import group_of_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,7 +38,7 @@ def split_groups(
     data
         Annotated data.
     groupby
-        Column of ``obs`` with the groups.
+        Column of ``obs`` with the groups; of a MuData, also a joint one.
     groups
         Groups to split; None takes all.
     rng
@@ -63,7 +63,7 @@ def split_groups(
     KeyError
         If the column is not there.
     ValueError
-        If a group has fewer than two cells.
+        If ``groups`` is empty or names an unknown group, or a group has fewer than two cells.
 
     Examples
     --------
@@ -76,12 +76,8 @@ def split_groups(
     """
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
-    of_cell = group_of_cells(adata, groupby)
-    if isinstance(groups, str):
-        msg = f"groups is the single string {groups!r}; expected a list of groups."
-        raise TypeError(msg)
-    labels = sorted({label for label in of_cell if label is not None}) if groups is None else [str(g) for g in groups]
-    cells = {label: np.flatnonzero(of_cell == label) for label in labels}
+    found = groups_of(data, groupby, groups, mod=mod)
+    cells = {label: np.flatnonzero(found.codes == i) for i, label in enumerate(found.labels)}
     if small := [label for label, at in cells.items() if len(at) < 2]:
         msg = f"Groups {small} of obs[{groupby!r}] have fewer than two cells and can't be split; leave them out."
         raise ValueError(msg)

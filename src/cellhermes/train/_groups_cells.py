@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .. import _adata
-from .._keys import SENTENCE
+from .._keys import SENTENCE, read_params
 from ..text import template
 from ._groups import Group, Groups, normalised
 from ._groups_graph import Partners, _version
@@ -275,7 +275,9 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
     rep = np.asarray(adata.obsm[use_rep], np.float32)
     basis = np.linalg.qr(rep - rep.mean(0))[0].astype(np.float32)
     sentences = _numbered(_adata.Column(column))
-    place = {symbol: i for i, symbol in enumerate(_adata.symbols(adata, None))}
+    made = read_params(adata, key)
+    symbols = made.get("gene_symbols") or None
+    place = _adata.columns_of_symbols(adata, symbols, gene_mask=made.get("gene_mask"), layer=layer).to_dict()
     known = [word for word in sentences.words if word in place]
     columns = matrix[:, [place[word] for word in known]]
     mean = np.asarray(columns.mean(0)).ravel()
