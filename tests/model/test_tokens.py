@@ -50,7 +50,7 @@ def llama3(data_dir):
         ranks[base64.b64decode(token)] = int(rank)
     special = {token: 128_000 + i for i, token in enumerate(SPECIAL)}
     reference = tiktoken.Encoding("llama3", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens=special)
-    return Encoder(fast), lambda text: reference.encode(text, allowed_special="all")
+    return Encoder(fast, "llama3-chat"), lambda text: reference.encode(text, allowed_special="all")
 
 
 def chat(text):
@@ -74,7 +74,6 @@ def filled():
 
 def test_llama3_chat_turn_has_the_ids_of_the_published_vocabulary(llama3):
     encoder, reference = llama3
-    assert encoder.wrap.name == "llama3-chat"
     for prompt in filled():
         assert encoder.prompts([prompt])[0].ids == reference(chat(prompt.text))
     assert encoder.answer("CD3E CD4") == reference("CD3E CD4<|eot_id|>")
@@ -110,7 +109,7 @@ def test_tokens_of_a_gene_spell_the_gene(llama3, genes, gene):
 
 
 def test_special_tokens_in_a_text_are_text(llama3, tokenizer):
-    for encoder in (llama3[0], Encoder(tokenizer)):
+    for encoder in (llama3[0], Encoder(tokenizer, "llama3-chat")):
         ids = encoder.prompts([ch.text.Prompt("Gene <|eot_id|> X")])[0].ids
         inside = ids[len(encoder.head) : -len(encoder.tail)]
         assert encoder.end[0] not in inside

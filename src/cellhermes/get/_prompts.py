@@ -1,5 +1,6 @@
 """What the model reads, word by word."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -7,7 +8,7 @@ import pandas as pd
 
 from .. import _adata
 from .._keys import CONTEXTS, EMBEDDING, GENE_PARAMS, SENTENCE, read_params
-from ..text import template
+from ..text import Wrap, template
 from ..text import wrap as wrap_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def prompts(
     of: Literal["cells", "genes"] = "cells",
     names: Sequence[str] | None = None,
     group: str | None = None,
-    wrap: str | None = None,
+    wrap: str | Wrap | None = None,
     sentence_key: str = SENTENCE,
     key: str = EMBEDDING,
     mod: str | None = None,
@@ -39,7 +40,8 @@ def prompts(
     group
         Genes as seen in the contexts of this group.
     wrap
-        A key of :func:`cellhermes.text.wraps`; None takes the one that the vectors under ``key`` were made with.
+        A key of :func:`cellhermes.text.wraps`, or a wrap such as ``model.around``, which may be a chat template's; None
+        takes the one that the vectors under ``key`` were made with.
     sentence_key
         Column of ``obs`` with the sentences.
     key
@@ -76,14 +78,14 @@ def prompts(
     if of not in ("cells", "genes"):
         msg = f"of={of!r} is not known; expected 'cells' or 'genes'."
         raise ValueError(msg)
-    around = wrap_of(wrap or _stored_wrap(adata, key, of))
+    around = _stored_wrap(adata, key, of) if wrap is None else wrap if isinstance(wrap, Wrap) else wrap_of(wrap)
     rows = _cells(adata, names, sentence_key) if of == "cells" else _genes(adata, names, group, key)
     frame = pd.DataFrame(rows, columns=["name", "context", "prompt"])
     frame["prompt"] = [around.render(text) for text in frame["prompt"]]
     return frame
 
 
-def _stored_wrap(adata: "AnnData", key: str, of: str) -> str:
+def _stored_wrap(adata: "AnnData", key: str, of: str) -> Wrap:
     params = read_params(adata, key, name="params" if of == "cells" else GENE_PARAMS)
     if "wrap" not in params:
         msg = (
@@ -91,7 +93,8 @@ def _stored_wrap(adata: "AnnData", key: str, of: str) -> str:
             f"Run `ch.tl.embed_{of}(adata)` first, or pass wrap=."
         )
         raise ValueError(msg)
-    return str(params["wrap"])
+    # results of earlier versions have a name alone
+    return Wrap(**json.loads(params["wrap_parts"])) if "wrap_parts" in params else wrap_of(str(params["wrap"]))
 
 
 def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> list[tuple[str, str, str]]:

@@ -2,23 +2,24 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from .._fetch import sha256_of
-from ..text import wraps
+from ..text import Wrap, wraps
 
 ReadAt = Literal["prompt_end", "entity_end", "mean"]
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
 NOTE = "cellhermes.json"  # beside weights: how to read them
 UNSEEN = "unseen_genes.txt"  # beside a base's weights: symbols that it knows by name only
-NOTED = ("wrap", "read_at", "base", "revision", "license", "description", "version")
+NOTED = ("wrap", "system", "read_at", "tasks", "base", "revision", "license", "description", "version")
+RECORD = "training.json"  # beside weights: how they were trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,17 @@ class ModelCard:
     adapters
         Folders of LoRA adapters, merged into the base in this order.
     wrap
-        A key of :func:`cellhermes.text.wraps`; ``""`` takes ``"llama3-chat"`` where the tokenizer knows its tokens,
-        else ``"plain"``.
+        What stands around a prompt: a key of :func:`cellhermes.text.wraps`, ``"chat"`` (the tokenizer's own chat
+        template), or a :class:`~cellhermes.text.Wrap`; ``""`` takes ``"chat"`` where there is a template, else
+        ``"plain"``.
+    system
+        Text of a system turn for ``"chat"``; None gives none, where some templates write one of their own.
     read_at
         Which token is the vector: the last of the wrapped prompt (``"prompt_end"``, the released weights), the last of
         the entity's own name (``"entity_end"``, the paper's Methods), or the ``"mean"`` over the entity's tokens. One
         value, or one per kind of prompt with ``"default"``.
+    tasks
+        Names of the tasks that it was tuned on. Others are asked zero-shot (see :func:`cellhermes.tl.answer`).
     dtype
         Of the weights on an accelerator; a CPU always computes in float32.
     license
@@ -62,8 +68,10 @@ class ModelCard:
     base: str
     revision: str = ""
     adapters: tuple[str, ...] = ()
-    wrap: str = ""
+    wrap: str | Wrap = ""
+    system: str | None = None
     read_at: ReadAt | Mapping[str, ReadAt] = "prompt_end"
+    tasks: tuple[str, ...] = ()
     dtype: str = "bfloat16"
     license: str = "see the model's own card"
     description: str = ""
@@ -91,7 +99,8 @@ def named() -> dict[str, ModelCard]:
     """Cards of ``models.toml`` by name."""
     table = tomllib.loads((files(__package__) / "models.toml").read_text("utf-8"))
     return {
-        name: ModelCard(name=name, **entry | {"adapters": tuple(entry["adapters"])}) for name, entry in table.items()
+        name: ModelCard(name=name, **{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
+        for name, entry in table.items()
     }
 
 
@@ -241,12 +250,46 @@ def with_adapter(card: ModelCard, folder: Path) -> ModelCard:
     commit = "" if card.adapters else str(read_json(folder / ADAPTER).get("revision") or "")
     unknown = f"{card.license}; adapter {folder.resolve().name}: see its own card"
     about = {"license": unknown, "description": "", "revision": commit or card.revision, **_reading(folder)}
+    if "wrap" in about:  # the base's system turn stood in the base's wrap
+        about = {"system": None} | about
+    about["tasks"] = tuple(dict.fromkeys([*card.tasks, *about["tasks"]]))
     return replace(card, name=str(folder), adapters=(*card.adapters, str(folder)), **about)
 
 
-def _reading(folder: Path) -> dict[str, str | dict[str, str]]:
-    """Fields of a card that a folder's note gives."""
-    return {key: value for key, value in _note(folder).items() if key in ("wrap", "read_at", "license", "description")}
+def with_wrap(card: ModelCard, wrap: str | Wrap | None, system: str | None) -> ModelCard:
+    """Read a model in another wrap, or with another system turn, where they are given."""
+    if wrap is not None:
+        card = replace(card, wrap=wrap, system=None)
+    return card if system is None else replace(card, system=system)
+
+
+def _reading(folder: Path) -> dict[str, object]:
+    """Fields of a card that a folder's note gives, and the tasks that it or the record of a training names."""
+    note = _note(folder)
+    found = {key: note[key] for key in ("wrap", "system", "read_at", "license", "description") if key in note}
+    if isinstance(found.get("wrap"), dict):
+        found["wrap"] = Wrap.of(found["wrap"])
+    return {**found, "tasks": tuple(dict.fromkeys([*note.get("tasks", []), *_trained_tasks(folder)]))}
+
+
+def _trained_tasks(folder: Path) -> list[str]:
+    path = folder / RECORD
+    return trained_tasks(read_json(path)) if path.is_file() else []
+
+
+def trained_tasks(facts: Mapping[str, object]) -> list[str]:
+    """Tasks of the pairs that the record of a training tells of."""
+
+    def named(value: object) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            yield from (task for task in [value.get("task")] if isinstance(task, str))
+            yield from value["tasks"] if isinstance(value.get("tasks"), Mapping) else ()
+            yield from (task for part in value.values() for task in named(part))
+
+    run, data = facts.get("run"), facts.get("data")
+    parts = [run.get("pairs")] if isinstance(run, Mapping) else []
+    parts += [data.get("train")] if isinstance(data, Mapping) else []
+    return [task for task in dict.fromkeys(task for part in parts for task in named(part)) if task]
 
 
 def reference(card: ModelCard) -> str:
@@ -257,7 +300,7 @@ def reference(card: ModelCard) -> str:
     return str(Path(card.name).resolve()) if Path(card.name).is_dir() else card.base
 
 
-def _note(folder: Path) -> dict[str, str | dict[str, str]]:
+def _note(folder: Path) -> dict[str, Any]:
     """What ``cellhermes.json`` of a folder says, checked; nothing where there is none."""
     path = folder / NOTE
     if not path.is_file():
@@ -266,16 +309,32 @@ def _note(folder: Path) -> dict[str, str | dict[str, str]]:
     if unknown := sorted(set(note) - set(NOTED)):
         msg = f"{path} has unknown keys {unknown}; this version knows {list(NOTED)}. A newer cellhermes may read it."
         raise ValueError(msg)
+    kinds = {"read_at": dict, "wrap": dict, "tasks": list}
     for key, value in note.items():
-        parts = list(value.values()) if key == "read_at" and isinstance(value, dict) else [value]
+        parts = [value]
+        if isinstance(value, kinds.get(key, str)) and key in kinds:
+            parts = value if key == "tasks" else [*value.values()]
         if not all(isinstance(part, str) for part in parts):
-            msg = f"{path}: {key} is {value!r}; expected text."
+            msg = f"{path}: {key} is {value!r}; expected {'a list of texts' if key == 'tasks' else 'text'}."
             raise ValueError(msg)
-    if note.get("wrap", "") not in {"", *wraps()}:
-        msg = f"{path}: wrap is {note['wrap']!r}; expected one of {sorted(wraps())}, or '' for the tokenizer's own."
-        raise ValueError(msg)
+    _check_wrap(note.get("wrap", ""), f"{path}: ")
     _check_read_at(note.get("read_at", "prompt_end"), f"{path}: ")
     return note
+
+
+def _check_wrap(wrap: str | dict[str, str], where: str) -> None:
+    if isinstance(wrap, dict):
+        try:
+            Wrap.of(wrap)
+        except ValueError as error:
+            msg = f"{where}{error}"
+            raise ValueError(msg) from error
+    elif wrap not in {"", "chat", *wraps()}:
+        msg = (
+            f"{where}wrap is {wrap!r}; expected one of {['chat', *sorted(wraps())]}, '' for the tokenizer's own, or a "
+            "wrap of your own: an object with head, tail, lead and end."
+        )
+        raise ValueError(msg)
 
 
 def read_json(path: Path) -> dict[str, object]:

@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
-from ..text import Prompt
+from ..text import Prompt, Wrap
 from . import _forward, _identity
 from ._attention import GeneAttention, per_gene
 from ._tokens import Batch, Encoded, Encoder, check_batch_size, check_vocabulary, plan, run_batches
@@ -100,7 +100,7 @@ class CellHermes:
         self._lm = lm.eval()
         self._decoder = lm.get_decoder()
         self._config = lm.config.get_text_config()
-        self._encoder = Encoder(tokenizer, card.wrap)
+        self._encoder = Encoder(tokenizer, card.wrap, system=card.system)
         check_vocabulary(lm, tokenizer, card.name)
 
     @classmethod
@@ -110,7 +110,8 @@ class CellHermes:
         *,
         device: str | None = None,
         dtype: str | None = None,
-        wrap: str | None = None,
+        wrap: str | Wrap | None = None,
+        system: str | None = None,
         read_at: "ReadAt | Mapping[str, ReadAt] | None" = None,
         quantize: "Quantize" = "",
         torch_compile: bool = False,
@@ -128,8 +129,12 @@ class CellHermes:
         dtype
             ``"float32"``, ``"bfloat16"`` or ``"float16"``; None takes float32 on CPU and MPS, the card's on CUDA.
         wrap
-            A key of :func:`cellhermes.text.wraps`; None takes the card's, and for models without a card
-            ``"llama3-chat"`` where the tokenizer knows its tokens, else ``"plain"``.
+            What stands around a prompt: ``"chat"`` (the tokenizer's own chat template: one user turn, and the start of
+            the answer), a key of :func:`cellhermes.text.wraps`, or a :class:`~cellhermes.text.Wrap`. None takes the
+            card's, and for models without a card ``"chat"`` where there is a template, else ``"plain"``.
+        system
+            Text of a system turn, for ``wrap="chat"``. None gives none, where some templates write one of their own;
+            ``""`` gives an empty one in its place.
         read_at
             Which token is the vector (see :class:`~cellhermes.model.ModelCard`); None takes the card's.
         quantize
@@ -147,7 +152,8 @@ class CellHermes:
         Raises
         ------
         ValueError
-            If the name is not known, or files are damaged or do not belong together, or a number format is not known.
+            If the name is not known, or files are damaged or do not belong together, or a number format is not known,
+            or a chat template does more with a text than write around it.
         OSError
             If a hub model can't be had: absent, gated, or no network.
         ImportError
@@ -161,8 +167,8 @@ class CellHermes:
         """
         from ._load import load
 
-        how = {"device": device, "dtype": dtype, "wrap": wrap, "read_at": read_at, "quantize": quantize}
-        card, lm, tokenizer, sha256 = load(name, **how)
+        how = {"device": device, "dtype": dtype, "read_at": read_at, "quantize": quantize}
+        card, lm, tokenizer, sha256 = load(name, wrap=wrap, system=system, **how)
         if torch_compile:
             _forward.compile_layers(lm)
         return cls(lm, tokenizer, card, quantize=quantize, sha256=sha256)
@@ -210,8 +216,13 @@ class CellHermes:
 
     @property
     def wrap(self) -> str:
-        """Name of the text around prompts, a key of :func:`cellhermes.text.wraps`."""
+        """Name of the text around prompts: ``"chat"``, a key of :func:`cellhermes.text.wraps`, or one of your own."""
         return self._encoder.wrap.name
+
+    @property
+    def around(self) -> Wrap:
+        """The text around prompts and answers itself."""
+        return self._encoder.wrap
 
     # ------------------------------------------------------------------------------------------------- embed
 
@@ -526,7 +537,7 @@ class CellHermes:
         # transformers 5.24 has given the argument a new name
         name = "cache" if "cache" in signature(self._decoder.forward).parameters else "past_key_values"
         cache = {name: DynamicCache(config=self._decoder.config)}
-        stop = set(self._encoder.end)
+        stop = self._encoder.stop
         new: list[list[int]] = [[] for _ in ids]
         open_rows = set(range(len(ids)))
         for _ in range(max_new_tokens):

@@ -16,10 +16,12 @@ from transformers.utils import logging as hf_logging
 from . import _adapter, _card, _forward, _identity
 from ._quantize import Quantize, check, quantize_layers
 from ._store import located
+from ._tokens import warn_of_plain
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from ..text import Wrap
     from ._card import ModelCard, ReadAt
 
 logger = logging.getLogger("cellhermes")
@@ -30,18 +32,20 @@ def load(
     *,
     device: str | None,
     dtype: str | None,
-    wrap: str | None,
+    wrap: "str | Wrap | None",
+    system: str | None,
     read_at: "ReadAt | Mapping[str, ReadAt] | None",
     quantize: Quantize,
 ) -> "tuple[ModelCard, PreTrainedModel, PreTrainedTokenizerBase, str]":
     """Everything that ``CellHermes`` is made of, and the hash of the files that it was read from."""
     card = _card.resolve(name)
-    card = replace(card, wrap=card.wrap if wrap is None else wrap, read_at=read_at or card.read_at)
+    card = replace(_card.with_wrap(card, wrap, system), read_at=read_at or card.read_at)
     device = device or _best_device()
     check(quantize, device)
     dtype = dtype or (card.dtype if device.startswith("cuda") else "float32")
     sha256 = _identity.sha256(card)  # before they are read: what replaces them meanwhile has another one
     tokenizer = load_tokenizer(card)
+    warn_of_plain(tokenizer, wrap)
     lm = load_weights(card, dtype)
     if quantize:
         quantize_layers(lm, quantize, device)

@@ -1,10 +1,13 @@
 """The one way from (prompt, answer) to token ids, and from token ids to padded batches.
 
-Embedding, scoring, generation, attention and training all read what :class:`Encoder` writes. Parts are tokenised one by
-one and their ids joined; joined text is never tokenised again.
+Embedding, scoring, generation, attention and training all read what :class:`Encoder` writes. Where a text is tokenised in
+parts, the ids are those of the whole, also with tokenizers that write a blank at the start of every text.
 """
 
 import hashlib
+import json
+import re
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +15,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from ..text import Prompt, QAPair, Wrap, wrap
+from ._chat import CHAT, chat_wrap
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
     from ..text._template import Span
 
 T = TypeVar("T")
+
+BEHIND = "\ue000behind a special token\ue001"  # stands for one before a text, in private characters of Unicode
+WORD = "a"  # stands for the text before a blank
+PROBES = (WORD, "Gene CD3E, a.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,52 +74,114 @@ class Example:
     is_cut: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What stands before a text when it is tokenised; its first ids are left out again."""
+
+    text: str
+    n_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Ids of a text behind a start."""
+
+    found: "Encoding"
+    start: _Start
+
+    @property
+    def ids(self) -> list[int]:
+        return self.found.ids[self.start.n_out :]
+
+    def offsets(self, shift: int = 0) -> list[tuple[int, int]]:
+        """(start, end) of each id, in characters; ``shift`` is where the text begins."""
+        shift -= len(self.start.text)
+        return [(a + shift, b + shift) for a, b in self.found.offsets[self.start.n_out :]]
+
+
 class Encoder:
     """Turns prompts and answers into ids with one tokenizer and one wrap.
+
+    Special tokens split a text before anything else happens to it. So a wrapped prompt is read in three parts: the head
+    up to its last special token; the text with the plain words of head and tail that touch it; and the tail from its
+    first special token. In the second part special tokens are plain text.
 
     Parameters
     ----------
     tokenizer
         A transformers tokenizer with a fast (Rust) back end.
-    wrap_name
-        A key of :func:`cellhermes.text.wraps`, or ``""`` for the default rule of ``ModelCard.wrap``.
+    chosen
+        A wrap, a key of :func:`cellhermes.text.wraps`, ``"chat"``, or ``""`` for the rule of ``ModelCard.wrap``.
+    system
+        Text of a system turn, for ``"chat"``.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", wrap_name: str = "") -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap = "", *, system: str | None = None
+    ) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             msg = f"{type(tokenizer).__name__} has no fast back end, which is needed to know where a gene's tokens are."
             raise TypeError(msg)
-        # A copy, so that the caller's tokenizer keeps its own padding, truncation and treatment of special tokens.
-        self._tokenizer = Tokenizer.from_str(backend.to_str())
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        chat = wrap("llama3-chat")
-        self.wrap: Wrap = wrap(wrap_name or ("llama3-chat" if self._knows(chat) else "plain"))
-        if not self._knows(self.wrap):
-            msg = (
-                f"The tokenizer lacks special tokens of wrap={self.wrap.name!r}. "
-                "Pass wrap='plain' for a model without chat turns."
-            )
-            raise ValueError(msg)
+        self.wrap = _chosen(tokenizer, chosen, system)
         bos, eos = (t or "" for t in (tokenizer.bos_token, tokenizer.eos_token))
-        self.head, self.tail, self.end = (
-            self._ids(part.replace("{bos}", bos).replace("{eos}", eos))
-            for part in (self.wrap.head, self.wrap.tail, self.wrap.end)
-        )
+        head, tail, end = self.wrap.head.removeprefix("{bos}"), self.wrap.tail, self.wrap.end.replace("{eos}", eos)
+        # A copy, so that the caller's tokenizer keeps its own padding, truncation and treatment of special tokens.
+        self._tokenizer = _copy(backend.to_str(), head + tail + end)
+        _check_marks(self._tokenizer, self.wrap)
+        begin = self._ids(bos) if self.wrap.head.startswith("{bos}") else []
+        spelled = [begin + self._ids(head + text + tail) for text in PROBES]
+        until, _, _, words = self._split(head)
+        self._before, self._text_start = begin + until, _Start(BEHIND * bool(until) + words, int(bool(until)))
+        _, self._tail_words, self._after, words = self._split(tail)
+        before_answer = BEHIND + words if self._after else WORD + tail
+        _, self._end_words, self.end, left = self._split(end)
+        if end and (len(self.end) != 1 or left):
+            msg = f"wrap={self.wrap.name!r} ends an answer with {end!r}; expected a single special token at its end."
+            raise ValueError(msg)
+        self.stop = {*self.end, *({tokenizer.eos_token_id} - {None})}
+        self._tokenizer.add_tokens([AddedToken(BEHIND, normalized=False)])
         # From here on special tokens inside a user's text are plain text.
         self._tokenizer.encode_special_tokens = True
+        self._rest_start = _Start(WORD, len(self._ids(WORD)))
+        self._before_answer = self._ids(before_answer)
+        self._answer_start = _Start(before_answer, len(self._before_answer))
+        if [one.ids for one in self.prompts([Prompt(text) for text in PROBES])] != spelled:
+            msg = (
+                f"The tokenizer reads the parts of wrap={self.wrap.name!r} otherwise than the whole. "
+                "Pass wrap='plain', or another wrap of your own in cellhermes.json."
+            )
+            raise ValueError(msg)
+        (word,) = self.prompts([Prompt(WORD, entity=(0, len(WORD)))], positions=True)
+        # Ids before and behind a text.
+        self.head, self.tail = word.ids[: word.entity[0]], word.ids[word.entity[1] :]
 
-    def _knows(self, candidate: Wrap) -> bool:
-        marks = [f"<|{m.split('|>')[0]}|>" for m in (candidate.head + candidate.tail + candidate.end).split("<|")[1:]]
-        return all(self._tokenizer.token_to_id(mark) is not None for mark in marks)
+    def _split(self, text: str) -> tuple[list[int], str, list[int], str]:
+        """Ids up to the last special token, words before the first, ids from the first on, words behind the last."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        tokens = self._tokenizer.get_added_tokens_decoder()
+        # those that are not looked for in the normalised text split it, special or not
+        at = [i for i, t in enumerate(found.ids) if t in tokens and (tokens[t].special or not tokens[t].normalized)]
+        if not at:
+            return [], text, [], text
+        words, behind = text[: found.offsets[at[0]][0]], text[found.offsets[at[-1]][1] :]
+        return found.ids[: at[-1] + 1], words, found.ids[at[0] :], behind
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def _read(self, texts: Sequence[str], starts: Sequence[_Start]) -> list[_Part]:
+        whole = [start.text + text for text, start in zip(texts, starts, strict=True)]
+        found = self._tokenizer.encode_batch(whole, add_special_tokens=False)
+        return [*map(_Part, found, starts)]
+
     def answer(self, text: str) -> list[int]:
         """Ids of an answer behind a prompt, closed by the end token."""
-        return self._ids(self.wrap.lead + text) + self.end
+        text = self.wrap.lead + text + self._end_words
+        (part,) = self._read([text], [self._answer_start])
+        if part.found.ids[: part.start.n_out] != self._before_answer:  # both would share a token
+            (part,) = self._read([text], [_Start(BEHIND, 1)])
+        return part.ids + self.end
 
     def examples(self, pairs: Sequence[QAPair], *, max_tokens: int) -> list[Example | None]:
         """Questions with their answers, of at most ``max_tokens`` tokens.
@@ -119,28 +189,32 @@ class Encoder:
         What is too long is cut in proportion: question and answer lose the same share of their tokens, each at its end,
         and what stands around a question stays. None where nothing of an answer would be left.
         """
-        room = max_tokens - len(self.head) - len(self.tail)
-        if room < 2 or not self.end:
+        n_around = len(self.head) + len(self.tail)
+        if max_tokens < n_around + 2 or not self.end:
             msg = (
-                f"max_tokens is {max_tokens}, of which {len(self.head) + len(self.tail)} stand around every question; "
-                "expected more."
+                f"max_tokens is {max_tokens}, of which {n_around} stand around every question; expected more."
                 if self.end
                 else "The tokenizer has no end token (eos_token), so answers could not end. Give it one."
             )
             raise ValueError(msg)
         prompts = self.prompts([pair.prompt for pair in pairs])
         answers = [self.answer(pair.answer) for pair in pairs]
-        return [self._example(one.ids, answer, room) for one, answer in zip(prompts, answers, strict=True)]
+        return [
+            Example(one.ids + answer, len(one.ids))
+            if len(one.ids) + len(answer) <= max_tokens
+            else self._cut(pair.prompt.text, answer, max_tokens)
+            for pair, one, answer in zip(pairs, prompts, answers, strict=True)
+        ]
 
-    def _example(self, prompt: list[int], answer: list[int], room: int) -> Example | None:
-        n_text = len(prompt) - len(self.head) - len(self.tail)
-        if n_text + len(answer) <= room:
-            return Example(prompt + answer, len(prompt))
-        n_answer = room * len(answer) // (n_text + len(answer))
-        if not n_answer:
+    def _cut(self, text: str, answer: list[int], max_tokens: int) -> Example | None:
+        (whole,) = self.prompts([Prompt(text, entity=(0, len(text)))], positions=True)
+        first, last = whole.entity
+        room = max_tokens - len(whole.ids) + last - first
+        n_answer = room * len(answer) // (last - first + len(answer))
+        if n_answer < 1:
             return None
-        n_prompt = len(prompt) - n_text + room - n_answer
-        return Example(prompt[: n_prompt - len(self.tail)] + self.tail + answer[:n_answer], n_prompt, is_cut=True)
+        kept = whole.ids[: first + room - n_answer] + whole.ids[last:]
+        return Example(kept + answer[:n_answer], len(kept), is_cut=True)
 
     def fingerprint(self) -> str:
         """Hash of the tokenizer: the same ids for the same text."""
@@ -157,45 +231,85 @@ class Encoder:
         the ids of the whole is checked on one prompt of each group; where a tokenizer breaks the rule, its prompts are
         not cut.
         """
-        cuts = [prompt.prefix_len for prompt in prompts]
-        prefixes = {p.text[:cut]: self._encode([p.text[:cut]])[0] for p, cut in zip(prompts, cuts, strict=True) if cut}
-        whole: dict[str, bool] = {}
-        for prompt, cut in zip(prompts, cuts, strict=True):
-            prefix = prompt.text[:cut]
-            if cut and prefix not in whole:
-                whole[prefix] = prefixes[prefix].ids + self._ids(prompt.text[cut:]) != self._ids(prompt.text)
-        cuts = [0 if whole.get(p.text[:cut], True) else cut for p, cut in zip(prompts, cuts, strict=True)]
-        rests = self._encode([p.text[cut:] for p, cut in zip(prompts, cuts, strict=True)])
-        return [
-            self._join(prompt, prefixes[prompt.text[:cut]] if cut else None, rest, positions=positions)
-            for prompt, cut, rest in zip(prompts, cuts, rests, strict=True)
-        ]
+        one_of = {p.text[: p.prefix_len]: p.text for p in prompts if p.prefix_len}
+        prefixes = dict(zip(one_of, self._read(list(one_of), [self._text_start] * len(one_of)), strict=True))
+        for prefix, text in one_of.items():
+            rest, whole = self._read([text[len(prefix) :], text], [self._rest_start, self._text_start])
+            if prefixes[prefix].ids + rest.ids != whole.ids:
+                del prefixes[prefix]
+        before = [prefixes.get(p.text[: p.prefix_len]) for p in prompts]
+        rests = self._read(
+            [p.text[p.prefix_len if prefix else 0 :] + self._tail_words for p, prefix in zip(prompts, before, strict=True)],
+            [self._rest_start if prefix else self._text_start for prefix in before],
+        )
+        return [self._join(*parts, positions=positions) for parts in zip(prompts, before, rests, strict=True)]
 
-    def _encode(self, texts: list[str]) -> "list[Encoding]":
-        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
-
-    def _join(self, prompt: Prompt, prefix: "Encoding | None", rest: "Encoding", *, positions: bool) -> Encoded:
-        before = prefix.ids if prefix else []
-        ids = [*self.head, *before, *rest.ids, *self.tail]
-        n_shared = len(self.head) + len(before) if prefix else 0
+    def _join(self, prompt: Prompt, prefix: _Part | None, rest: _Part, *, positions: bool) -> Encoded:
+        shared = [*self._before, *prefix.ids] if prefix else []
+        ids = [*(shared or self._before), *rest.ids, *self._after]
         if not positions:
-            return Encoded(ids, n_shared)
-        shift = prompt.prefix_len if prefix else 0
-        offsets = np.array(
-            (prefix.offsets if prefix else []) + [(a + shift, b + shift) for a, b in rest.offsets], dtype=np.int64
-        ).reshape(-1, 2)
+            return Encoded(ids, len(shared))
+        offsets = rest.offsets(prompt.prefix_len if prefix else 0)
+        offsets = np.array((prefix.offsets() if prefix else []) + offsets, dtype=np.int64).reshape(-1, 2)
         spans = [*prompt.spans.values(), prompt.entity or (0, 0)]
         *places, entity = self._tokens(offsets, spans)
         genes = {gene: range(*place) for gene, place in zip(prompt.spans, places, strict=True)}
-        return Encoded(ids, n_shared, genes, entity if prompt.entity else (0, 0))
+        return Encoded(ids, len(shared), genes, entity if prompt.entity else (0, 0))
 
     def _tokens(self, offsets: np.ndarray, spans: "Sequence[Span]") -> list[tuple[int, int]]:
         """(first, last + 1) position of the tokens that overlap each span of characters."""
         # Ends and starts rise along a text, so both borders are binary searches.
         start, stop = np.array(spans).T
-        first = np.searchsorted(offsets[:, 1], start, side="right") + len(self.head)
-        last = np.searchsorted(offsets[:, 0], stop, side="left") + len(self.head)
+        first = np.searchsorted(offsets[:, 1], start, side="right") + len(self._before)
+        last = np.searchsorted(offsets[:, 0], stop, side="left") + len(self._before)
         return [*zip(first.tolist(), last.tolist(), strict=True)]
+
+
+def _chosen(tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap, system: str | None) -> Wrap:
+    chosen = chosen or (CHAT if tokenizer.chat_template else "plain")
+    if chosen == CHAT:
+        return chat_wrap(tokenizer, system)
+    if system is not None:
+        name = chosen.name if isinstance(chosen, Wrap) else chosen
+        msg = f"A system turn needs wrap='chat', a tokenizer's own chat template; this model reads wrap={name!r}."
+        raise ValueError(msg)
+    return chosen if isinstance(chosen, Wrap) else wrap(chosen)
+
+
+def warn_of_plain(tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap | None) -> None:
+    """Warn where a model that was tuned on a chat is to read bare text."""
+    if chosen == "plain" and tokenizer.chat_template:
+        msg = (
+            f"{tokenizer.name_or_path} has a chat template, and wrap='plain' leaves it out: a model that was tuned on "
+            "it answers worse. Leave wrap out, or pass wrap='chat'."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=2)
+
+
+def _copy(source: str, frame: str) -> Tokenizer:
+    """The same tokenizer, in which all that marks a turn is special, so that no text can imitate it."""
+    made = Tokenizer.from_str(source)
+    plain = {t.content for t in made.get_added_tokens_decoder().values() if not t.special and t.content in frame}
+    if marks := {content for content in plain if content.strip() and not content.isalnum()}:
+        parts = json.loads(source)
+        for token in parts["added_tokens"]:
+            token["special"] |= token["content"] in marks
+        made = Tokenizer.from_str(json.dumps(parts))
+    made.no_padding()
+    made.no_truncation()
+    return made
+
+
+def _check_marks(tokenizer: Tokenizer, around: Wrap) -> None:
+    """Whether what is written like a special token is one; the words of a template may be what they like."""
+    marks = re.findall(r"<\|.*?\|>", around.head + around.tail + around.end)
+    missing = sorted({mark for mark in marks if tokenizer.token_to_id(mark) is None})
+    if missing and around.name != CHAT:
+        msg = (
+            f"The tokenizer lacks special tokens of wrap={around.name!r}: {missing}. "
+            "Pass wrap='plain' for a model without chat turns."
+        )
+        raise ValueError(msg)
 
 
 def check_vocabulary(lm: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> None:

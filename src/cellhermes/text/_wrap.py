@@ -1,7 +1,8 @@
 """What stands around a prompt when a model reads it. Strings only; token ids are made in ``model/_tokens.py``."""
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -13,15 +14,15 @@ class Wrap:
     Parameters
     ----------
     name
-        ``"llama3-chat"``, ``"plain"``, ...
+        ``"llama3-chat"``, ``"plain"``, ``"chat"`` (made from a tokenizer's chat template), or a name of your own.
     head
-        Text before the prompt. ``{bos}`` stands for the tokenizer's start token.
+        Text before the prompt. ``{bos}`` at its beginning stands for the tokenizer's start token.
     tail
         Text between prompt and answer.
     lead
         What an answer begins with: a blank where the first word of an answer is a token with a leading blank.
     end
-        What closes an answer. ``{eos}`` stands for the tokenizer's end token.
+        What closes an answer: it ends with a single special token. ``{eos}`` stands for the tokenizer's end token.
 
     Examples
     --------
@@ -39,6 +40,54 @@ class Wrap:
     def render(self, text: str) -> str:
         """Write the text as the model reads it; ``{bos}`` is left out, as its spelling is the tokenizer's."""
         return self.head.replace("{bos}", "") + text + self.tail
+
+    @classmethod
+    def of(cls, parts: Mapping[str, str]) -> "Wrap":
+        """Make one of its parts, as ``cellhermes.json`` holds them.
+
+        Parameters
+        ----------
+        parts
+            ``head``, ``tail``, ``lead`` and ``end``, and a ``name`` if you like.
+
+        Returns
+        -------
+        The :class:`Wrap`; without a name it is called ``"own"``.
+
+        Raises
+        ------
+        ValueError
+            If a part is missing, unknown or no text, or the name is that of a wrap with other parts.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.Wrap.of({"head": "{bos}Q: ", "tail": "\\nA:", "lead": " ", "end": "{eos}"}).render("Why?")
+        'Q: Why?\\nA:'
+        """
+        needed = ("head", "tail", "lead", "end")
+        if set(parts) - {"name"} != set(needed) or not all(isinstance(part, str) for part in parts.values()):
+            msg = f"A wrap is {dict(parts)}; expected texts for {list(needed)}, and a name if you like."
+            raise ValueError(msg)
+        made = cls(**{"name": "own"} | dict(parts))
+        if wraps().get(made.name, made) != made:
+            msg = f"A wrap of your own is called {made.name!r}, which has other parts. Give it another name."
+            raise ValueError(msg)
+        if "{bos}" in made.head[1:] + made.tail + made.lead + made.end or "{eos}" in made.head + made.tail + made.lead:
+            msg = f"{{bos}} may stand at the beginning of head and {{eos}} in end, found {dict(parts)}."
+            raise ValueError(msg)
+        return made
+
+    def note(self) -> str | dict[str, str]:
+        """How it is noted beside weights: by name, or with its parts where the name does not tell them.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.wrap("plain").note()
+        'plain'
+        """
+        return self.name if wraps().get(self.name) == self else asdict(self)
 
 
 @cache
@@ -83,6 +132,6 @@ def wrap(name: str) -> Wrap:
     ''
     """
     if name not in wraps():
-        msg = f"No wrap {name!r}. Known: {', '.join(sorted(wraps()))}."
+        msg = f"No wrap {name!r}. Known: {', '.join(sorted(wraps()))}; models also know 'chat', their tokenizer's own."
         raise KeyError(msg)
     return wraps()[name]

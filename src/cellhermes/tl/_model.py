@@ -1,6 +1,7 @@
 """The model argument of the tools, and what is stored about it."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from .._keys import Param
@@ -28,6 +29,7 @@ def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
         "revision": card.revision,
         "adapters": " -> ".join(card.adapters),
         "wrap": model.wrap,
+        "wrap_parts": json.dumps(asdict(model.around), sort_keys=True),
         "read_at": card.read_at if isinstance(card.read_at, str) else json.dumps(dict(card.read_at), sort_keys=True),
         "dtype": model.dtype,
         "quantize": model.quantize,

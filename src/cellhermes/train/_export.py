@@ -42,22 +42,25 @@ def write_card(
     """
     read_at = card.read_at if isinstance(card.read_at, str) else dict(card.read_at)
     title = f"{'LoRA adapter for' if kind == 'adapter' else 'Language model made from'} {base}"
+    wrap = card.wrap if isinstance(card.wrap, str) else card.wrap.note()
+    system = {} if card.system is None else {"system": card.system}
     note = {
-        "wrap": card.wrap, "read_at": read_at, "base": base, "revision": card.revision, "license": card.license,
-        "description": title, "version": version(),
+        "wrap": wrap, **system, "read_at": read_at, "tasks": list(card.tasks), "base": base, "revision": card.revision,
+        "license": card.license, "description": title, "version": version(),
     }  # fmt: skip
     write_whole(folder / "README.md", _readme(title, card, base, kind, facts))
     write_whole(folder / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
 
 def _readme(title: str, card: ModelCard, base: str, kind: str, facts: Mapping[str, object]) -> str:
+    name = card.wrap if isinstance(card.wrap, str) else card.wrap.name
     parts = [
         _front(card, kind),
         f"# {title}",
         f"Written by cellhermes {version()}.",
         "```python\nimport cellhermes as ch\n\n"
         'model = ch.CellHermes.from_pretrained("path/to/this/folder")\nmodel.embed(["Gene CD3E"])\n```',
-        f"How it is to be read stands in `{NOTE}`: wrap `{card.wrap or 'of the tokenizer'}`, read at `{card.read_at}`.",
+        f"How it is to be read stands in `{NOTE}`: wrap `{name or 'of the tokenizer'}`, read at `{card.read_at}`.",
         *_tables(facts),
         "## Licence",
         f"Derived from `{base}`, whose licence also binds what is derived from it: {card.license}.",

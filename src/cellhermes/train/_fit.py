@@ -233,7 +233,7 @@ def _run(
     record = {
         "config": config.to_dict(),
         "base": _card.reference(card),
-        "wrap": card.wrap,
+        "wrap": encoder.wrap.note(),
         "vocabulary": encoder.fingerprint(),
         "pairs": {name: _described(source) for name, source in sources.items()} or "stream",
         "evaluation": {name: _described(source) for name, source in held_out.items()},

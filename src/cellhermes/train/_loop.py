@@ -22,21 +22,23 @@ if TYPE_CHECKING:
 
     from ..model import ModelCard
     from ..model._tokens import Encoder
+    from ..text import Wrap
     from ._recorded import Recorded
 
 logger = logging.getLogger("cellhermes")
 
 
-def opened(base: str | Path, wrap: str | None) -> tuple[ModelCard, PreTrainedTokenizerBase, Encoder]:
+def opened(base: str | Path, wrap: str | Wrap | None) -> tuple[ModelCard, PreTrainedTokenizerBase, Encoder]:
     """Card of a base, with the wrap that is read, and its tokenizer and encoder; no weights yet."""
     from ..model import _card
     from ..model._load import load_tokenizer
-    from ..model._tokens import Encoder
+    from ..model._tokens import Encoder, warn_of_plain
 
-    card = _card.resolve(base)
+    card = _card.with_wrap(_card.resolve(base), wrap, None)
     tokenizer = load_tokenizer(card)
-    encoder = Encoder(tokenizer, card.wrap if wrap is None else wrap)
-    return replace(card, wrap=encoder.wrap.name), tokenizer, encoder
+    warn_of_plain(tokenizer, wrap)
+    encoder = Encoder(tokenizer, card.wrap, system=card.system)
+    return replace(card, wrap=encoder.wrap, system=None), tokenizer, encoder
 
 
 @contextmanager
@@ -95,8 +97,10 @@ def leave(
     tokenizer
         Of a model that stands alone; None for an adapter.
     """
+    from ..model._card import trained_tasks
     from ._export import write_card
 
+    card = replace(card, tasks=tuple(dict.fromkeys([*card.tasks, *trained_tasks(facts)])))
     unfinished = out / "unfinished"
     trainer.model.config.use_cache = True  # for generation; the trainer switches it off
     trainer.save_model(str(unfinished))  # collective where weights are sharded

@@ -146,7 +146,7 @@ def reinforce(
         "method": "reinforce",
         "config": config.to_dict(),
         "base": reference(card),
-        "wrap": card.wrap,
+        "wrap": encoder.wrap.note(),
         "vocabulary": encoder.fingerprint(),
         "pairs": {"sha256": questions.fingerprint(), "about": dict(questions.about)},
     }

@@ -78,7 +78,7 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         log_file: Path,
     ) -> None:
         self.config, self._task, self._encoder = config, task, encoder
-        lm.generation_config.eos_token_id = list(encoder.end)
+        lm.generation_config.eos_token_id = sorted(encoder.stop)
         rows = {
             "prompt": [pair.prompt.text for pair in questions],
             "truth": [pair.answer for pair in questions],
