@@ -1,6 +1,7 @@
 """One encoder: against tiktoken with the real Llama-3 vocabulary, and against itself in parts."""
 
 import base64
+import json
 import math
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ import tiktoken
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
@@ -130,8 +132,6 @@ def test_plain_wrap_puts_the_start_token_and_a_blank_before_the_answer(tokenizer
 
 
 def test_chat_wrap_needs_its_tokens():
-    from tokenizers import Tokenizer, models
-
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), eos_token="</s>")
     assert Encoder(bare).wrap.name == "plain"
     with pytest.raises(ValueError, match="lacks special tokens.*wrap='plain'"):
@@ -143,17 +143,82 @@ def test_slow_tokenizer_is_refused():
         Encoder(object())
 
 
-def test_a_tokenizer_that_joins_across_the_cut_is_not_cut(tokenizer):
-    """Stands for tokenizers that add a blank at the start of every text, so that parts differ from the whole."""
+def made(model, *, normalizer=None, pre_tokenizer=None, words=True):
+    """A small tokenizer, trained on prompts, that knows the marks of a chat."""
+    raw = Tokenizer(model(unk_token="<unk>"))
+    if normalizer:
+        raw.normalizer = normalizer
+    if pre_tokenizer:
+        raw.pre_tokenizer = pre_tokenizer
+    trainer = {models.BPE: trainers.BpeTrainer, models.WordPiece: trainers.WordPieceTrainer}.get(model)
+    trainer = trainer(
+        vocab_size=320,
+        special_tokens=["<unk>", *SPECIAL],
+        initial_alphabet=[*map(chr, range(33, 127)), "▁"],
+        show_progress=False,
+    )
+    texts = [prompt.text for prompt in filled() if words] or [prompt.text[-20:] for prompt in filled()]
+    if not pre_tokenizer and words:  # pieces of SentencePiece do not span blanks
+        raw.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    raw.train_from_iterator(texts * 3 + ["user assistant Yes No"] * 9, trainer)
+    if not pre_tokenizer and words:
+        raw = json.loads(raw.to_str()) | {"pre_tokenizer": None}
+        raw = Tokenizer.from_str(json.dumps(raw))
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", bos_token=SPECIAL[0], eos_token=SPECIAL[9])
 
-    class Greedy(Encoder):
-        def _ids(self, text):
-            return [1] if text.startswith(" ") else super()._ids(text)
 
-    encoder = Greedy(tokenizer)
+def prepend():
+    """As Llama 2 and Mistral: a blank before every piece of text, also behind a special token."""
+    return normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+
+
+KINDS = {
+    "byte-level": lambda: made(models.BPE, pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=False)),
+    "byte-level with a blank first": lambda: made(models.BPE, pre_tokenizer=pre_tokenizers.ByteLevel()),
+    "metaspace first": lambda: made(models.BPE, pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme="first")),
+    "metaspace always": lambda: made(models.BPE, pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme="always")),
+    "metaspace never": lambda: made(models.BPE, pre_tokenizer=pre_tokenizers.Metaspace(prepend_scheme="never")),
+    "prepend": lambda: made(models.BPE, normalizer=prepend()),
+    "wordpiece": lambda: made(
+        models.WordPiece, normalizer=normalizers.BertNormalizer(), pre_tokenizer=pre_tokenizers.BertPreTokenizer()
+    ),
+}
+OWN = ch.text.Wrap("own", "{bos}Question: ", "\nAnswer:", " ", "{eos}")
+MIXED = ch.text.Wrap("mixed", "<|begin_of_text|>Q: ", " [A] <|end_header_id|>", "", "<|eot_id|>")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return KINDS[request.param]()
+
+
+@pytest.mark.parametrize("around", ["llama3-chat", "plain", OWN, MIXED], ids=str)
+def test_parts_joined_have_the_ids_of_the_whole_text(kind, around):
+    encoder = Encoder(kind, around)
+    wrap = encoder.wrap
+    begin = [kind.bos_token_id] if wrap.head.startswith("{bos}") else []
+    close = wrap.end.replace("{eos}", kind.eos_token)
+    for prompt in filled():
+        text = wrap.render(prompt.text)
+        found = encoder.prompts([prompt], positions=True)[0]
+        assert found.ids == begin + kind.encode(text, add_special_tokens=False)
+        whole = begin + kind.encode(text + wrap.lead + "Yes CD4" + close, add_special_tokens=False)
+        assert found.ids + encoder.answer("Yes CD4") == whole
+        assert bool(found.n_shared) == bool(prompt.prefix_len)
+        for gene, at in found.genes.items():
+            spelled = encoder.decode([found.ids[i] for i in at]).replace("▁", "").replace(" ", "").replace("##", "")
+            assert gene.lower() in spelled.lower()
+
+
+def test_a_tokenizer_that_joins_across_the_cut_is_not_cut():
+    """Without a rule that splits words, a token may span the end of one sentence and the start of the next."""
+    joining = made(models.BPE, normalizer=normalizers.Replace(" ", "▁"), words=False)
     prompts = [ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in ("CD4", "LYZ")]
-    assert [one.n_shared for one in encoder.prompts(prompts)] == [0, 0]
-    assert [one.ids for one in encoder.prompts(prompts)] == [one.ids for one in Encoder(tokenizer).prompts(prompts)]
+    encoder = Encoder(joining, "plain")
+    found = encoder.prompts(prompts)
+    assert [one.n_shared for one in found] == [0, 0]
+    expected = [[joining.bos_token_id, *joining.encode(p.text, add_special_tokens=False)] for p in prompts]
+    assert [one.ids for one in found] == expected
 
 
 @given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=9), min_size=1, max_size=6))
@@ -199,10 +264,13 @@ def test_halving_keeps_every_prompt(sizes, room):
 @pytest.mark.parametrize(("n_text", "n_answer"), [(20, 10), (10, 20), (25, 3), (3, 25), (28, 1), (1, 28), (7, 7)])
 def test_what_is_too_long_is_cut_in_exact_proportion(tokenizer, n_text, n_answer, room):
     """Question and answer keep the same share of their tokens, in whole tokens, and fill the room to the last one."""
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(tokenizer, "llama3-chat")
     head, tail = encoder.head, encoder.tail
-    text, answer = list(range(1000, 1000 + n_text)), list(range(2000, 2000 + n_answer))
-    found = encoder._example([*head, *text, *tail], answer, room)
+    digits = "0123456789" * 3  # a token each; the answer's last token is its end
+    pair = ch.text.QAPair(ch.text.Prompt(digits[:n_text]), digits[: n_answer - 1], "demo")
+    text, answer = tokenizer.encode(digits[:n_text]), [*tokenizer.encode(digits[: n_answer - 1]), *encoder.end]
+    assert (len(text), len(answer)) == (n_text, n_answer)
+    (found,) = encoder.examples([pair], max_tokens=len(head) + len(tail) + room)
     if n_text + n_answer <= room:
         assert found == Example([*head, *text, *tail, *answer], len(head) + n_text + len(tail), is_cut=False)
         return

@@ -29,15 +29,15 @@ def write(tmp_path):
 
 def test_note_is_read_again(tmp_path, write):
     read_at = {"gene": "entity_end", "default": "mean"}
-    card = _card.ModelCard("x", base="x/y", wrap="plain", read_at=read_at, license="MIT")
+    card = _card.ModelCard("x", base="x/y", wrap="plain", read_at=read_at, tasks=("demo",), license="MIT")
     _, note = write(card, "x/y", "model")
     assert note == {
-        "wrap": "plain", "read_at": read_at, "base": "x/y", "revision": "", "license": "MIT",
+        "wrap": "plain", "read_at": read_at, "tasks": ["demo"], "base": "x/y", "revision": "", "license": "MIT",
         "description": "Language model made from x/y", "version": version(),
     }  # fmt: skip
     (tmp_path / "config.json").write_text("{}")
     found = _card.resolve(tmp_path)
-    assert (found.wrap, found.read_at, found.license) == ("plain", read_at, "MIT")
+    assert (found.wrap, found.read_at, found.tasks, found.license) == ("plain", read_at, ("demo",), "MIT")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "cellhermes.json", "config.json"]
 
 

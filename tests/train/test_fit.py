@@ -352,7 +352,7 @@ def test_weights_of_something_else_are_not_replaced(base, tmp_path):
         ({"config": TrainConfig(quantize="4bit")}, ValueError, "quantize='4bit' needs bitsandbytes and a CUDA device"),
         ({"base": "nothing"}, ValueError, "No model 'nothing'"),
         ({"wrap": "llama4"}, KeyError, "llama4"),
-        ({"config": TrainConfig(max_tokens=9)}, ValueError, "stand around every question"),
+        ({"config": TrainConfig(max_tokens=9), "wrap": "llama3-chat"}, ValueError, "stand around every question"),
     ],
 )
 def test_bad_input_is_refused_before_training(base, tmp_path, arguments, error, match, monkeypatch):

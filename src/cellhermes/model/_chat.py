@@ -4,7 +4,6 @@ A template is a program that writes a conversation. It is run on made-up texts, 
 around them is the wrap; texts of users never pass through it. One that does anything else with a text is refused.
 """
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
 CHAT = "chat"
 QUESTION, ANSWER = "Qz7Kx2", "Ym5Tf8"
 OTHER = "Vj3 \"a\" <b> & 'c' {d} [e]\n\nWp9"  # what a template might escape, fold or cut
-TODAY = datetime(2024, 7, 26, tzinfo=UTC)  # for templates that ask for the date: the one that Llama 3.1 writes without a clock
+# What is read must not depend on the day: templates that ask for it get the one that Llama 3.1 writes without a clock.
+TODAY = {"%d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24"}
+DATED = "".join(f".replace({field!r}, {value!r})" for field, value in TODAY.items())
+CLOCK = "{% macro strftime_now(form) %}{{ form" + DATED + " }}{% endmacro %}"
 
 
 def chat_wrap(tokenizer: "PreTrainedTokenizerBase", system: str | None = None) -> Wrap:
@@ -59,10 +61,10 @@ def _written(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]
     try:
         return tokenizer.apply_chat_template(
             messages,
+            chat_template=CLOCK + tokenizer.get_chat_template(),
             tokenize=False,
             add_generation_prompt=not is_whole,
             enable_thinking=False,
-            strftime_now=TODAY.strftime,  # what is read must not depend on the day
         )
     except (TemplateError, TypeError, ValueError) as error:
         kinds = " and ".join(message["role"] for message in messages)
@@ -70,7 +72,8 @@ def _written(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]
 
 
 def _advice(tokenizer: "PreTrainedTokenizerBase", what: str) -> str:
+    name = tokenizer.name_or_path or "the tokenizer"
     return (
-        f"The chat template of {tokenizer.name_or_path or 'the tokenizer'} {what}, so a prompt cannot be put into it. Pass "
-        "wrap='plain', or write the turn yourself as \"wrap\" (head, tail, lead, end) in cellhermes.json beside the weights."
+        f"The chat template of {name} {what}, so a prompt cannot be put into it. Pass wrap='plain', or write the turn "
+        'yourself as "wrap" (head, tail, lead, end) in cellhermes.json beside the weights.'
     )

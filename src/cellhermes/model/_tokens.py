@@ -1,7 +1,7 @@
 """The one way from (prompt, answer) to token ids, and from token ids to padded batches.
 
-Embedding, scoring, generation, attention and training all read what :class:`Encoder` writes. Where a text is tokenised in
-parts, the ids are those of the whole, also with tokenizers that write a blank at the start of every text.
+Embedding, scoring, generation, attention and training all read what :class:`Encoder` writes. Where a text is tokenised
+in parts, the ids are those of the whole, also with tokenizers that write a blank at the start of every text.
 """
 
 import hashlib
@@ -159,9 +159,15 @@ class Encoder:
     def _split(self, text: str) -> tuple[list[int], str, list[int], str]:
         """Ids up to the last special token, words before the first, ids from the first on, words behind the last."""
         found = self._tokenizer.encode(text, add_special_tokens=False)
-        tokens = self._tokenizer.get_added_tokens_decoder()
         # those that are not looked for in the normalised text split it, special or not
-        at = [i for i, t in enumerate(found.ids) if t in tokens and (tokens[t].special or not tokens[t].normalized)]
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        marks = {i: token.content for i, token in added if token.special or not token.normalized}
+        # an unknown word is no mark, though its token is a special one
+        at = [
+            i
+            for i, (t, (a, b)) in enumerate(zip(found.ids, found.offsets, strict=True))
+            if marks.get(t) == text[a:b].strip()
+        ]
         if not at:
             return [], text, [], text
         words, behind = text[: found.offsets[at[0]][0]], text[found.offsets[at[-1]][1] :]
@@ -239,7 +245,10 @@ class Encoder:
                 del prefixes[prefix]
         before = [prefixes.get(p.text[: p.prefix_len]) for p in prompts]
         rests = self._read(
-            [p.text[p.prefix_len if prefix else 0 :] + self._tail_words for p, prefix in zip(prompts, before, strict=True)],
+            [
+                p.text[p.prefix_len if prefix else 0 :] + self._tail_words
+                for p, prefix in zip(prompts, before, strict=True)
+            ],
             [self._rest_start if prefix else self._text_start for prefix in before],
         )
         return [self._join(*parts, positions=positions) for parts in zip(prompts, before, rests, strict=True)]

@@ -43,7 +43,7 @@ class Wrap:
 
     @classmethod
     def of(cls, parts: Mapping[str, str]) -> "Wrap":
-        """Make one of its parts, as ``cellhermes.json`` holds them.
+        r"""Make one of its parts, as ``cellhermes.json`` holds them.
 
         Parameters
         ----------
@@ -62,8 +62,8 @@ class Wrap:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.text.Wrap.of({"head": "{bos}Q: ", "tail": "\\nA:", "lead": " ", "end": "{eos}"}).render("Why?")
-        'Q: Why?\\nA:'
+        >>> ch.text.Wrap.of({"head": "{bos}Q: ", "tail": "\nA:", "lead": " ", "end": "{eos}"}).render("Why?")
+        'Q: Why?\nA:'
         """
         needed = ("head", "tail", "lead", "end")
         if set(parts) - {"name"} != set(needed) or not all(isinstance(part, str) for part in parts.values()):
