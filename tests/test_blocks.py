@@ -138,4 +138,4 @@ def test_a_folder_goes_when_nobody_works_in_it(tmp_path):
 def test_a_stamp_is_json(tmp_path):
     with Work(tmp_path / "w", Shard()) as work:
         work.claim({"a": "é"})
-    assert json.loads((tmp_path / "w" / _blocks.STAMP).read_text("utf-8")) == {"a": "é"}
+    assert json.loads((tmp_path / "w" / _blocks.STAMP).read_text("utf-8")) == {_blocks.MARK: {"a": "é"}}

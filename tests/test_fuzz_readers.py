@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cellhermes as ch
-from cellhermes._blocks import Shard, Work
+from cellhermes._blocks import MARK, Shard, Work
 from cellhermes._fetch import _bundle, _cache, _weights
 from cellhermes.io._graphs import TAB3
 from cellhermes.model import _adapter, _card
@@ -159,8 +159,11 @@ def adapter_on_top(path: Path) -> object:
 
 
 def checkpoint(path: Path) -> None:
-    with Work(path.parent, Shard()) as work:
-        work.claim({"block": 2})
+    try:
+        with Work(path.parent, Shard()) as work:
+            work.claim({"block": 2})
+    except FileExistsError as error:  # a folder that is not ours
+        raise ValueError(str(error).replace(str(path.parent), str(path))) from error
 
 
 def block(path: Path) -> object:
@@ -250,7 +253,7 @@ READERS = {
     "index of weights": Reader(index, "model.safetensors.index.json", (INDEX,)),
     "bundle": Reader(bundle, "x.tar", (bundled(),)),
     "log": Reader(ch.get.training_log, "log.jsonl", (LOG,)),
-    "stamp of a checkpoint": Reader(checkpoint, "about.json", ({"block": 2},)),
+    "stamp of a checkpoint": Reader(checkpoint, "about.json", ({MARK: {"block": 2}},)),
     "block of a checkpoint": Reader(block, "000000.npy", (saved(np.ones((2, 3))),)),
 }
 

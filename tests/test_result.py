@@ -1,5 +1,8 @@
 """Stores that are filled in chunks: zarr and anndata read what was written, and only what is whole has its name."""
 
+import os
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -8,7 +11,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellhermes._result import Chunks, Numbers, Result, Texts, hashed
+from cellhermes._adata import Column
+from cellhermes._blocks import Shard, Work
+from cellhermes._chunks import Chunks, Numbers, Texts
+from cellhermes._hash import hashed
+from cellhermes._result import Result
 
 NAMES = pd.Index(["a", "b", "c", "dé", "e"])
 
@@ -37,16 +44,33 @@ def test_numbers_are_what_zarr_reads(tmp_path_factory, n, size, width, dtype):
     np.testing.assert_array_equal(np.concatenate([chunks.load(i) for i in range(chunks.n)]), values)
 
 
-def test_a_chunk_that_was_cut_does_not_count(tmp_path):
-    chunks = Chunks(tmp_path, 10, 4, Numbers("<f4", 2))
+BLOCKS = {"numbers": (Numbers("<f4", 2), np.arange(8.0).reshape(4, 2)), "texts": (Texts(), ["CD4", "é", "", "x"])}
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_chunk_that_was_cut_or_changed_does_not_count(tmp_path, kind, caplog):
+    codec, block = BLOCKS[kind]
+    chunks = Chunks(tmp_path, 10, 4, codec)
     assert not chunks.has(0)
-    chunks.save(0, np.ones((4, 2)))
-    assert chunks.has(0)
-    chunks.path(0).write_bytes(chunks.path(0).read_bytes()[:-1])
-    assert not chunks.has(0)
-    texts = Chunks(tmp_path / "t", 3, 3, Texts())
-    texts.path(0).touch()
-    assert not texts.has(0)
+    chunks.save(0, block)
+    whole = chunks.path(0).read_bytes()
+    cut = [whole[:n] for n in range(len(whole))]
+    changed = [whole[:i] + bytes([whole[i] ^ 16]) + whole[i + 1 :] for i in range(len(whole))]
+    n_read = 0
+    for content in cut + changed:
+        chunks.path(0).write_bytes(content)
+        again = Chunks(tmp_path, 10, 4, codec)
+        if again.has(0):  # a bit that stands for nothing
+            n_read += 1
+            np.testing.assert_array_equal(again.load(0), block)
+    assert n_read <= 1
+    assert "is damaged and is made again" in caplog.text
+
+
+def test_what_is_missing_never_reads_as_a_number(tmp_path):
+    for dtype, expected in (("<f4", np.nan), ("<f8", np.nan), ("|i1", -1), ("<i2", -1)):
+        Chunks(tmp_path / dtype, 3, 3, Numbers(dtype))
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / dtype, mode="r")[:], [expected] * 3)
 
 
 def made(out, about, **blocks):
@@ -72,9 +96,68 @@ def test_a_store_has_its_name_when_it_is_whole(tmp_path, monkeypatch):
         assert found.obsm["X"][:, 1].tolist() == [0, 0, 1, 1, 2]
         params = found.uns["X"]["params"]
         assert (params["none"], list(params["many"]), params["n"]) == ("", ["a", "b"], 3)
-    assert made(out, {"x": 1}, blocks=[])  # is there
-    with pytest.raises(ValueError, match="a.zarr holds blocks of another run: x differ"):
-        made(out, {"x": 2})
+    with pytest.warns(UserWarning, match="Not computed: .*a.zarr is there already"):
+        assert made(out, {"x": 1}, blocks=[])
+    for other in ({"x": 2}, {"x": True}, {"x": 1, "y": None}, {}):
+        with pytest.raises(ValueError, match="a.zarr holds blocks of another run: [xy] differ"):
+            made(out, other)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr"]
+
+
+def test_a_finished_store_is_there_also_where_nothing_may_be_written(tmp_path, monkeypatch):
+    made(tmp_path / "a.zarr", {})
+    monkeypatch.setattr(Work, "__enter__", lambda _: pytest.fail("locked"))
+    with pytest.warns(UserWarning, match="Not computed"):
+        made(tmp_path / "a.zarr", {})
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A store with columns of all kinds."""
+    with Result(tmp_path / "full.zarr", NAMES) as result:
+        result.begin({})
+        array = result.array("obsm/X", 2, Numbers("<f4", 3))
+        array.write(np.ones((2, 3)) for _ in range(3))
+        codes = result.array("obs/type/codes", 5, Numbers("|i1"))
+        codes.write([np.array([0, 1, 0, 1, -1])])
+        result.categories("obs/type", ["B", "T"])
+
+        def write():
+            result.frame("obsm/frame", ["p"])
+            result.array("obsm/frame/p", 5, Numbers("<f8")).write([np.arange(5.0)])
+            carried = result.carry(
+                {"score": Column(pd.Series(range(5))), "kind": Column(pd.Series(["a", "b"] * 2 + ["c"]))}
+            )
+            result.columns(["type", *carried])
+            result.params("X", {"n": 3, "text": "é"})
+
+        result.finish(array, 3, write)
+    return tmp_path / "full.zarr"
+
+
+def again(out):
+    with Result(out, NAMES) as result:
+        return result.begin({})
+
+
+def test_any_file_that_is_missing_cut_or_changed_is_found(full):
+    assert ad.read_zarr(full).obs["type"].isna().sum() == 1
+    files = [path for path in sorted(full.rglob("*")) if path.is_file()]
+    slots = {"obs/_index", "obs/type/codes", "obs/type/categories", "obs/score", "obs/kind", "obsm/X", "obsm/frame/p"}
+    assert slots <= {path.parent.relative_to(full).as_posix() for path in files}
+    for path in files:
+        content = path.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        for damaged in (None, content[:middle], flipped):
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
+            with pytest.raises((ValueError, FileExistsError), match="is damaged|is no .whole. result|differ"):
+                again(full)
+            path.write_bytes(content)
+    with pytest.warns(UserWarning, match="Not computed"):
+        again(full)
 
 
 def test_other_cells_are_refused(tmp_path):
@@ -85,7 +168,7 @@ def test_other_cells_are_refused(tmp_path):
 
 def test_what_stands_in_the_way_is_left_alone(tmp_path):
     (tmp_path / "a.zarr").mkdir()
-    with pytest.raises(FileExistsError, match="is there already and is no result of cellhermes"):
+    with pytest.raises(FileExistsError, match="is there already and is no .whole. result of cellhermes"):
         made(tmp_path / "a.zarr", {})
     with pytest.raises(ValueError, match="expected a name that ends with .zarr"):
         made(tmp_path / "a.h5ad", {})
@@ -94,6 +177,8 @@ def test_what_stands_in_the_way_is_left_alone(tmp_path):
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    with Work(tmp_path / "a.zarr.parts", Shard()) as work:
+        work.claim({"cells": 5, "names_sha256": hashed(NAMES)})
     folder = tmp_path / "a.zarr.parts" / "a.zarr" / "obsm" / "X"
     folder.mkdir(parents=True)
     (folder / "0.0.12ab.part").write_bytes(b"half")
@@ -102,6 +187,46 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".part", ".partial")]
 
 
-def test_hashes_tell_where_a_text_ends():
-    assert hashed(["ab", "c"]) != hashed(["a", "bc"])
-    assert hashed(iter(["a"] * 5000)) == hashed(["a"] * 5000) != hashed(["a"] * 5001)
+@pytest.mark.parametrize("what", ["folder", "file", "link", "dangling"])
+@pytest.mark.parametrize("name", ["a.zarr", "a.zarr.parts"])
+def test_what_is_of_others_is_refused_at_once_and_left_alone(tmp_path, what, name):
+    place, kept = tmp_path / name, tmp_path / "kept"
+    kept.mkdir()
+    (kept / "notes.txt").write_text("mine")
+    if what == "folder":
+        kept.rename(place)
+    elif what == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(kept if what == "link" else tmp_path / "nowhere")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match="is there already"):
+        made(tmp_path / "a.zarr", {})
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_what_somebody_put_beside_blocks_stays(tmp_path):
+    with Work(tmp_path / "a.zarr.parts", Shard()) as work:
+        work.claim({"cells": 5, "names_sha256": hashed(NAMES)})
+    (work.folder / "notes.txt").write_text("mine")
+    assert made(tmp_path / "a.zarr", {})
+    assert [path.name for path in work.folder.iterdir()] == ["notes.txt"]
+
+
+def test_everything_reaches_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, fsync, replace = set(), os.fsync, Path.replace
+
+    def seen(number):
+        synced.add(os.fstat(number).st_ino)
+        return fsync(number)
+
+    def checked(path, target):
+        for one in [path, *path.rglob("*")]:
+            if path.name == "a.zarr" or (one.suffix == ".part" and target.name in ("0.0", "1.0", "2.0", "about.json")):
+                assert one.stat().st_ino in synced, one
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    monkeypatch.setattr(Path, "replace", checked)
+    assert made(tmp_path / "a.zarr", {})
+    assert tmp_path.stat().st_ino in synced  # the name itself, too

@@ -18,12 +18,12 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -31,6 +31,10 @@ logger = logging.getLogger("cellhermes")
 
 SHARD = "CELLHERMES_SHARD"  # environment variable: "0/4" is the first of four shares
 STAMP = "about.json"
+MARK = "blocks of cellhermes"  # a key of the stamp: its folder is ours
+LOCKS = re.compile(r"(\d+-of-\d+|end)\.lock|about\.json\.[0-9a-f]{8}\.part")  # what there may be before the stamp
+OURS = re.compile(rf"{LOCKS.pattern}|about\.json|(\d{{6}}|whole|card)\.\w+(\.[0-9a-f]{{8}}\.part)?")
+FOLDERS = re.compile(r"sources|blocks|.*\.zarr")
 PATIENCE = 1.0  # seconds: a process that was killed may have children, which end with it, but not at once
 WAIT = 0.5  # seconds between two looks at what other processes have finished
 
@@ -82,6 +86,52 @@ class Held(dict[int, T]):
     save = dict.__setitem__
 
 
+class Sourced(Generic[T]):
+    """A keeper that notes what each block was made of, where that is read only while blocks are made.
+
+    Parameters
+    ----------
+    keeper
+        Of the blocks.
+    folder
+        Of the notes.
+    source
+        Gives a hash of what block ``i`` is made of, when it is kept.
+    """
+
+    def __init__(self, keeper: Keeper[T], folder: Path, source: Callable[[int], str]) -> None:
+        self.keeper, self.folder, self.source, self.load = keeper, folder, source, keeper.load
+        folder.mkdir(exist_ok=True)
+
+    def has(self, i: int) -> bool:
+        """Whether block ``i`` is finished; one without its note, which a power failure may take, is not."""
+        return bool(self.note(i)) and self.keeper.has(i)
+
+    def save(self, i: int, block: T) -> None:
+        """Keep block ``i``; the note comes first, so that no block is without."""
+        commit(self.folder / str(i), self.source(i).encode(), sync=False)
+        self.keeper.save(i, block)
+
+    def note(self, i: int) -> str:
+        """What block ``i`` was made of, ``""`` if that is not known."""
+        try:
+            text = (self.folder / str(i)).read_bytes()
+        except FileNotFoundError:
+            return ""
+        return text.decode() if re.fullmatch(rb"[0-9a-f]{64}", text) else ""
+
+    def check(self, n: int, now: Callable[[list[int]], Iterable[str]]) -> None:
+        """Refuse finished blocks, of ``n``, that were made of something else; ``now`` hashes what some are made of."""
+        begun = [i for i in range(n) if self.has(i)]
+        for i, digest in zip(begun, now(begun), strict=True):
+            if digest != self.note(i):
+                msg = (
+                    f"{self.folder.parent} holds blocks of other data: what block {i} was made of differs. Write to "
+                    "another path, or delete this one to start again."
+                )
+                raise ValueError(msg)
+
+
 class Work:
     """A folder with the finished blocks of one computation, open for one process of each share.
 
@@ -94,6 +144,8 @@ class Work:
 
     Raises
     ------
+    FileExistsError
+        If something else stands there, which is left alone.
     BlockingIOError
         If another process works on the same share, or the blocks are shared out in another way just now.
     OSError
@@ -104,6 +156,10 @@ class Work:
         self.folder, self.shard = folder, shard
 
     def __enter__(self) -> Work:
+        if os.path.lexists(self.folder) and not self.is_ours():
+            msg = f"{self.folder} is there already and holds no blocks of this version of cellhermes. It is left as it "
+            msg += "is: write to another path, or move it away."
+            raise FileExistsError(msg)
         with _explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked(f"{self.shard.k}-of-{self.shard.n}", seconds=PATIENCE)
@@ -132,6 +188,21 @@ class Work:
         msg = f"Another process is writing to {self.folder}. Wait until it has ended, or write to another path."
         return BlockingIOError(msg)
 
+    def is_ours(self) -> bool:
+        """Whether the folder is empty, or was begun by us."""
+        if not self.folder.is_dir():
+            return False
+        if (self.folder / STAMP).exists():
+            return isinstance(self._stamp(), dict)
+        return all(LOCKS.fullmatch(path.name) for path in self.folder.iterdir())
+
+    def _stamp(self) -> dict[str, object] | None:
+        """What an earlier run has noted, None if nothing that can be read."""
+        try:
+            return json.loads((self.folder / STAMP).read_text("utf-8"))[MARK]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
     def claim(self, about: Mapping[str, object]) -> None:
         """Note what the blocks depend on, or compare it with what an earlier run has noted.
 
@@ -140,18 +211,10 @@ class Work:
         ValueError
             If the folder holds blocks of another computation.
         """
-        stamp = self.folder / STAMP
-        if stamp.is_file():
-            try:
-                found = json.loads(stamp.read_text("utf-8"))
-            except (ValueError, RecursionError):
-                found = None
-            if not isinstance(found, dict):
-                msg = f"{stamp} is damaged. Write to another path, or delete {self.folder} to start again."
-                raise ValueError(msg)
+        if (found := self._stamp()) is not None:
             check_same(found, about, self.folder)
         else:
-            commit(stamp, json.dumps(about, indent=1).encode())
+            commit(self.folder / STAMP, json.dumps({MARK: about}, indent=1).encode())
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -164,10 +227,16 @@ class Work:
             lock.release()
 
     def remove(self) -> None:
-        """Take the folder away, if no other process works in it."""
+        """Take the folder away, if no other process works in it; what is not ours stays, and the folder around it."""
         locks = [self._locked(path.stem) for path in self.folder.glob("*.lock")]
-        if all(locks):
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if all(locks) and self.is_ours():
+            for path in self.folder.iterdir():
+                if path.is_dir() and FOLDERS.fullmatch(path.name):
+                    shutil.rmtree(path, ignore_errors=True)
+                elif OURS.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.rmdir()
         for lock in filter(None, locks):
             lock.release()
 
@@ -199,9 +268,9 @@ class Lock:
 
 
 def check_same(found: Mapping[str, object], about: Mapping[str, object], where: Path) -> None:
-    """Refuse what was made by another call."""
-    about = json.loads(json.dumps(about))
-    if other := [key for key in sorted({*about, *found}) if about.get(key) != found.get(key)]:
+    """Refuse what was made by another call, or with another version, which notes more or less."""
+    one, two = ({key: json.dumps(value, sort_keys=True) for key, value in each.items()} for each in (found, about))
+    if other := [key for key in sorted({*one, *two}) if one.get(key) != two.get(key)]:
         msg = (
             f"{where} holds blocks of another run: {', '.join(other)} differ. "
             "Write to another path, or delete this one to start again."

@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import cellhermes as ch
-from cellhermes import _adata, _blocks
+from cellhermes import _adata, _blocks, _chunks
 from cellhermes._keys import SENTENCE
-from cellhermes.pp import _sentences
 
 
 def in_memory(adata, **options):
@@ -147,13 +146,13 @@ def stops_at(monkeypatch, n):
     done = []
 
     def commit(path, content, **options):
-        if path.name.isdigit():
+        if path.name.isdigit() and path.parent.name == SENTENCE:
             if len(done) == n:
                 raise KeyboardInterrupt
             done.append(path.name)
         _blocks.commit(path, content, **options)
 
-    monkeypatch.setattr(_sentences, "commit", commit)
+    monkeypatch.setattr(_chunks, "commit", commit)
     return done
 
 
@@ -181,11 +180,11 @@ def test_other_data_or_arguments_are_refused(adata, tmp_path, monkeypatch):
     for options, name in [({"n_genes": 5}, "n_genes"), ({"layer": "counts"}, "layer"), ({"chunk_size": 70}, "chunk")]:
         with pytest.raises(ValueError, match=f"blocks of another run: .*{name}.* differ"):
             ch.pp.cell_sentences(adata, out=tmp_path / "s.zarr", **{"chunk_size": 64} | options)
-    with pytest.raises(ValueError, match="names_sha256 differ"):
+    with pytest.raises(ValueError, match=r"names_sha256, obs\['batch'\], .* differ"):
         ch.pp.cell_sentences(adata[::-1].copy(), out=tmp_path / "s.zarr", chunk_size=64)
     other = adata.copy()
     other.X.data = other.X.data[::-1].copy()
-    with pytest.raises(ValueError, match="holds sentences of other data: those of cells 'cell_0' to 'cell_63' differ"):
+    with pytest.raises(ValueError, match="holds blocks of other data: what block 0 was made of differs"):
         ch.pp.cell_sentences(other, out=tmp_path / "s.zarr", chunk_size=64)
     ch.pp.cell_sentences(adata, out=tmp_path / "s.zarr", chunk_size=64)
     with pytest.raises(ValueError, match="n_genes differ"):
@@ -248,12 +247,11 @@ def test_a_matrix_that_is_cut_or_damaged_is_named(adata, tmp_path):
 
 SCRIPT = """
 import sys, time, cellhermes as ch
-from cellhermes import _blocks
-from cellhermes.pp import _sentences
+from cellhermes import _blocks, _chunks
 def slow(path, content, **options):
     time.sleep(0.05)
     _blocks.commit(path, content, **options)
-_sentences.commit = slow
+_chunks.commit = slow
 ch.pp.cell_sentences(sys.argv[1], out=sys.argv[2], chunk_size=8)
 """
 

@@ -197,7 +197,7 @@ def test_kernels_compile_where_no_cache_can_be_written(monkeypatch):
 
     compile_ = numba.njit
     monkeypatch.setattr(numba, "njit", njit)
-    assert _cell._jit(lambda x: x + 1)(1) == 2
+    assert _cell.jit(lambda x: x + 1)(1) == 2
 
 
 def test_no_columns_and_no_mask_give_empty_sentences():

@@ -1,7 +1,7 @@
 """Downloads by name or address: one cache, every file checked against its hash whenever it is used."""
 
 from ._bundle import read_bundle, write_bundle
-from ._cache import cache_folder, offline, size_text
+from ._cache import cache_folder, file_hash, offline, size_text
 from ._data import data_file, data_files, derived
 from ._files import fetch
 from ._hash import sha256_of
@@ -21,6 +21,7 @@ __all__ = [
     "data_files",
     "derived",
     "fetch",
+    "file_hash",
     "find",
     "held_data",
     "held_weights",

@@ -17,9 +17,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .. import _adata
-from .._blocks import commit, missing
+from .._blocks import Sourced, missing
+from .._chunks import Encoded, Texts
+from .._hash import hashed_rows, total
 from .._keys import GENE_MASK, SENTENCE, write_params
-from .._result import Encoded, Result, Texts
+from .._result import Result
 from ..text import _cell
 from ._genes import gene_mask as default_mask
 from ._genes import stored_mask
@@ -30,11 +32,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from .._result import Chunks
-
 T = TypeVar("T")
 
 logger = logging.getLogger("cellhermes")
+
+BYTES = 2  # that a word of a sentence takes on disk, about
 
 
 def cell_sentences(
@@ -202,33 +204,45 @@ class _Writer:
         size = _adata.rows_at_once(self.matrix, size)
         of_genes = hashlib.sha256(self.vocabulary.rank.tobytes() + self.vocabulary.letters.tobytes()).hexdigest()
         about = {**params, "key": key, "chunk": size, **_adata.about_matrix(self.matrix), "genes_sha256": of_genes}
+        others = {name: _adata.obs_column(self.adata, name, "") for name in self.adata.obs if name != key}
         with Result(out, self.cells) as result:
-            if not result.begin(about):
-                logger.info("cell_sentences: %s is there already", out)
+            about |= result.carried(others)
+            if not result.begin(
+                about, needed=BYTES * self.n_genes * len(self.cells), values=partial(self._values, size)
+            ):
                 return 0
             array = result.array(f"obs/{key}", size, Texts())
-            self._check_begun(array)
-            todo = missing(array, array.n, result.shard)
+            digests: dict[int, str] = {}
+            kept = Sourced(array, result.work.folder / "sources", digests.pop)
+            kept.check(array.n, lambda begun: self._hashes([*map(array.rows, begun)]))
+            todo = missing(kept, array.n, result.shard)
             write = partial(_encoded, vocabulary=self.vocabulary, n_genes=self.n_genes, size=array.size)
             written = self._written([*map(array.rows, todo)], write, threads=_cell.MAX_THREADS)
             n_empty = 0
             with closing(written), ThreadPoolExecutor(1) as disk:  # which takes its time until a block is safe
                 saved = []
-                for i, (content, empty) in zip(todo, written, strict=True):
+                for i, (content, empty, digests[i]) in zip(todo, written, strict=True):
                     for block in saved:
                         block.result()
-                    saved = [disk.submit(commit, array.path(i), content)]
+                    saved = [disk.submit(kept.save, i, content)]
                     n_empty += empty
                 for block in saved:
                     block.result()
 
             def complete() -> None:
-                others = {name: _adata.obs_column(self.adata, name, "") for name in self.adata.obs if name != key}
                 result.columns([*result.carry(others), key])
                 result.params(key, params)
 
-            result.finish(array, array.n, complete)
+            result.finish(kept, array.n, complete)
         return n_empty
+
+    def _hashes(self, parts: list[slice]) -> Iterator[str]:
+        return _adata.map_rows(self.matrix, parts, hashed_rows, _cell.MAX_THREADS)
+
+    def _values(self, size: int) -> str:
+        """Hash of all values, as blocks of this size note it."""
+        n = self.matrix.shape[0]
+        return total(self._hashes([slice(start, min(start + size, n)) for start in range(0, n, size)]))
 
     def _written(self, parts: list[slice], write: Callable[[object], T], *, threads: int = 0) -> Iterator[T]:
         results = _adata.map_rows(self.matrix, parts, write, threads)
@@ -242,24 +256,12 @@ class _Writer:
                     raise ValueError(_what_is_bad(error, cell, gene)) from None
                 progress.update(part.stop - part.start)
 
-    def _check_begun(self, array: Chunks) -> None:
-        """Make the first and the last finished block again: of other data, they would differ."""
-        finished = [i for i in range(array.n) if array.has(i)]
-        for i in {*finished[:1], *finished[-1:]}:
-            rows = array.rows(i)
-            made = _cell.cell_sentences(_adata.rows(self.matrix, rows.start, rows.stop), self.vocabulary, self.n_genes)
-            if made != array.load(i):
-                msg = (
-                    f"{array.folder} holds sentences of other data: those of cells {self.cells[rows.start]!r} to "
-                    f"{self.cells[rows.stop - 1]!r} differ. Write to another path, or delete this one to start again."
-                )
-                raise ValueError(msg)
 
-
-def _encoded(block: object, *, vocabulary: _cell.Vocabulary, n_genes: int, size: int) -> tuple[bytes, int]:
-    """A chunk of the store, and how many of its sentences are empty; runs in threads and other processes."""
+def _encoded(block: object, *, vocabulary: _cell.Vocabulary, n_genes: int, size: int) -> tuple[bytes, int, str]:
+    """A chunk of the store, how many of its sentences are empty, and a hash of the values; in threads and processes."""
+    digest = hashed_rows(block)
     body, n_empty = _cell.encoded_sentences(block, vocabulary, n_genes)
-    return Texts().encode(Encoded(body.data, block.shape[0]), size), n_empty
+    return Texts().encode(Encoded(body.data, block.shape[0]), size), n_empty, digest
 
 
 def _what_is_bad(error: _cell.BadValueError, cell: str, gene: str) -> str:

@@ -219,7 +219,7 @@ def _csr_arrays(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return indptr, indices, values.astype(np.float32, copy=False).view(np.uint32)
 
 
-def _jit(function: Callable) -> Callable:
+def jit(function: Callable) -> Callable:
     """Compile on first use and keep the machine code, unless no folder can be written."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
@@ -254,12 +254,12 @@ def _(value):  # noqa: ANN001, ANN202
     return lambda value: (value >= 0x7F800000) & (value != 0x80000000)  # from infinity on, without -0.0
 
 
-@_jit
+@jit
 def _before(a, b):  # noqa: ANN001, ANN202
     return (a.real < b.real) | ((a.real == b.real) & (a.imag < b.imag))
 
 
-@_jit
+@jit
 def _sample(rows, indices, values, rank, size):  # noqa: ANN001, ANN202
     """Values at even distances in each row; zero for those outside the mask."""
     sample = np.zeros((len(rows) - 1, size), values.dtype)
@@ -272,7 +272,7 @@ def _sample(rows, indices, values, rank, size):  # noqa: ANN001, ANN202
     return sample
 
 
-@_jit
+@jit
 def _select(rows, indices, values, rank, limits, n_genes, keys):  # noqa: ANN001, ANN202
     """Put the smallest keys of each row into ``keys``, unsorted; return where the first bad value is, or -1."""
     longest = 0
@@ -298,7 +298,7 @@ def _select(rows, indices, values, rank, limits, n_genes, keys):  # noqa: ANN001
     return -1
 
 
-@_jit
+@jit
 def _at_least(limit, values, start, stop, found):  # noqa: ANN001, ANN202
     """Find the values of a row that reach a limit, without a branch; also say whether there is a bad one.
 
@@ -312,7 +312,7 @@ def _at_least(limit, values, start, stop, found):  # noqa: ANN001, ANN202
     return np.int64(n), is_bad
 
 
-@_jit
+@jit
 def _keys_of(found, indices, values, rank, keys):  # noqa: ANN001, ANN202
     """Keys of the found values that are not zero and belong to a gene of the mask."""
     zero = _key(values.dtype.type(0), np.int32(0))
@@ -324,7 +324,7 @@ def _keys_of(found, indices, values, rank, keys):  # noqa: ANN001, ANN202
     return np.int64(n)
 
 
-@_jit
+@jit
 def _partition(keys, n, k):  # noqa: ANN001, ANN202
     """Reorder the first ``n`` keys so that the ``k`` smallest come first."""
     low, high = 0, n - 1
@@ -348,7 +348,7 @@ def _partition(keys, n, k):  # noqa: ANN001, ANN202
             return
 
 
-@_jit
+@jit
 def _write(ranks, letters, first, length, before):  # noqa: ANN001, ANN202
     """Write the symbols of all rows into one buffer; return it and the end of each row.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._cell import _jit
+from ._cell import jit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -208,7 +208,7 @@ def one_neighbor(graph: Graph, nodes: np.ndarray, bits: np.ndarray) -> np.ndarra
     return graph.neighbors[start + places.astype(np.int64)]
 
 
-@_jit
+@jit
 def _below(state, n):  # noqa: ANN001, ANN202
     """Next whole number 0 <= x < n; one step of splitmix64 (Steele, Lea and Flood 2014) on ``state[0]``."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -219,7 +219,7 @@ def _below(state, n):  # noqa: ANN001, ANN202
     return np.int64(((x >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
-@_jit
+@jit
 def _rings(start, neighbors, widest, nodes, depth, hidden, unnamed, bits, first, second, third):  # noqa: ANN001, ANN202
     n = len(start) - 1
     near, taken = np.zeros(n, np.int32), np.zeros(n, np.int32)  # marks of the node at hand: its neighbours; not drawn
@@ -260,7 +260,7 @@ def _rings(start, neighbors, widest, nodes, depth, hidden, unnamed, bits, first,
         _draw_ring(3, start, neighbors, near, taken, mark, absent, state, second[item, :drawn], third[item])
 
 
-@_jit
+@jit
 def _draw_ring(hop, start, neighbors, near, taken, mark, absent, state, before, out):  # noqa: ANN001, ANN202
     """Fill ``out`` from the ring at distance ``hop``, 2 or 3; return how many were drawn."""
     drawn, n = 0, len(start) - 1
@@ -284,7 +284,7 @@ def _draw_ring(hop, start, neighbors, near, taken, mark, absent, state, before, 
     return drawn
 
 
-@_jit
+@jit
 def _is_in_ring(hop, start, neighbors, z, near, mark, absent):  # noqa: ANN001, ANN202
     """Whether ``z`` stands exactly ``hop`` (2 or 3) steps from the node whose neighbours are marked, and is not it."""
     if near[z] == mark or _touches(start, neighbors, z, near, mark, absent) == (hop == 3):
@@ -297,7 +297,7 @@ def _is_in_ring(hop, start, neighbors, z, near, mark, absent):  # noqa: ANN001, 
     return False
 
 
-@_jit
+@jit
 def _touches(start, neighbors, z, near, mark, absent):  # noqa: ANN001, ANN202
     """Whether a neighbour of ``z`` is marked."""
     for y in neighbors[start[z] : start[z + 1]]:  # noqa: SIM110 (numba compiles no generator)
@@ -306,14 +306,14 @@ def _touches(start, neighbors, z, near, mark, absent):  # noqa: ANN001, ANN202
     return False
 
 
-@_jit
+@jit
 def _is_absent(absent, y, z):  # noqa: ANN001, ANN202
     """Whether y - z is one of the two edges that count as absent."""
     a, b, c, d = absent[0], absent[1], absent[2], absent[3]
     return (a == y and b == z) or (a == z and b == y) or (c == y and d == z) or (c == z and d == y)
 
 
-@_jit
+@jit
 def _coprime(step, n):  # noqa: ANN001, ANN202
     """The next step that visits all of ``n`` places."""
     while True:
@@ -325,7 +325,7 @@ def _coprime(step, n):  # noqa: ANN001, ANN202
         step += 1
 
 
-@_jit
+@jit
 def _exchange(start, neighbors, edges, state):  # noqa: ANN001, ANN202
     """New second ends for edges that are sorted by the degree of the second end."""
     n, second, most, n_bad = len(edges), edges[:, 1].copy(), SWEEPS[1], 0
@@ -358,7 +358,7 @@ def _exchange(start, neighbors, edges, state):  # noqa: ANN001, ANN202
     return second
 
 
-@_jit
+@jit
 def _joined(start, neighbors, pairs):  # noqa: ANN001, ANN202
     """Which pairs are edges, or one node twice."""
     out = np.empty(len(pairs), np.bool_)
@@ -368,7 +368,7 @@ def _joined(start, neighbors, pairs):  # noqa: ANN001, ANN202
     return out
 
 
-@_jit
+@jit
 def _non_edges(start, neighbors, order, place, edges, bits, like):  # noqa: ANN001, ANN202
     out = np.empty((len(edges), 2), np.int32)
     state = np.empty(1, np.uint64)
@@ -389,7 +389,7 @@ def _non_edges(start, neighbors, order, place, edges, bits, like):  # noqa: ANN0
     return out
 
 
-@_jit
+@jit
 def _stranger(start, neighbors, order, a, at, state, like):  # noqa: ANN001, ANN202
     """A node that is not joined with ``a``, drawn around place ``at`` of the order; -1 if there is none."""
     if start[a + 1] - start[a] == len(order) - 1:
@@ -411,7 +411,7 @@ def _stranger(start, neighbors, order, a, at, state, like):  # noqa: ANN001, ANN
     return np.int32(-1)
 
 
-@_jit
+@jit
 def _is_joined(start, neighbors, a, b):  # noqa: ANN001, ANN202
     if start[a + 1] - start[a] > start[b + 1] - start[b]:
         a, b = b, a

@@ -5,7 +5,7 @@ import json
 import logging
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,9 +14,11 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _adata
-from .._blocks import Shard, fill, wait
+from .._blocks import Keeper, Shard, Sourced, fill, wait
+from .._chunks import Numbers
+from .._hash import hashed, hashed_rows, total
 from .._keys import EMBEDDING, GENE_PARAMS, SENTENCE, read_params, write_params
-from .._result import Chunks, Numbers, Result, hashed
+from .._result import Result
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, template
 from ._checkpoint import checkpoint as checkpoint_of
@@ -149,11 +151,12 @@ def embed_cells(
 def _in_memory(way: "_Sentences | _Weighted", n: int, folder: str | Path | None) -> np.ndarray:
     way.begin()
     texts = way.texts()
-    parts = [slice(start, min(start + way.size, n)) for start in range(0, n, way.size)]
+    parts = way.parts
     shard = Shard() if folder is None else Shard.here()
-    with checkpoint_of(folder, {**way.about, "block": way.size}, texts, shard) as kept:
+    with checkpoint_of(folder, {**way.about, "block": way.size}, texts, shard, needed=4 * n * way.dim) as kept:
         deque(texts, maxlen=0)  # without a checkpoint nobody has read them, and they are still to be checked
-        fill(kept, len(parts), lambda i: way.block(parts[i]), shard, desc="cells", of=way.size)
+        kept = kept if folder is None else way.kept(kept, Path(folder))
+        fill(kept, len(parts), way.block, shard, desc="cells", of=way.size)
         wait(kept, len(parts), shard)
         vectors = np.empty((n, way.dim), np.float32)
         for i, rows in enumerate(parts):
@@ -165,12 +168,12 @@ def _to_store(way: "_Sentences | _Weighted", names: pd.Index, out: str | Path, k
     with Result(out, names) as result:
         way.begin()
         about = {**way.about, "method": method, "key": key, "block": way.size, "data_sha256": hashed(way.texts())}
-        if not result.begin(about, needed=4 * len(names) * way.dim):
+        if not result.begin(about, needed=4 * len(names) * way.dim, values=way.values):
             return
         vectors = result.array(f"obsm/{key}", way.size, Numbers("<f4", way.dim))
-        way.check_begun(vectors)
-        fill(vectors, vectors.n, lambda i: way.block(vectors.rows(i)), result.shard, desc="cells", of=way.size)
-        result.finish(vectors, vectors.n, lambda: result.params(key, {**way.about, "method": method}))
+        kept = way.kept(vectors, result.work.folder)
+        fill(kept, vectors.n, way.block, result.shard, desc="cells", of=way.size)
+        result.finish(kept, vectors.n, lambda: result.params(key, {**way.about, "method": method}))
 
 
 class Texts:
@@ -201,6 +204,7 @@ class _Sentences:
     def __init__(self, adata: AnnData, model: str | Path | CellHermes, key: str, batch_size: int | None) -> None:
         self.sentences, self.names = Texts(adata, key), adata.obs_names
         self.key, self.batch_size, self.size = key, batch_size, BLOCK
+        self.parts = _parts(len(self.names), self.size)
         self._model, self.n_empty = model, 0
 
     def begin(self) -> None:
@@ -226,17 +230,24 @@ class _Sentences:
             self.n_empty += part.count("")
             yield from part
 
-    def block(self, rows: slice) -> np.ndarray:
+    def block(self, i: int) -> np.ndarray:
         """(cells, dim) vectors."""
-        sentences = self.sentences[rows]
+        sentences = self.sentences[self.parts[i]]
         vectors = np.full((len(sentences), self.dim), np.nan, np.float32)
         filled = [i for i, sentence in enumerate(sentences) if sentence]
         if filled:
             vectors[filled] = self.model.embed(_prompts([sentences[i] for i in filled]), batch_size=self.batch_size)
         return vectors
 
-    def check_begun(self, vectors: Chunks) -> None:
-        """Nothing: the hash of the sentences tells other data."""
+    values = None  # the hash of the sentences tells other data
+
+    def kept(self, vectors: Keeper, folder: Path) -> Keeper:
+        """Where blocks are kept."""
+        return vectors
+
+
+def _parts(n: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _prompts(sentences: Sequence[str]) -> list[Prompt]:
@@ -270,6 +281,8 @@ class _Weighted:
         self.genes, self.dim = genes[self.known].astype(np.float64), genes.shape[1]
         self.matrix = _adata.by_rows(_adata.expression(adata, layer, use_raw=use_raw))
         self.size = _adata.rows_at_once(self.matrix, BLOCK)
+        self.parts = _parts(self.matrix.shape[0], self.size)
+        self._last: tuple[int, object] = (-1, None)
         self.about = {**params, "genes_key": genes_key, "layer": layer, "use_raw": use_raw}
         self.n_empty = 0
 
@@ -284,9 +297,28 @@ class _Weighted:
         genes = hashlib.sha256(self.genes.tobytes() + self.known.tobytes()).hexdigest()
         yield json.dumps({**_adata.about_matrix(self.matrix), "genes": genes})
 
-    def block(self, rows: slice) -> np.ndarray:
+    def _rows(self, i: int) -> object:
+        """Rows of a block; the last one is not read twice."""
+        if self._last[0] != i:
+            self._last = i, _adata.rows(self.matrix, self.parts[i].start, self.parts[i].stop)
+        return self._last[1]
+
+    def _hashes(self, blocks: Iterable[int]) -> Iterator[str]:
+        return (hashed_rows(self._rows(i)) for i in blocks)
+
+    def values(self) -> str:
+        """Hash of all values."""
+        return total(self._hashes(range(len(self.parts))))
+
+    def kept(self, vectors: Keeper, folder: Path) -> Keeper:
+        """Where blocks are kept, with what each was made of; blocks of other values are refused."""
+        kept = Sourced(vectors, folder / "sources", lambda i: hashed_rows(self._rows(i)))
+        kept.check(len(self.parts), self._hashes)
+        return kept
+
+    def block(self, i: int) -> np.ndarray:
         """(cells, dim) vectors."""
-        block = _adata.rows(self.matrix, rows.start, rows.stop)
+        block = self._rows(i)
         check_values(block)
         vectors = np.full((block.shape[0], self.dim), np.nan, np.float32)
         block = block[:, self.known]
@@ -298,12 +330,3 @@ class _Weighted:
         vectors[filled] = (block @ self.genes)[filled] / total[filled, None]
         self.n_empty += int((~filled).sum())
         return vectors
-
-    def check_begun(self, vectors: Chunks) -> None:
-        """Make the first and the last finished block again: of other data, they would differ."""
-        finished = [i for i in range(vectors.n) if vectors.has(i)]
-        for i in {*finished[:1], *finished[-1:]}:
-            if not np.allclose(self.block(vectors.rows(i)), vectors.load(i), rtol=1e-4, equal_nan=True):
-                msg = f"{vectors.folder} holds vectors of other data. Write to another path, or delete this one."
-                raise ValueError(msg)
-        self.n_empty = 0

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from .. import _adata
 from .._explained import top_of
+from .._hash import hashed
 from .._keys import EXPLAIN, SENTENCE, read_params, write_params
 from ..model import CellHermes
 from ..text import Task
@@ -183,7 +184,9 @@ def explain(
         way = Attention(question, model, head, over, batch_size)
     else:
         way = Occlusion(question, model, found, batch_size)
-    values, beside = way.importance(frame, listed, {**about, "method": method}, parts[method], rng)
+    prompts = question.prompts(frame, slice(None)) if checkpoint else []
+    on = {**about, "method": method, "questions_sha256": hashed(prompt.text for prompt in prompts)}
+    values, beside = way.importance(frame, listed, on, parts[method], rng)
     texts = None
     if told is not None:
         at = np.searchsorted(rows, told)

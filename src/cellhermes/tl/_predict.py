@@ -13,9 +13,11 @@ from anndata import AnnData
 
 from .. import _adata
 from .._blocks import Shard, fill
+from .._chunks import Chunks, Numbers
+from .._chunks import Texts as Strings
+from .._hash import hashed
 from .._keys import SENTENCE, read_params, write_params
-from .._result import Chunks, Numbers, Result, hashed
-from .._result import Texts as Strings
+from .._result import Result
 from ..model import CellHermes
 from ..text import Task
 from ._answer import ABSTAINED, ANSWERED, BLOCK, PROBABILITY, UNPARSED, Asked, Decode, Question, Rows, ask, counted
@@ -244,10 +246,11 @@ def _to_store(
         asked = Asked(question, rows, model, batch_size)
         about = {**asked.about, **options, "key": key, "block": BLOCK, "data_sha256": hashed(asked.texts())}
         counts = _counts(Counter({ANSWERED: int(asked.filled.sum())}), len(rows))
-        width = len(question.task.answers or ())
-        if not result.begin(about, needed=16 * len(rows) * width):
+        scored = question.decode == "score"
+        width = len(question.task.answers or ()) if scored else question.max_new_tokens
+        if not result.begin(about, needed=(16 if scored else 4) * len(rows) * width):
             return counts
-        codec = Numbers("<f8", width) if question.decode == "score" else Strings()
+        codec = Numbers("<f8", width) if scored else Strings()
         kept = result.staged("blocks", BLOCK, codec)
         fill(kept, kept.n, asked.block, result.shard, desc=question.task.name, of=BLOCK)
         result.finish(kept, kept.n, lambda: _complete(result, asked, kept, key, options))
