@@ -84,8 +84,8 @@ test = cells[(frame["split"] == "test").to_numpy()].copy()
 truth = test.obs["cell_type"]
 answers = ["B cell", "T cell"]
 found = {}
-for name, prior in (("mini", None), ("mini, less prior", "N/A")):
-    ch.tl.predict(test, "mini", "cell_type", answers=answers, prior=prior, key_added=name)
+for name, prior in (("mini", ""), ("mini, less prior", "N/A")):
+    ch.tl.predict(test, "mini", "cell_type", answers=answers, normalize="sum", prior=prior, key_added=name)
     found[name] = ch.get.answers(test, name)
 for name in ("majority", "frequency"):
     found[name] = ch.metrics.baseline(frame, name, label="cell_type")

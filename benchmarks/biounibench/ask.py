@@ -41,7 +41,7 @@ def answered(
 ) -> tuple[pd.DataFrame, float]:
     """Answers to the test questions, and the temperature that was fitted on the validation questions (or 1)."""
     task = task_of(frame)
-    options = {"expression": True if expression else None, "prior": NOTHING if prior else None}
+    options = {"expression": True if expression else None, "normalize": "sum", "prior": NOTHING if prior else ""}
     temperature = 1.0
     valid = questions(frame, "valid")
     if calibrate and len(valid):

@@ -267,8 +267,16 @@ def predict(
         bool | None, typer.Option("--expression/--no-expression", help="Show the cell's genes; default: if needed.")
     ] = None,
     decode: Annotated[str | None, typer.Option(help="'score' or 'generate'; default: score known answers.")] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(help="'sum' or 'mean' over the tokens of an answer; default: mean unless tuned on the task."),
+    ] = None,
     prior: Annotated[
-        str | None, typer.Option(help="Text that says nothing, such as N/A; what answers get behind it is taken off.")
+        str | None,
+        typer.Option(
+            help="Text that says nothing; what answers get behind it is taken off. '' takes nothing off; "
+            "default: N/A unless tuned on the task."
+        ),
     ] = None,
     calibration: Annotated[float, typer.Option(help="Temperature of the probabilities.")] = 1.0,
     abstain_below: Annotated[float | None, typer.Option(help="No answer below this probability.")] = None,
@@ -292,7 +300,7 @@ def predict(
 
     import cellhermes as ch
 
-    options = {"answers": answer, "expression": expression, "decode": decode, "prior": prior}
+    options = {"answers": answer, "expression": expression, "decode": decode, "normalize": normalize, "prior": prior}
     options |= {"calibration": calibration, "abstain_below": abstain_below, "batch_size": batch_size}
     lm = _loaded(model, dtype, quantize)
     if target.suffix == ".zarr":

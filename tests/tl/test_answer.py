@@ -1,5 +1,8 @@
 """Questions of a frame: against the model's own verbs, row by row; abstaining, parsing, going on."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,7 +62,7 @@ def test_calibration_divides_log_probabilities_and_keeps_the_order(tiny, pairs):
 
 
 def test_a_prior_is_what_answers_get_behind_a_question_that_says_nothing(tiny, pairs):
-    plain, less = (ch.tl.answer(pairs, tiny, TASK, prior=prior, calibration=2.0) for prior in (None, "N/A"))
+    plain, less = (ch.tl.answer(pairs, tiny, TASK, prior=prior, calibration=2.0) for prior in ("", "N/A"))
     nothing = ch.text.task(TASK).prompts({"gene_a": ["N/A"], "gene_b": ["N/A"]})
     scores = [tiny.score(prompts, ["Yes", "No"]) for prompts in (ch.text.task(TASK).prompts(pairs), nothing)]
     expected = softmax((scores[0] - scores[1]) / 2, axis=1)
@@ -195,3 +198,73 @@ def test_bad_calls_are_explained_before_a_model_is_loaded(pairs, task, options, 
 def test_an_anndata_is_sent_to_predict(adata):
     with pytest.raises(TypeError, match="frame is a AnnData; expected a DataFrame .*ch.tl.predict"):
         ch.tl.answer(adata, "mini", TASK)
+
+
+# ---- models that were not tuned on the task
+
+
+@pytest.fixture
+def untuned(tiny, monkeypatch):
+    monkeypatch.setattr(tiny, "card", dataclasses.replace(tiny.card, tasks=("cell_type",)))
+    return tiny
+
+
+def test_a_model_that_was_not_tuned_on_the_task_is_asked_zero_shot(untuned, pairs):
+    answers = ["Yes", "No", "I do not know"]
+    with pytest.warns(UserWarning, match=f"not tuned on the task '{TASK}'.*name: cell_type.*zero-shot.*ch.metrics"):
+        found = ch.tl.answer(pairs, untuned, TASK, answers=answers)
+    task = ch.text.task(TASK).with_answers(answers)
+    lengths = [len(untuned._encoder.answer(answer)) for answer in answers]
+    scores, nothing = (
+        untuned.score(task.prompts(rows), answers) / lengths for rows in (pairs, {"gene_a": ["N/A"], "gene_b": ["N/A"]})
+    )
+    np.testing.assert_allclose(columns(found, "log_probability:"), scores, rtol=1e-5)
+    np.testing.assert_allclose(columns(found, "probability:"), softmax(scores - nothing, axis=1), rtol=1e-4)
+
+
+def test_what_is_given_beats_what_a_model_was_tuned_on(untuned, pairs):
+    asked = ch.tl.answer(pairs, untuned, TASK, normalize="sum", prior="")
+    expected = softmax(untuned.score(ch.text.task(TASK).prompts(pairs), ["Yes", "No"]), axis=1)
+    np.testing.assert_allclose(columns(asked, "probability:"), expected, rtol=1e-4)
+
+
+def test_a_tuned_model_is_not_warned_of(tiny, pairs, monkeypatch):
+    monkeypatch.setattr(type(tiny), "score", lambda self, prompts, *_, **__: np.tile([[0.0, -9.0]], (len(prompts), 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (ch.tl.answer(pairs, tiny, TASK)["answer"] == "Yes").all()
+
+
+@pytest.mark.parametrize(
+    ("n_yes", "n", "n_answers", "told"),
+    [
+        (20, 20, 2, "'Yes' is the answer to 20 of them; never an answer: 'No'"),
+        (19, 20, 2, "'Yes' is the answer to 19 of them."),
+        (18, 20, 2, None),  # exactly 90%
+        (10, 10, 2, "'Yes' is the answer to 10 of them."),  # too few rows to say that an answer never occurs
+        (9, 9, 2, None),
+        (20, 30, 3, "zero-shot, and never an answer: 'Maybe'"),
+        (20, 29, 3, None),
+    ],
+)
+def test_answers_that_hardly_depend_on_the_questions_are_told(untuned, monkeypatch, n_yes, n, n_answers, told):
+    answers = ["Yes", "No", "Maybe"][:n_answers]
+
+    def score(self, prompts, *_, **__):
+        found = np.full((len(prompts), n_answers), -9.0)
+        found[:n_yes, 0] = found[n_yes:, 1] = 0.0
+        return found
+
+    monkeypatch.setattr(type(untuned), "score", score)
+    rows = pd.DataFrame({"gene_a": ["CD4"] * n, "gene_b": ["LYZ"] * n})
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        ch.tl.answer(rows, untuned, TASK, answers=answers, prior="")
+    found = [str(one.message) for one in seen if "were answered" in str(one.message)]
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]
+
+
+def test_generated_texts_of_an_untuned_model_are_zero_shot_too(untuned, pairs):
+    with pytest.warns(UserWarning, match="not tuned on the task"):
+        ch.tl.answer(pairs[:2], untuned, TASK, decode="generate", max_new_tokens=2)

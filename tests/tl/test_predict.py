@@ -1,5 +1,7 @@
 """Answers for cells: the same as for a frame of their columns, written where cells have a place."""
 
+import dataclasses
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -129,3 +131,19 @@ def test_a_column_of_the_users_is_not_written_over(cells, tiny):
 def test_what_is_missing_is_said_before_a_model_is_loaded(cells, task, options, error, message):
     with pytest.raises(error, match=message):
         ch.tl.predict(cells, "no such model", task, **options)
+
+
+@pytest.mark.parametrize("to_store", [False, True])
+def test_zero_shot_answers_are_noted_and_told(cells, tiny, tmp_path, monkeypatch, to_store):
+    monkeypatch.setattr(tiny, "card", dataclasses.replace(tiny.card, tasks=()))
+    monkeypatch.setattr(type(tiny), "score", lambda self, prompts, *_, **__: np.tile([[0.0, -9.0]], (len(prompts), 1)))
+    where = {"out": tmp_path / "answers.zarr"} if to_store else {}
+    with pytest.warns(UserWarning, match="30 questions of 't_cell_reactivity' were answered zero-shot, and 'Reactive'"):
+        ch.tl.predict(cells, tiny, "t_cell_reactivity", prior="", **where)
+    made = ad.read_zarr(where["out"]) if to_store else cells
+    params = made.uns["t_cell_reactivity"]["params"]
+    assert (params["normalize"], params["prior"], bool(params["zero_shot"])) == ("mean", "", True)
+    monkeypatch.undo()
+    ch.tl.predict(cells, tiny, "t_cell_reactivity", key_added="tuned")
+    params = cells.uns["tuned"]["params"]
+    assert (params["normalize"], params["prior"], params["zero_shot"]) == ("sum", "", False)

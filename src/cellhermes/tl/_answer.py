@@ -1,9 +1,10 @@
 """Questions of a task, answered by a language model: scored where the answers are known, else generated."""
 
 import logging
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,8 @@ logger = logging.getLogger("cellhermes")
 
 BLOCK = 1_000  # questions in memory at once, and which are kept together on disk
 PROBABILITY, LOG_PROBABILITY = "probability:", "log_probability:"  # columns, one for each answer
+NOTHING = "N/A"  # stands in the fields of a question that says nothing
+MOST, FEW = 0.9, 10  # share of rows above which one answer is told of; rows, for each answer, below which nothing is
 ANSWERED, ABSTAINED, UNPARSED = "answered", "abstained", "unparsed"
 
 Decode = Literal["score", "generate"]
@@ -38,7 +41,7 @@ def answer(
     expression: bool | None = None,
     variant: int = 0,
     decode: Decode | None = None,
-    normalize: Literal["sum", "mean"] = "sum",
+    normalize: Literal["sum", "mean"] | None = None,
     prior: str | None = None,
     calibration: float = 1.0,
     abstain_below: float | None = None,
@@ -53,6 +56,10 @@ def answer(
     0, or the log-probability of the answer behind a question that says nothing (``prior``). The question is computed
     once for all answers, and so is what answers begin alike. ``decode="generate"`` writes the likeliest text and looks
     for an answer in it; a text without one, or with several, has no answer and is counted.
+
+    A model that was tuned on the task has learnt how long and how frequent its answers are: their log-probability
+    counts as it is. Any other is asked *zero-shot*: by default the log-probability counts per token, less that behind
+    the question that says nothing. Its card or the record of its training decides which it is.
 
     Parameters
     ----------
@@ -73,12 +80,14 @@ def answer(
         ``"score"`` or ``"generate"``; None scores where the answers are known, and generates where they are not.
     normalize
         How the lengths of answers count. ``"sum"``: the log-probability as it is; ``"mean"``: divided by the number of
-        tokens, where long answers should not fall behind short ones (see :meth:`cellhermes.CellHermes.score`).
+        tokens, where long answers should not fall behind short ones (see :meth:`cellhermes.CellHermes.score`). None
+        takes ``"sum"`` for a model that was tuned on the task, and ``"mean"`` for others.
     prior
         Text that stands in all fields of a question that says nothing, such as ``"N/A"``: what each answer gets there
         is taken off, so that none wins because it is short or frequent in any text. This is contextual calibration
         (Zhao et al., 2021) with one such text and, normalised over the answers, the domain-conditional mutual
-        information of Holtzman et al. (2021). It is for models that were not tuned on the task. None takes nothing off.
+        information of Holtzman et al. (2021). ``""`` takes nothing off. None does so for a model that was tuned on the
+        task, and takes ``"N/A"`` for others.
     calibration
         Temperature T from :func:`cellhermes.metrics.fit_temperature`; 1 takes probabilities as they are.
     abstain_below
@@ -107,6 +116,12 @@ def answer(
         If a field has no value in some row, answers can't be told apart by their tokens, an open task is to be scored,
         a checkpoint belongs to other questions, or a question is longer than the model's context.
 
+    Warns
+    -----
+    UserWarning
+        If the model was not tuned on the task; then also if one answer is given to more than 90% of at least ten rows,
+        or one to none of at least ten rows for each answer.
+
     Examples
     --------
     >>> import cellhermes as ch
@@ -131,7 +146,9 @@ def answer(
         abstain_below=abstain_below,
         max_new_tokens=max_new_tokens,
     )
-    found, _ = ask(question, Rows.of(frame), model, batch_size, checkpoint, Shard.here() if checkpoint else None)
+    found, how = ask(question, Rows.of(frame), model, batch_size, checkpoint, Shard.here() if checkpoint else None)
+    if how["zero_shot"]:
+        warn_of_collapse(found["answer"].value_counts().to_dict(), question.task, stacklevel=3)
     logger.info("%s questions: %s.", f"{len(found):,}", counted(found))
     return found
 
@@ -144,8 +161,8 @@ class Question:
     decode: Decode
     expression: bool | None
     variant: int
-    normalize: Literal["sum", "mean"]
-    prior: str | None = None
+    normalize: Literal["sum", "mean"] | None
+    prior: str | None = ""
     calibration: float
     abstain_below: float | None
     max_new_tokens: int
@@ -166,9 +183,9 @@ class Question:
             return f"decode={self.decode!r} is not known; expected 'score' or 'generate'."
         if self.decode == "score" and self.task.answers is None:
             return f"Task {self.task.name!r} has no answers to score. Pass answers=, or decode='generate'."
-        if self.normalize not in ("sum", "mean"):
+        if self.normalize not in ("sum", "mean", None):
             return f"normalize={self.normalize!r} is not known; expected 'sum' or 'mean'."
-        if self.prior is not None and (self.decode == "generate" or not self.prior.strip()):
+        if self.prior and (self.decode == "generate" or not self.prior.strip()):
             return f"prior={self.prior!r}, decode={self.decode!r}; expected a text such as 'N/A', and decode='score'."
         if not 0 < self.calibration < np.inf:
             return f"calibration={self.calibration}; expected a temperature above 0."
@@ -177,6 +194,16 @@ class Question:
         if self.abstain_below is not None and (self.decode == "generate" or not 0 <= self.abstain_below <= 1):
             return f"abstain_below={self.abstain_below}, decode={self.decode!r}; expected 0 to 1, and decode='score'."
         return ""
+
+    def is_zero_shot(self, model: CellHermes) -> bool:
+        """Whether a model was not tuned on the task."""
+        return self.task.name not in model.card.tasks
+
+    def asked_of(self, model: CellHermes) -> "Question":
+        """The question with what is None decided by whether the model was tuned on the task."""
+        is_zero_shot = self.is_zero_shot(model) and self.decode == "score"
+        normalize, prior = ("mean", NOTHING) if is_zero_shot else ("sum", "")
+        return replace(self, normalize=self.normalize or normalize, prior=prior if self.prior is None else self.prior)
 
     def prompts(self, frame: pd.DataFrame, rows: slice) -> list[Prompt]:
         """Texts of some rows; an error counts rows in the whole frame."""
@@ -246,10 +273,19 @@ class Asked:
 
     def __init__(self, question: Question, rows: Rows, model: str | Path | CellHermes, batch_size: int | None) -> None:
         question.texts(rows, slice(0, 1))  # what is missing is said before a model is loaded
-        self.question, self.rows, self.batch_size = question, rows, batch_size
+        self.rows, self.batch_size = rows, batch_size
         self.model = as_model(model)
-        self.about = question.about(self.model)
+        self.question = question.asked_of(self.model)
+        self.about = self.question.about(self.model)
+        self.is_zero_shot = question.is_zero_shot(self.model)
+        if self.is_zero_shot:
+            warn_of_zero_shot(self.model, question.task.name)
         self.filled = np.zeros(len(rows), dtype=bool)  # known after :meth:`texts`
+
+    @property
+    def how(self) -> dict[str, Param | None]:
+        """How answers were made of what the model gave."""
+        return {**self.about, "prior": self.question.prior, "zero_shot": self.is_zero_shot}
 
     def texts(self) -> Iterator[str]:
         """Texts of all questions. Those that may be too long are tokenised: a text has at most as many tokens as bytes.
@@ -303,7 +339,7 @@ class Asked:
     def prior(self) -> np.ndarray:
         """(answers,) log-probabilities behind the question that says nothing; 0 where it is not asked."""
         question = self.question
-        if question.prior is None:
+        if not question.prior:
             return np.zeros(len(question.task.answers))
         nothing = {name: [question.prior] for name in (*question.task.fields, SENTENCE)}
         prompts = question.task.prompts(nothing, expression=question.expression, variant=question.variant)
@@ -326,7 +362,35 @@ def ask(
         fill(kept, n, asked.block, shard, desc=question.task.name, of=BLOCK)
         wait(kept, n, shard)
         blocks = [kept.load(i) for i in range(n)]
-    return asked.found(slice(0, len(rows)), blocks), asked.about
+    return asked.found(slice(0, len(rows)), blocks), asked.how
+
+
+def warn_of_zero_shot(model: CellHermes, task: str) -> None:
+    """Warn, before anything is computed, that a model was not tuned on what it is asked."""
+    named = ", ".join(model.card.tasks) or "none"
+    msg = (
+        f"{model.card.name} was not tuned on the task {task!r} (its card and training record name: {named}). "
+        "Its answers are zero-shot: measure them where answers are known (ch.metrics.classification, with "
+        "ch.metrics.baseline beside), or tune it (ch.train.task_pairs, ch.train.fit)."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=5)
+
+
+def warn_of_collapse(counts: Mapping[str, int], task: Task, *, stacklevel: int) -> None:
+    """Warn where zero-shot answers hardly depend on the questions; ``counts`` is how often each was given."""
+    n, known = sum(counts.values()), task.answers or ()
+    if n < FEW or len(known) < 2:
+        return
+    top = max(counts, key=counts.__getitem__)
+    never = [answer for answer in known if not counts.get(answer)] if n >= FEW * len(known) else []
+    told = [f"{top!r} is the answer to {counts[top]:,} of them"] if counts[top] > MOST * n else []
+    told += [f"never an answer: {', '.join(map(repr, never))}"] if never else []
+    if told:
+        msg = (
+            f"{n:,} questions of {task.name!r} were answered zero-shot, and {'; '.join(told)}. "
+            "They may say more of the words of the answers than of the questions: do not use them unmeasured."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=stacklevel)
 
 
 def _compute(question: Question, prompts: list[Prompt], model: CellHermes, batch_size: int | None) -> np.ndarray:

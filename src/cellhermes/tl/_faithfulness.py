@@ -180,8 +180,8 @@ def _question(task: str | Path | Task, params: Mapping[str, object], key: str) -
 
 
 def _check_model(about: Mapping[str, object], params: Mapping[str, object], key: str) -> None:
-    names = ("model", "base", "revision", "adapters", "wrap", "dtype", "quantize")
-    if other := [name for name in names if about[name] != params[name]]:
+    names = ("model", "base", "revision", "adapters", "wrap", "wrap_parts", "dtype", "quantize")
+    if other := [name for name in names if about[name] != params.get(name, about[name])]:
         what = ", ".join(f"{name} {about[name]!r} and {params[name]!r}" for name in other)
         msg = f"The model is not the one of explanation {key!r}: {what}. Pass that one, or explain again."
         raise ValueError(msg)

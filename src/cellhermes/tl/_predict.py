@@ -20,7 +20,20 @@ from .._keys import SENTENCE, read_params, write_params
 from .._result import Result
 from ..model import CellHermes
 from ..text import Task
-from ._answer import ABSTAINED, ANSWERED, BLOCK, PROBABILITY, UNPARSED, Asked, Decode, Question, Rows, ask, counted
+from ._answer import (
+    ABSTAINED,
+    ANSWERED,
+    BLOCK,
+    PROBABILITY,
+    UNPARSED,
+    Asked,
+    Decode,
+    Question,
+    Rows,
+    ask,
+    counted,
+    warn_of_collapse,
+)
 from ._embed_cells import Texts
 
 if TYPE_CHECKING:
@@ -40,7 +53,7 @@ def predict(
     expression: bool | None = None,
     variant: int = 0,
     decode: Decode | None = None,
-    normalize: Literal["sum", "mean"] = "sum",
+    normalize: Literal["sum", "mean"] | None = None,
     prior: str | None = None,
     calibration: float = 1.0,
     abstain_below: float | None = None,
@@ -76,10 +89,12 @@ def predict(
     decode
         ``"score"`` or ``"generate"``; None scores where the answers are known, and generates where they are not.
     normalize
-        ``"sum"`` or ``"mean"``: how the lengths of answers count.
+        ``"sum"`` or ``"mean"``: how the lengths of answers count. None takes ``"sum"`` for a model that was tuned on
+        the task, and ``"mean"`` for others.
     prior
         Text that stands in all fields of a question that says nothing, such as ``"N/A"``; what each answer gets there
-        is taken off (see :func:`cellhermes.tl.answer`).
+        is taken off (see :func:`cellhermes.tl.answer`). ``""`` takes nothing off. None does so for a model that was
+        tuned on the task, and takes ``"N/A"`` for others.
     calibration
         Temperature from :func:`cellhermes.metrics.fit_temperature`; 1 takes probabilities as they are.
     abstain_below
@@ -113,8 +128,8 @@ def predict(
     ``obs[f"{key_added}_text"]`` : str
         Generated: the texts.
     ``uns[key_added]["params"]`` : dict
-        Model, task, version, answers (in the order of the columns), how they were asked, and how many cells have no
-        answer: ``n_abstained``, ``n_unparsed``, ``n_without_genes``.
+        Model, task, version, answers (in the order of the columns), how they were asked (also ``normalize``, ``prior``
+        and ``zero_shot``), and how many cells have no answer: ``n_abstained``, ``n_unparsed``, ``n_without_genes``.
 
     With ``out``, the object stays as it is, and the store has the names of the cells and these entries.
 
@@ -129,6 +144,11 @@ def predict(
         If another process is writing to the same place.
     OSError
         If a file is damaged, the disk is full, or ``out`` may not be written; what is finished stays.
+
+    Warns
+    -----
+    UserWarning
+        If cells have no genes, and as for :func:`cellhermes.tl.answer`.
 
     Examples
     --------
@@ -158,11 +178,13 @@ def predict(
     key = key_added or question.task.name
     _columns(question)
     rows, fields = _rows(adata, question, sentence_key)
-    options = {"prior": prior, "calibration": calibration, "abstain_below": abstain_below, "sentence_key": sentence_key}
+    options = {"calibration": calibration, "abstain_below": abstain_below, "sentence_key": sentence_key}
     if out is None:
         _check_key(adata, key)
         shard = Shard.here() if checkpoint else None
         found, about = ask(question, rows, model, batch_size, checkpoint, shard)
+        if about["zero_shot"]:
+            warn_of_collapse(found["answer"].value_counts().to_dict(), question.task, stacklevel=3)
         counts = _counts(found["status"].value_counts(), adata.n_obs)
         _write(adata, key, found, question)
         write_params(adata, key, {**about, "fields": fields, **options, **counts})
@@ -244,7 +266,7 @@ def _to_store(
     """Write what :func:`_write` writes into a store, and return how many cells have no answer."""
     with Result(out, rows.index) as result:
         asked = Asked(question, rows, model, batch_size)
-        about = {**asked.about, **options, "key": key, "block": BLOCK, "data_sha256": hashed(asked.texts())}
+        about = {**asked.how, **options, "key": key, "block": BLOCK, "data_sha256": hashed(asked.texts())}
         counts = _counts(Counter({ANSWERED: int(asked.filled.sum())}), len(rows))
         scored = question.decode == "score"
         width = len(question.task.answers or ()) if scored else question.max_new_tokens
@@ -268,11 +290,11 @@ def _complete(result: Result, asked: Asked, kept: Chunks, key: str, options: dic
             yield asked.found(part, [np.asarray(kept.load(i)) for i in blocks])
 
     n_of: Counter = Counter()
-    seen: set[str] = set()
+    n_given: Counter = Counter()
     for found in parts():
         n_of.update(found["status"].dropna())
-        seen.update(found["answer"].dropna())
-    categories = list(question.task.answers or sorted(seen))
+        n_given.update(found["answer"].dropna())
+    categories = list(question.task.answers or sorted(n_given))
     size = TOGETHER * kept.size
     columns = {f"obs/{key}/codes": Numbers(np.min_scalar_type(-max(1, len(categories))).newbyteorder("<").str)}
     if question.decode == "score":
@@ -290,4 +312,6 @@ def _complete(result: Result, asked: Asked, kept: Chunks, key: str, options: dic
         texts = [found["text"].fillna("").astype(str)] if question.decode == "generate" else []
         for array, column in zip(arrays.values(), [codes, *values, *texts], strict=True):
             array.save(i, column)
-    result.params(key, {**asked.about, **options, **_counts(n_of, len(asked.rows))})
+    result.params(key, {**asked.how, **options, **_counts(n_of, len(asked.rows))})
+    if asked.is_zero_shot:
+        warn_of_collapse(n_given, question.task, stacklevel=6)
