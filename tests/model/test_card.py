@@ -21,6 +21,7 @@ def test_every_named_model_says_what_it_is(name):
     assert card.description
     assert card.license
     assert card.wrap in ch.text.wraps()
+    assert set(card.tasks) <= set(ch.text.tasks())
     assert hasattr(torch, card.dtype)
     assert card.base.startswith("bundled:") or len(bytes.fromhex(card.revision)) == 20
 
@@ -215,6 +216,9 @@ def test_topmost_note_says_how_to_read(chain):
         ('{"wrapp": "plain"}', r"unknown keys \['wrapp'\]; this version knows \['wrap', "),
         ('{"wrap": "chatml"}', "wrap is 'chatml'; expected one of .*plain"),
         ('{"wrap": 3}', "wrap is 3; expected text"),
+        ('{"tasks": "cell_type"}', "tasks is 'cell_type'; expected a list of texts"),
+        ('{"tasks": [1]}', "tasks is .1.; expected a list of texts"),
+        ('{"system": 1}', "system is 1; expected text"),
         ('{"read_at": "end"}', "cellhermes.json: read_at=.'end'. is not known.*prompt_end"),
         ('{"read_at": {"gene": 1}}', "read_at is .*expected text"),
     ],
@@ -223,6 +227,22 @@ def test_bad_note_is_named(chain, note, message):
     (chain[0] / "cellhermes.json").write_text(note)
     with pytest.raises(ValueError, match=message):
         ch.CellHermes.from_pretrained(chain[0])
+
+
+def test_tasks_are_those_of_notes_and_records_all_the_way_down(chain):
+    base, first, second = chain
+    edit(base / "cellhermes.json", tasks=["cell_type"])
+    record = {
+        "run": {"pairs": {"a": {"task": "cell_fitness", "about": {"task": "cell_fitness"}}, "b": {"file": "b.jsonl"}}},
+        "data": {"train": {"tasks": {"mine": 12}}, "evaluation": {"tasks": {"seen in evaluation only": 3}}},
+    }
+    edit(first / "training.json", **record)
+    assert _card.resolve(first).tasks == ("cell_type", "cell_fitness", "mine")
+    edit(second / "training.json", run={"method": "reinforce", "pairs": {"about": {"task": "t_cell_reactivity"}}})
+    edit(second / "cellhermes.json", tasks=["mine", "yours"])
+    assert _card.resolve(second).tasks == ("cell_type", "cell_fitness", "mine", "yours", "t_cell_reactivity")
+    edit(base / "training.json", run=3, data=[])  # of another program
+    assert _card.resolve(base).tasks == ("cell_type",)
 
 
 @pytest.mark.parametrize("name", ["mini", "llama-3.1-8b-instruct", "Qwen/Qwen2.5-0.5B"])

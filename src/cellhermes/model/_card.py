@@ -309,13 +309,13 @@ def _note(folder: Path) -> dict[str, Any]:
     if unknown := sorted(set(note) - set(NOTED)):
         msg = f"{path} has unknown keys {unknown}; this version knows {list(NOTED)}. A newer cellhermes may read it."
         raise ValueError(msg)
-    kinds = {"read_at": dict, "wrap": dict, "tasks": list}
     for key, value in note.items():
-        parts = [value]
-        if isinstance(value, kinds.get(key, str)) and key in kinds:
-            parts = value if key == "tasks" else [*value.values()]
-        if not all(isinstance(part, str) for part in parts):
-            msg = f"{path}: {key} is {value!r}; expected {'a list of texts' if key == 'tasks' else 'text'}."
+        is_list = key == "tasks"
+        parts = (
+            value.values() if key in ("read_at", "wrap") and isinstance(value, dict) else value if is_list else [value]
+        )
+        if isinstance(value, list) != is_list or not all(isinstance(part, str) for part in parts):
+            msg = f"{path}: {key} is {value!r}; expected {'a list of texts' if is_list else 'text'}."
             raise ValueError(msg)
     _check_wrap(note.get("wrap", ""), f"{path}: ")
     _check_read_at(note.get("read_at", "prompt_end"), f"{path}: ")
