@@ -28,6 +28,7 @@ import pandas as pd
 from scipy import sparse
 
 import cellhermes as ch
+from cellhermes._vectors import write_groups_of
 from cellhermes.tl._knn import connectivities
 from cellhermes.tl._louvain import jaccard, partition
 
@@ -58,12 +59,16 @@ def data(n_genes: int, width: int = WIDTH) -> ad.AnnData:
     obs = pd.DataFrame({"group": np.array(["a", "b"])[group]}, index=[f"C{i}" for i in range(N_CELLS)])
     adata = ad.AnnData(counts.log1p(), obs=obs.astype("category"), var=pd.DataFrame(index=names(n_genes)))
     centre = rng.integers(CENTRES, size=n_genes)
-    for label in "ab":
+    values = np.empty((2, n_genes, width), np.float32)
+    for row in range(2):
         moved = np.where(rng.random(n_genes) < 0.2, rng.integers(CENTRES, size=n_genes), centre)
-        vectors = rng.normal(size=(CENTRES, width))[moved] + 2 * rng.normal(size=(n_genes, width))
-        adata.varm[f"X_cellhermes:{label}"] = vectors.astype(np.float32)
-    keys = ["X_cellhermes:a", "X_cellhermes:b"]
-    adata.uns["X_cellhermes"] = {"groups": pd.DataFrame({"label": ["a", "b"], "key": keys, "groupby": "group"})}
+        values[row] = rng.normal(size=(CENTRES, width))[moved] + 2 * rng.normal(size=(n_genes, width))
+    n_expressing = np.array([(counts[group == row] > 0).sum(axis=0).A1 for row in range(2)])
+    array = {"values": values, "n_expressing": n_expressing, "genes": adata.var_names.to_numpy(object)}
+    array["groups"] = np.array(["a", "b"], object)
+    table = pd.DataFrame({"label": ["a", "b"], "groupby": "group", "n_in_group": np.bincount(group)})
+    contexts = pd.DataFrame({"label": ["a", "b"], "cell": "", "sentence": ""})
+    write_groups_of(adata, "X_cellhermes", array, table, contexts, {"model": "drawn", "gene_symbols": ""}, {})
     return adata
 
 

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
@@ -21,8 +23,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import cellhermes as ch
+from cellhermes._vectors import write_groups_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import networkx as nx
     from anndata import AnnData
 
@@ -56,6 +61,25 @@ def data_dir() -> Path:
 def model() -> ch.CellHermes:
     """The bundled model on the CPU."""
     return ch.CellHermes.from_pretrained("mini", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def store_vectors() -> Callable[..., None]:
+    """Store vectors of groups as ``tl.embed_genes`` does, without a model."""
+
+    def store(adata: AnnData, groups: dict[str, np.ndarray], groupby: str = "cell_type", **made: object) -> None:
+        """``groups`` has an array (genes, dim) along the genes of the object, with NaN for those without a vector."""
+        for label, values in groups.items():
+            has, rows = ~np.isnan(values).any(axis=1), (adata.obs[groupby] == label).to_numpy()
+            n_expressing = np.asarray((adata.X[rows] > 0).sum(axis=0)).ravel()[has]
+            array = {"values": values[has][None], "n_expressing": n_expressing[None]}
+            array |= {"genes": adata.var_names[has].to_numpy(object), "groups": np.array([label], object)}
+            table = pd.DataFrame({"label": [label], "groupby": groupby, "n_in_group": int(rows.sum())})
+            contexts = pd.DataFrame({"label": [label], "cell": "", "sentence": ""})
+            made = {"model": "drawn", "gene_symbols": "", **made}
+            write_groups_of(adata, "X_cellhermes", array, table, contexts, made, {})
+
+    return store
 
 
 # Tiny models ------------------------------------------------------------------------------------------------------

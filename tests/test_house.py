@@ -40,11 +40,12 @@ MAY_IMPORT = {
     "_chunks": {"_blocks"},
     "_result": {"_adata", "_blocks", "_chunks", "_fetch", "_hash", "_keys"},
     "_networks": {"_adata", "_keys"},
+    "_vectors": {"_adata", "_keys"},
     "_explained": {"_keys"},
     "pp": {"text", "_adata", "_blocks", "_chunks", "_groups", "_hash", "_keys", "_result", "_symbols"},
-    "tl": {"text", "model", "_adata", "_blocks", "_chunks", "_networks", "_explained"}
+    "tl": {"text", "model", "_adata", "_blocks", "_chunks", "_networks", "_vectors", "_explained"}
     | {"_fetch", "_groups", "_hash", "_keys", "_result"},
-    "get": {"_adata", "_networks", "_explained", "_keys", "text"},
+    "get": {"_adata", "_networks", "_vectors", "_explained", "_keys", "text"},
     "pl": {"get"},
     "datasets": {"_fetch", "io"},
     "train": {"text", "model", "_adata", "_blocks", "_fetch", "_keys"},

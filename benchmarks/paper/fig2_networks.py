@@ -100,7 +100,6 @@ def in_types(run: Run, adata: AnnData, model: ch.CellHermes, genes: list[str], g
     sets = {name: read_gmt(path) for name, file in SETS.items() if (path := run.file(file))}
     ch.tl.embed_genes(adata, model, genes=genes, groupby=groupby, groups=types, key_added="in_type")
     ch.tl.embed_genes(adata, model, genes=genes, key_added="alone")
-    columns = adata.var_names.get_indexer(genes)
     parts = []
     for name in types:
         mine = adata[(adata.obs[groupby] == name).to_numpy(), genes]
@@ -108,12 +107,11 @@ def in_types(run: Run, adata: AnnData, model: ch.CellHermes, genes: list[str], g
             mine.X, genes, n_components=min(50, len(mine) - 1), seed=run.options.seed
         )
         known = (expressed != 0).any(axis=1).to_numpy()  # others are not expressed in the type
-        key = adata.uns["in_type"]["groups"].set_index("label").at[name, "key"]
         vectors = {
-            f"{model.card.name}, in the type": adata.varm[key],
-            f"{model.card.name}, without a context": adata.varm["alone"],
+            f"{model.card.name}, in the type": ch.get.gene_vectors(adata, genes, [name], key="in_type"),
+            f"{model.card.name}, without a context": ch.get.gene_vectors(adata, genes, [""], key="alone"),
         }
-        vectors = {method: pd.DataFrame(np.asarray(found)[columns], genes) for method, found in vectors.items()}
+        vectors = {method: found.droplevel("group") for method, found in vectors.items()}
         vectors |= {
             "expression in the type": expressed,
             "random": ch.metrics.random_embedding(genes, n_components=model.dim, seed=run.options.seed),

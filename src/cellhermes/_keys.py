@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _installed_version
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -20,12 +22,18 @@ GENE_MASK = "sentence_gene"  # var
 EMBEDDING = "X_cellhermes"  # obsm, varm, uns
 GENE_PARAMS = "gene_params"  # uns[EMBEDDING]: of varm, as "params" is of obsm
 GROUPS, CONTEXTS = "groups", "contexts"  # uns[EMBEDDING], uns[NETWORK]: frames of groups; of genes' contexts
+VECTORS = "vectors"  # uns[EMBEDDING]: arrays with the vectors of genes in groups
 NETWORK = "gene_network"  # varp, uns
 MODULES = "modules"  # var, obsm, uns
 TABLE, JACCARD, NULLS = "table", "jaccard", "nulls"  # uns[MODULES]; uns[ENRICH] has a table too
 HALF = "half"  # obs
 ENRICH = "enrich"  # uns
 EXPLAIN = "explain"  # layers, obsm, uns; obs["explain_answer"]
+
+# Columns of the frames of groups that may differ between groups that are compared.
+OF_ONE_GROUP = {"label", "array", "row", "key", "groupby", "n_in_group", "n_genes", "n_without"}
+MODEL_HASH = "model_sha256"
+NAMES_OF_MODEL = {"model", "base", "revision", "adapters"}
 
 Param = str | bool | int | float | list
 """What a stored parameter may be: the types that h5ad and zarr give back as they were."""
@@ -73,12 +81,52 @@ def half_labels(group: object) -> tuple[str, str]:
     return f"{label_of(group)} (half 1)", f"{label_of(group)} (half 2)"
 
 
+def merged_groups(old: pd.DataFrame | None, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of groups; those of labels that were there are replaced. What only some rows have is empty in the others."""
+    kept = frame.iloc[:0] if old is None else old[~old["label"].isin(frame["label"])]
+    parts = [_completed(part, like) for part, like in ((kept, frame), (frame, kept)) if len(part)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _completed(frame: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the columns of another: missing values have no place beside texts in h5ad."""
+    lacking = [name for name in like if name not in frame]
+    return frame.assign(**{n: like[n].dtype.type(0) if is_numeric_dtype(like[n]) else "" for n in lacking})
+
+
 def write_groups(adata: AnnData, key: str, frame: pd.DataFrame, *, name: str = GROUPS) -> None:
-    """Put rows of groups into ``uns[key][name]``; rows of labels that were there are replaced."""
-    old = adata.uns.get(key, {}).get(name)
-    kept = [] if old is None else [old[~old["label"].isin(frame["label"])]]
-    rows = pd.concat([*(part for part in kept if len(part)), frame], ignore_index=True)
-    adata.uns[key] = {**adata.uns.get(key, {}), name: rows}
+    """Put rows of groups into ``uns[key][name]``."""
+    there = adata.uns.get(key, {})
+    adata.uns[key] = {**there, name: merged_groups(there.get(name), frame)}
+
+
+def check_alike(table: pd.DataFrame, labels: Sequence[Hashable], tool: str) -> None:
+    """Refuse to put groups side by side that were made in different ways.
+
+    ``table`` has a row for each label, and says in all columns but ``OF_ONE_GROUP`` how it was made by ``tool``.
+    """
+    rows = table.loc[list(labels)]
+    one = rows.iloc[0]
+    for label, other in rows.iloc[1:].iterrows():
+        if unlike := [name for name in _deciding(one, other) if one[name] != other[name]]:
+            ways = "; ".join(f"{name} {_short(one[name])!r} and {_short(other[name])!r}" for name in unlike)
+            msg = (
+                f"Groups {one.name!r} and {label!r} were made in different ways and can't be compared: {ways}. "
+                f"Make both by `ch.tl.{tool}` with the same arguments."
+            )
+            raise ValueError(msg)
+
+
+def _short(value: object) -> object:
+    """As it is told: a number of Python, the beginning of a hash."""
+    value = getattr(value, "item", lambda: value)()
+    return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
+
+
+def _deciding(one: pd.Series, other: pd.Series) -> list[Hashable]:
+    """What two groups have to agree in; the names of a model only where its content differs or is not known."""
+    known = one.get(MODEL_HASH) and one[MODEL_HASH] == other[MODEL_HASH]
+    return [name for name in one.index if name not in OF_ONE_GROUP and not (known and name in NAMES_OF_MODEL)]
 
 
 def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from . import _adata
-from ._keys import GROUPS, MODULES, NETWORK, group_key, half_labels, label_of, read_params
+from ._keys import GROUPS, MODULES, NETWORK, check_alike, group_key, half_labels, label_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from scipy import sparse
 
@@ -42,8 +44,44 @@ def network_of(
         msg = f"`adata.varp[{name!r}]` not found, though `adata.uns[{key!r}]` lists it; run `ch.tl.gene_network` again."
         raise KeyError(msg)
     weights = adata.varp[name].tocsr()
-    symbols = _adata.symbols(adata, str(read_params(adata, key).get("gene_symbols", "")) or None)
+    symbols = _adata.symbols(adata, symbols_of(adata, group, key))
     return weights, symbols, np.diff(weights.indptr) > 0
+
+
+def symbols_of(adata: AnnData, group: str | None = None, key: str = NETWORK) -> str | None:
+    """Return the column of ``var`` with the symbols of a group's network; None are the names of the genes."""
+    row = network_groups(adata, key).loc["" if group is None else label_of(group)]
+    return str(row.get("gene_symbols", "")) or None
+
+
+def networks_of(adata: AnnData, labels: Sequence[str | None], key: str = NETWORK) -> list[sparse.csr_matrix]:
+    """Return the weights of the networks of several groups, which are to be compared.
+
+    Raises
+    ------
+    KeyError
+        If there is no network of a group.
+    ValueError
+        If they were made in different ways.
+    """
+    found = [network_of(adata, label, key)[0] for label in labels]
+    check_alike(
+        network_groups(adata, key), ["" if label is None else label_of(label) for label in labels], "gene_network"
+    )
+    return found
+
+
+def n_cells_key(network: str) -> str:
+    """Column of ``var`` with the numbers of cells of a group that express each gene of its network."""
+    return f"{network}_n_cells"
+
+
+def n_cells_of(adata: AnnData, group: str | None, key: str = NETWORK) -> pd.Series:
+    """Return how many cells of a group express each gene of its network; missing outside, and where it is not known."""
+    name = n_cells_key(str(network_groups(adata, key).loc["" if group is None else label_of(group), "key"]))
+    if name in adata.var:
+        return adata.var[name].astype("Int64")
+    return pd.Series(pd.NA, adata.var_names, dtype="Int64")
 
 
 def modules_of(adata: AnnData, group: str | None = None, key: str = MODULES) -> pd.Series:

@@ -198,11 +198,23 @@ def test_weighted_refuses_counts_scaled_values_and_other_models(small, model):
     assert KEY not in small.obsm
 
 
-def test_weighted_needs_the_objects_own_genes_in_raw(small, model):
+def test_weighted_reads_raw_with_other_genes_by_symbol(small, model):
     ch.tl.embed_genes(small, model)
-    small.raw = small[:, :50].copy()
-    with pytest.raises(ValueError, match="raw.to_adata"):
-        ch.tl.embed_cells(small, method="weighted", use_raw=True)
+    raw = small[:, 50::-1].copy()
+    expected = slow_weighted(raw)
+    small.raw = raw
+    ch.tl.embed_cells(small, method="weighted", use_raw=True)
+    close(small.obsm[KEY], expected)
+
+
+def test_weighted_takes_the_vectors_of_a_group(small, model):
+    ch.tl.embed_genes(small, model, groupby="cell_type", groups=["B"])
+    vectors = ch.get.gene_vectors(small, groups=["B"]).droplevel("group")
+    small.varm[KEY] = vectors.reindex(small.var_names).to_numpy()
+    expected = slow_weighted(small)
+    del small.varm[KEY]
+    ch.tl.embed_cells(small, method="weighted", genes_key=f"{KEY}:B", key_added="w")
+    close(small.obsm["w"], expected)
 
 
 # --------------------------------------------------------------------------------------------- errors, resume

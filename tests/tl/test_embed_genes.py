@@ -1,7 +1,14 @@
 """Vectors of genes, alone and in cells that stand for their group."""
 
+import copy
+import dataclasses
+import tracemalloc
+
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+import scanpy as sc
 from scipy import sparse
 
 import cellhermes as ch
@@ -19,6 +26,10 @@ def small(adata):
 
 def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def vectors_of(adata, group, genes=GENES):
+    return ch.get.gene_vectors(adata, genes, [group]).to_numpy()
 
 
 def in_cell(model, sentence, genes=GENES):
@@ -63,8 +74,7 @@ def test_medoid_is_the_cell_most_similar_to_the_mean(small, model):
         medoid = small.obs_names[cells[np.argmax(cosine)]]
         assert contexts.loc[group, "cell"] == medoid
         assert contexts.loc[group, "sentence"] == small.obs.loc[medoid, "cell_sentence"]
-        found = small.varm[f"{KEY}:{group}"][small.var_names.get_indexer(GENES)]
-        close(found, in_cell(model, contexts.loc[group, "sentence"]))
+        close(vectors_of(small, group), in_cell(model, contexts.loc[group, "sentence"]))
 
 
 def test_pseudobulk_is_the_ranked_mean_profile(small, model):
@@ -76,7 +86,7 @@ def test_pseudobulk_is_the_ranked_mean_profile(small, model):
     assert row["cell"] == ""
     assert set(row["sentence"].split(" ")) == set(small.var_names[order])
     assert row["sentence"].split(" ")[0] == small.var_names[order[0]]
-    close(small.varm[f"{KEY}:B"][small.var_names.get_indexer(GENES)], in_cell(model, row["sentence"]))
+    close(vectors_of(small, "B"), in_cell(model, row["sentence"]))
 
 
 def test_cells_are_drawn_by_seed_and_averaged(small, model):
@@ -86,7 +96,7 @@ def test_cells_are_drawn_by_seed_and_averaged(small, model):
     assert len(contexts) == small.uns[KEY]["groups"]["n_cells"].iloc[0] == 3
     assert (small.obs.loc[contexts["cell"], "cell_type"] == "B").all()
     expected = np.mean([in_cell(model, s) for s in contexts["sentence"]], axis=0)
-    close(small.varm[f"{KEY}:B"][small.var_names.get_indexer(GENES)], expected)
+    close(vectors_of(small, "B"), expected)
     first = list(contexts["cell"])
     ch.tl.embed_genes(small, model, rng=1, **options)
     assert list(small.uns[KEY]["contexts"]["cell"]) == first
@@ -110,10 +120,7 @@ def test_context_follows_the_matrix_of_the_sentences(small, model):
     small.X = small.X.toarray() - 0.5
     ch.pp.cell_sentences(small, n_genes=15, use_raw=True)
     ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B"])
-    close(
-        small.varm[f"{KEY}:B"][expected.var_names.isin(GENES)],
-        expected.varm[f"{KEY}:B"][expected.var_names.isin(GENES)],
-    )
+    close(vectors_of(small, "B"), vectors_of(expected, "B"))
     with pytest.raises(ValueError, match="negative values"):
         ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", use_raw=False)
 
@@ -139,18 +146,18 @@ def test_second_call_adds_groups_and_replaces_its_own(small, model):
     assert sorted(small.uns[KEY]["contexts"]["label"]) == ["B", "NK"]
 
 
-def test_slash_in_a_group_becomes_an_underscore_and_the_label_stays(small, model, tmp_path):
-    small.obs["cell_type"] = small.obs["cell_type"].cat.rename_categories({"B": "B/plasma α"})
-    ch.tl.embed_genes(small, model, genes=GENES[:1], groupby="cell_type", groups=["B/plasma α"])
-    assert f"{KEY}:B_plasma α" in small.varm
-    assert small.uns[KEY]["groups"]["label"].tolist() == ["B/plasma α"]
-    small.write_h5ad(tmp_path / "a.h5ad")
-
-
-def test_groups_that_share_a_key_are_refused(small, model):
-    small.obs["g"] = np.where(np.arange(80) % 2, "a/b", "a_b")
-    with pytest.raises(ValueError, match="would both be stored"):
-        ch.tl.embed_genes(small, model, genes=GENES[:1], groupby="g")
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_labels_with_slash_and_unicode_survive_the_disk(small, model, tmp_path, suffix):
+    labels = ["B/plasma α", "B_plasma α"]
+    small.obs["cell_type"] = small.obs["cell_type"].cat.rename_categories(dict(zip(["B", "NK"], labels, strict=True)))
+    ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=labels)
+    expected = ch.get.gene_vectors(small)
+    assert expected.index.get_level_values("group").unique().tolist() == labels
+    getattr(small, f"write_{suffix}")(tmp_path / f"a.{suffix}")
+    again = getattr(ad, f"read_{suffix}")(tmp_path / f"a.{suffix}")
+    pd.testing.assert_frame_equal(ch.get.gene_vectors(again), expected)
+    ch.tl.embed_genes(again, model, genes=GENES, groupby="cell_type", groups=labels[:1])
+    pd.testing.assert_frame_equal(ch.get.gene_vectors(again, groups=labels), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +168,7 @@ def test_groups_that_share_a_key_are_refused(small, model):
         ({"genes": []}, ValueError, "No genes to embed"),
         ({"gene_mask": "nope"}, KeyError, r"var\['nope'\].*mask_genes"),
         ({"groupby": "nope"}, KeyError, r"obs\['nope'\].*Its columns are.*cell_type"),
-        ({"groupby": "cell_type", "groups": "B"}, TypeError, "single string 'B'"),
+        ({"groupby": "cell_type", "groups": "B"}, TypeError, "single value 'B'"),
         ({"groupby": "cell_type", "groups": ["B", "Z"]}, ValueError, r"No cells in groups \['Z'\].*'NK'"),
         ({"groupby": "cell_type", "context": "mean"}, ValueError, "'medoid', 'pseudobulk' or 'cells'"),
         ({"groupby": "cell_type", "context": "cells", "n_cells": 0}, ValueError, "n_cells=0"),
@@ -217,3 +224,228 @@ def test_a_model_without_a_list_flags_nothing(small, model, monkeypatch):
     monkeypatch.setattr(model, "unseen_genes", frozenset())
     ch.tl.embed_genes(small, model, genes=GENES)
     assert f"{KEY}_unseen" not in small.var
+
+
+# ---- the slot
+
+
+def stored(adata):
+    return adata.uns[KEY]["vectors"]
+
+
+def test_groups_take_no_more_memory_than_what_was_asked_for(small, model, monkeypatch):
+    """Neither afterwards nor at the peak of the call."""
+    dim, genes, groups = 4096, list(small.var_names[:100]), sorted(small.obs["cell_type"].unique())
+    monkeypatch.setattr(type(model), "dim", dim)
+    monkeypatch.setattr(model, "embed", lambda prompts, batch_size: np.ones((len(prompts), dim), np.float32))
+    monkeypatch.setattr("cellhermes.tl._embed_genes.BLOCK", 30)
+    tracemalloc.start()
+    ch.tl.embed_genes(small, model, genes=genes, groupby="cell_type")
+    size, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    asked = len(genes) * len(groups) * dim * 4
+    assert stored(small)["0"]["values"].nbytes == asked
+    assert max(size, peak) < 1.2 * asked
+    assert list(small.varm) == []
+
+
+def test_vectors_survive_copies_and_subsets_of_genes(small, model):
+    ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B"])
+    expected = ch.get.gene_vectors(small)
+    for other in (small.copy(), small[:, small.var_names != "CD3E"].copy(), small[:5]):
+        pd.testing.assert_frame_equal(ch.get.gene_vectors(other), expected)
+
+
+def test_replaced_groups_leave_their_array(small, model):
+    options = {"groupby": "cell_type"}
+    ch.tl.embed_genes(small, model, genes=GENES, groups=["B", "NK", "CD4 T"], **options)
+    before = ch.get.gene_vectors(small)
+    ch.tl.embed_genes(small, model, genes=GENES[:2], groups=["NK"], **options)
+    assert [array["groups"].tolist() for array in stored(small).values()] == [["B", "CD4 T"], ["NK"]]
+    assert stored(small)["0"]["values"].shape[:2] == (2, 4)
+    found = ch.get.gene_vectors(small)
+    assert sorted(found.xs("NK", level="group").index) == sorted(GENES[:2])
+    for label in ("B", "CD4 T"):
+        pd.testing.assert_frame_equal(found.xs(label, level="group"), before.xs(label, level="group"))
+    ch.tl.embed_genes(small, model, genes=GENES, groups=["B", "CD4 T"], **options)
+    assert [array["groups"].tolist() for array in stored(small).values()] == [["NK"], ["B", "CD4 T"]]
+
+
+@pytest.mark.parametrize("groupby", [None, "cell_type"])
+def test_more_than_the_memory_is_refused_before_a_model_is_loaded(small, monkeypatch, caplog, groupby):
+    monkeypatch.setattr(ch.CellHermes, "from_pretrained", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("cellhermes.model._load.width_of", lambda card: 10**12)
+    with pytest.raises(MemoryError, match=r"numbers \(.* GB\), more than the memory of this machine.*genes="):
+        ch.tl.embed_genes(small, genes=GENES, groupby=groupby)
+    assert KEY not in small.uns
+
+
+def test_the_size_is_told_before_a_model_is_loaded(small, model, monkeypatch, caplog):
+    monkeypatch.setattr(ch.CellHermes, "from_pretrained", lambda *_: pytest.fail("loaded"))
+    with caplog.at_level("INFO", "cellhermes"), pytest.raises(pytest.fail.Exception):
+        ch.tl.embed_genes(small, genes=GENES, groupby="cell_type", groups=["B"])
+    assert f"uns['{KEY}']['vectors'] will hold 1 x 4 x {model.dim} numbers" in caplog.text
+
+
+def test_an_interruption_leaves_the_object_as_it_was(small, model, monkeypatch):
+    ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B", "NK"])
+    before, calls = ch.get.gene_vectors(small), []
+
+    def interrupted(prompts, batch_size):
+        calls.append(prompts)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return np.ones((len(prompts), model.dim), np.float32)
+
+    monkeypatch.setattr(model, "embed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B", "NK"])
+    pd.testing.assert_frame_equal(ch.get.gene_vectors(small), before)
+
+
+# ---- raw
+
+
+def test_genes_that_only_raw_has_are_embedded_too(small, model):
+    expected = small.copy()
+    ch.tl.embed_genes(expected, model, genes=GENES, groupby="cell_type", groups=["B"])
+    small.raw = small
+    small = small[:, ~small.var_names.isin(["CD3E", "LYZ"])].copy()
+    small.X = small.X.toarray() - 0.5
+    del small.var["sentence_gene"]
+    ch.pp.cell_sentences(small, n_genes=15, use_raw=True)
+    ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B"])
+    assert small.uns[KEY]["contexts"].equals(expected.uns[KEY]["contexts"])
+    close(vectors_of(small, "B"), vectors_of(expected, "B"))
+    ch.tl.embed_genes(small, model, groupby="cell_type", groups=["NK"])
+    assert len(ch.get.gene_vectors(small, groups=["NK"])) == expected.var["sentence_gene"].sum()
+    with pytest.raises(KeyError, match="2 of 4 genes are not in the data: CD3E, LYZ"):
+        ch.tl.embed_genes(small, model, genes=GENES)
+
+
+# ---- counts and log-normalised values
+
+
+def contexts_of(adata, model, monkeypatch, context, **options):
+    monkeypatch.setattr(model, "embed", lambda prompts, batch_size: np.ones((len(prompts), model.dim), np.float32))
+    genes = list(adata.var_names[adata.var["sentence_gene"]][:1])
+    ch.tl.embed_genes(adata, model, genes=genes, groupby="cell_type", context=context, key_added="c", **options)
+    return adata.uns["c"]["contexts"]
+
+
+@pytest.mark.parametrize("context", ["medoid", "pseudobulk"])
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.float64])
+def test_counts_and_logarithms_give_the_same_context(adata, model, monkeypatch, context, dtype):
+    assert_same_contexts(adata, adata.layers["counts"], model, monkeypatch, context, dtype)
+
+
+@pytest.mark.parametrize("context", ["medoid", "pseudobulk"])
+def test_counts_and_logarithms_of_real_cells_give_the_same_context(data_dir, model, monkeypatch, context):
+    cells = sc.read_h5ad(data_dir / "pbmc3k_labelled.h5ad")
+    assert_same_contexts(cells, cells.X.copy(), model, monkeypatch, context, np.float32)
+
+
+def assert_same_contexts(adata, counts, model, monkeypatch, context, dtype):
+    adata.layers["counts"] = sparse.csr_matrix(counts).astype(dtype)
+    adata.X = sparse.csr_matrix(counts).astype(np.float32)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    ch.pp.cell_sentences(adata)
+    of_logarithms = contexts_of(adata, model, monkeypatch, context)
+    pd.testing.assert_frame_equal(contexts_of(adata, model, monkeypatch, context, layer="counts"), of_logarithms)
+    assert of_logarithms["label"].nunique() > 3
+
+
+def test_a_deep_cell_does_not_outweigh_the_others(small, model, monkeypatch):
+    """With raw counts, the mean of a group is that of its deepest cells."""
+    counts = small.layers["counts"].toarray().astype(float)
+    deep = np.flatnonzero(small.obs["cell_type"] == "B")[0]
+    counts[deep] *= 1000
+    small.layers["counts"] = sparse.csr_matrix(counts)
+    assert contexts_of(small, model, monkeypatch, "pseudobulk", layer="counts").equals(
+        contexts_of(small, model, monkeypatch, "pseudobulk")
+    )
+
+
+def test_cells_of_which_some_have_counts_are_refused(small, model, monkeypatch):
+    monkeypatch.setattr("cellhermes.tl._expression.BLOCK", 40)
+    small.X[40:] = small.layers["counts"][40:]
+    with pytest.raises(ValueError, match="row 40 .*one part has counts"):
+        ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type")
+
+
+def test_values_without_logarithm_are_warned_of(small, model, monkeypatch):
+    small.layers["normalised"] = np.expm1(small.X)
+    monkeypatch.setattr("cellhermes.tl._expression.BLOCK", 13)
+    with pytest.warns(UserWarning, match=r"values up to [\d,]+, as normalised values.*sc.pp.log1p") as caught:
+        contexts_of(small, model, monkeypatch, "medoid", layer="normalised")
+    assert len(caught) == 2  # one for each reading: means, then medoids
+    small.uns["log1p"] = {"base": None}
+    contexts_of(small, model, monkeypatch, "medoid", layer="normalised")
+
+
+def test_the_first_of_equal_medoids_is_taken_wherever_blocks_end(small, model, monkeypatch):
+    cells = np.flatnonzero(small.obs["cell_type"] == "B")
+    small.X = small.X.toarray()
+    small.X[cells] = small.X[cells[0]]
+    expected = [small.obs_names[cells[0]]]
+    for block in (2_000, 7, 1):
+        monkeypatch.setattr("cellhermes.tl._expression.BLOCK", block)
+        assert contexts_of(small, model, monkeypatch, "medoid", groups=["B"])["cell"].tolist() == expected
+
+
+# ---- groups that were made in different ways
+
+
+def remade(adata, model, way):
+    """Arguments of a call that makes vectors in another way."""
+    options = {}
+    if way == "model_sha256":
+        model = copy.copy(model)
+        model.__dict__["sha256"] = "0" * 64
+    elif way == "template_version":
+        newer = dataclasses.replace(ch.text.template("gene_in_cell"), version=2)
+        return model, {}, newer
+    elif way == "sentence_n_genes":
+        ch.pp.cell_sentences(adata, n_genes=9)
+    elif way == "mask_sha256":
+        adata.var.loc["CD3E", "sentence_gene"] = False
+    else:
+        options = {"context": "pseudobulk"} if way == "context" else {"layer": "counts"}
+    return model, options, None
+
+
+@pytest.mark.parametrize(
+    "way", ["model_sha256", "template_version", "context", "layer", "sentence_n_genes", "mask_sha256"]
+)
+def test_groups_made_in_different_ways_are_not_put_side_by_side(small, model, monkeypatch, way):
+    call = {"genes": list(small.var_names[:30]), "groupby": "cell_type"}
+    ch.tl.embed_genes(small, model, groups=["B"], **call)
+    ch.tl.gene_network(small, groupby="cell_type", n_neighbors=5)
+    other, options, template = remade(small, model, way)
+    if template is not None:
+        monkeypatch.setattr("cellhermes.tl._embed_genes.template", lambda name: template)
+    ch.tl.embed_genes(small, other, groups=["NK"], **call, **options)
+    message = f"'B' and 'NK' were made in different ways and can't be compared: .*{way} .* and "
+    for compare in (
+        lambda: ch.tl.gene_network(small, groupby="cell_type", n_neighbors=5),
+        lambda: ch.get.gene_vectors(small),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare()
+    ch.tl.gene_network(small, groupby="cell_type", groups=["NK"], n_neighbors=5)
+    for compare in (
+        lambda: ch.get.degree_change(small, "B", "NK"),
+        lambda: ch.tl.modules(small, "B", "NK", n_null=0, min_genes=2),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare()
+    assert "modules" not in small.uns
+
+
+def test_one_model_under_two_names_may_be_compared(small, model):
+    copied = copy.copy(model)
+    copied.card = dataclasses.replace(model.card, name="a copy", base="/elsewhere")
+    for one, group in ((model, "B"), (copied, "NK")):
+        ch.tl.embed_genes(small, one, genes=GENES, groupby="cell_type", groups=[group])
+    assert len(ch.get.gene_vectors(small)) == 8

@@ -18,34 +18,36 @@ KEY = "X_cellhermes"
 
 
 @pytest.fixture
-def embedded(adata):
+def embedded(adata, store_vectors):
     """Vectors of genes drawn at random, alone and for two groups, stored as `embed_genes` stores them."""
     rng = np.random.default_rng(0)
-    for key in (KEY, f"{KEY}:B", f"{KEY}:NK"):
-        adata.varm[key] = rng.normal(size=(adata.n_vars, 16)).astype(np.float32)
-        adata.varm[key][rng.permutation(adata.n_vars)[:30]] = np.nan
-    groups = pd.DataFrame({"label": ["B", "NK"], "key": [f"{KEY}:B", f"{KEY}:NK"], "groupby": "cell_type"})
-    adata.uns[KEY] = {"groups": groups, "gene_params": {"gene_symbols": ""}}
+
+    def drawn():
+        vectors = rng.normal(size=(adata.n_vars, 16)).astype(np.float32)
+        vectors[rng.permutation(adata.n_vars)[:30]] = np.nan
+        return vectors
+
+    adata.varm[KEY] = drawn()
+    store_vectors(adata, {label: drawn() for label in ("B", "NK")})
     return adata
 
 
-def edges_of(adata, key):
-    """Edges by gene, from the neighbours of an independent exact search over the vectors in `varm[key]`."""
-    vectors = adata.varm[key]
-    has = np.flatnonzero(~np.isnan(vectors).any(1))
-    unit = vectors[has].astype(float)
+def edges_of(adata, group):
+    """Edges by gene, from the neighbours of an independent exact search over the group's vectors."""
+    vectors = ch.get.gene_vectors(adata, groups=[group]).droplevel("group")
+    unit = vectors.to_numpy(float)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     order = np.argsort(-(unit @ unit.T), axis=1, kind="stable")[:, :15]
-    names = adata.var_names[has]
+    names = vectors.index
     return {frozenset((names[i], names[j])) for i, row in enumerate(order) for j in row if i != j}
 
 
 def test_edges_are_those_of_brute_force(embedded):
     ch.tl.gene_network(embedded, groupby="cell_type")
     ch.tl.gene_network(embedded)
-    for group, key in ((None, KEY), ("B", f"{KEY}:B"), ("NK", f"{KEY}:NK")):
-        found = ch.get.gene_network(embedded, group)
-        assert {frozenset(edge) for edge in found.edges} == edges_of(embedded, key)
+    for group in ("", "B", "NK"):
+        found = ch.get.gene_network(embedded, group or None)
+        assert {frozenset(edge) for edge in found.edges} == edges_of(embedded, group)
 
 
 def test_genes_without_vector_are_left_out_and_counted(embedded, caplog):
@@ -72,7 +74,7 @@ def test_nothing_else_of_the_object_is_touched(embedded):
     for slot in ("obsm", "obsp", "varm", "layers"):
         assert list(getattr(embedded, slot)) == list(getattr(before, slot))
     assert (embedded.X != before.X).nnz == 0
-    pd.testing.assert_frame_equal(embedded.var, before.var)
+    assert list(embedded.var) == [*before.var, "gene_network:B_n_cells", "gene_network:NK_n_cells"]
 
 
 def test_genes_may_be_chosen_and_keep_their_place(embedded):
@@ -85,12 +87,12 @@ def test_genes_may_be_chosen_and_keep_their_place(embedded):
 
 
 def test_calls_add_groups_and_replace_their_own(embedded):
+    ch.tl.gene_network(embedded)
     ch.tl.gene_network(embedded, groupby="cell_type", groups=["B"])
     ch.tl.gene_network(embedded, groupby="cell_type", groups=["NK"])
-    ch.tl.gene_network(embedded)
     ch.tl.gene_network(embedded, groupby="cell_type", groups=["B"], n_neighbors=5)
     table = embedded.uns["gene_network"]["groups"].set_index("label")
-    assert table.index.tolist() == ["NK", "", "B"]
+    assert table.index.tolist() == ["", "NK", "B"]
     assert table["n_neighbors"].to_dict() == {"NK": 15, "": 15, "B": 5}
     assert table["groupby"].to_dict() == {"NK": "cell_type", "": "", "B": "cell_type"}
 
@@ -193,6 +195,144 @@ def test_cells_without_a_group_belong_to_none(adata):
     assert (adata.varp["gene_network:nan"] != adata.varp["same:B"]).nnz == 0
 
 
+def test_a_gene_that_is_constant_but_for_rounding_is_left_out(adata):
+    """A float32 mean of equal values differs from them; a correlation with that would be noise."""
+    noisy = np.float32(2.7) + np.float32(2e-7) * np.random.default_rng(0).integers(0, 2, adata.n_obs)
+    adata.X = adata.X.toarray()
+    adata.X[:, 3] = noisy.astype(np.float32)
+    assert len(np.unique(adata.X[:, 3])) == 2
+    adata.X[:, 4] = np.where(np.arange(adata.n_obs) % 2, 2.7, 2.701)  # small, but no rounding
+    ch.tl.gene_network(adata, source="expression")
+    found = ch.get.gene_network(adata)
+    assert adata.var_names[3] not in found
+    assert adata.var_names[4] in found
+
+
+# ---- cells that express the genes
+
+
+@pytest.fixture
+def silent(embedded):
+    """No B cell expresses a fifth of the genes that have a vector of B."""
+    genes = ch.get.gene_vectors(embedded, groups=["B"]).index.get_level_values("gene")[::5]
+    embedded.X = embedded.X.toarray()
+    embedded.X[np.ix_(embedded.obs["cell_type"] == "B", embedded.var_names.isin(genes))] = 0
+    return embedded, set(genes)
+
+
+def n_expressing(adata, group):
+    rows = slice(None) if group is None else (adata.obs["cell_type"] == group).to_numpy()
+    return pd.Series((adata.X[rows] > 0).sum(axis=0), adata.var_names)
+
+
+@pytest.mark.parametrize("source", ["embedding", "expression"])
+def test_the_cells_that_express_a_gene_are_counted(silent, store_vectors, source):
+    adata, genes = silent
+    vectors = ch.get.gene_vectors(adata, groups=["B"]).droplevel("group").reindex(adata.var_names)
+    store_vectors(adata, {"B": vectors.to_numpy()})
+    if source == "embedding":
+        with pytest.warns(UserWarning, match=f"Group 'B': {len(genes)} of 346 genes are expressed by none.*min_cells="):
+            ch.tl.gene_network(adata, groupby="cell_type", source=source)
+    else:
+        ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source=source)
+    for group in ("B", "NK"):
+        column, expected = adata.var[f"gene_network:{group}_n_cells"], n_expressing(adata, group)
+        network = ch.get.gene_network(adata, group)
+        assert set(adata.var_names[column.notna()]) == set(network)
+        assert column.dropna().astype(int).equals(expected[column.notna()])
+        assert dict(network.nodes(data="n_cells")) == expected[list(network)].to_dict()
+    change = ch.get.degree_change(adata, "B", "NK")
+    assert (change["n_cells"] == n_expressing(adata, "B")[change.index]).all()
+    assert (change["n_cells_reference"] == n_expressing(adata, "NK")[change.index]).all()
+
+
+@pytest.mark.parametrize("source", ["embedding", "expression"])
+def test_genes_that_too_few_cells_express_may_be_left_out(silent, store_vectors, source):
+    adata, genes = silent
+    vectors = ch.get.gene_vectors(adata, groups=["B"]).droplevel("group").reindex(adata.var_names)
+    store_vectors(adata, {"B": vectors.to_numpy()})
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], source=source, min_cells=4)
+    expected = set(vectors.dropna().index) if source == "embedding" else set(adata.var_names)
+    few = n_expressing(adata, "B") < 4
+    assert genes & expected <= set(few.index[few])
+    assert set(ch.get.gene_network(adata, "B")) == expected - set(few.index[few])
+    row = adata.uns["gene_network"]["groups"].iloc[0]
+    assert row["n_without"] == adata.n_vars - len(expected - set(few.index[few]))
+    with pytest.raises(ValueError, match="min_cells=4, but vectors without groups"):
+        ch.tl.gene_network(adata, min_cells=4)
+
+
+def test_a_network_over_all_cells_counts_all_of_them(adata):
+    ch.tl.gene_network(adata, source="expression", min_cells=100)
+    adata.X = adata.X.toarray()
+    few = n_expressing(adata, None) < 100
+    assert set(ch.get.gene_network(adata)) == set(adata.var_names[~few])
+    assert few.any()
+
+
+# ---- raw with other genes, and networks that were made in different ways
+
+
+def test_raw_with_other_genes_is_read_by_symbol(adata):
+    genes = list(adata.var_names[:100])
+    ch.tl.gene_network(adata, source="expression", genes=genes, groupby="cell_type", groups=["B"])
+    expected = ch.get.gene_network(adata, "B")
+    cut = adata[:, genes].copy()
+    cut.raw = adata[:, ::-1].copy()
+    cut.X = cut.X.toarray() - 1
+    ch.tl.gene_network(cut, source="expression", use_raw=True, groupby="cell_type", groups=["B"])
+    assert {frozenset(e) for e in ch.get.gene_network(cut, "B").edges} == {frozenset(e) for e in expected.edges}
+
+
+def test_genes_that_only_raw_has_are_named(embedded, caplog):
+    cut = embedded[:, 10:].copy()
+    missing = (
+        ch.get.gene_vectors(embedded, groups=["B"]).index.get_level_values("gene").intersection(embedded.var_names[:10])
+    )
+    with caplog.at_level(logging.WARNING, logger="cellhermes"):
+        ch.tl.gene_network(cut, groupby="cell_type", groups=["B"])
+    assert f"Group 'B': {len(missing)} genes with a vector are not in the object ({missing[0]}," in caplog.text
+    assert set(ch.get.gene_network(cut, "B")) == set(
+        ch.get.gene_vectors(embedded, groups=["B"]).index.get_level_values("gene")
+    ) - set(missing)
+
+
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ({"n_neighbors": 7}, "n_neighbors 15 and 7"),
+        ({"min_cells": 2}, "min_cells 0 and 2"),
+        ({"source": "expression"}, "source 'embedding' and 'expression'"),
+    ],
+)
+def test_networks_made_in_different_ways_are_not_compared(embedded, options, way):
+    ch.tl.gene_network(embedded, groupby="cell_type", groups=["B"])
+    ch.tl.gene_network(embedded, groupby="cell_type", groups=["NK"], **options)
+    with pytest.raises(ValueError, match=f"'B' and 'NK' were made in different ways.*{way}.*tl.gene_network"):
+        ch.get.degree_change(embedded, "B", "NK")
+    with pytest.raises(ValueError, match=way):
+        ch.tl.modules(embedded, "B", "NK", n_null=0)
+
+
+def test_halves_made_in_another_way_are_no_null(adata):
+    ch.tl.split_groups(adata, "cell_type", groups=["B"])
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    ch.tl.gene_network(adata, groupby="half", source="expression", n_neighbors=5)
+    with pytest.raises(ValueError, match=r"'B' and 'B \(half 1\)' were made in different ways.*n_neighbors 15 and 5"):
+        ch.get.degree_change(adata, "B", "NK")
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_networks_of_both_sources_survive_the_disk_together(embedded, tmp_path, suffix):
+    ch.tl.gene_network(embedded, groupby="cell_type", groups=["B"], source="expression")
+    ch.tl.gene_network(embedded, groupby="cell_type", groups=["NK"])
+    ch.tl.gene_network(embedded)
+    getattr(embedded, f"write_{suffix}")(tmp_path / f"a.{suffix}")
+    again = getattr(ad, f"read_{suffix}")(tmp_path / f"a.{suffix}")
+    for group in (None, "B", "NK"):
+        assert nx.utils.graphs_equal(ch.get.gene_network(again, group), ch.get.gene_network(embedded, group))
+
+
 # ---- symbols, containers, disk
 
 
@@ -203,7 +343,7 @@ def test_symbols_come_from_a_column_and_a_repeated_one_counts_once(embedded):
     symbols[9] = ""
     embedded.var["symbol"] = symbols
     embedded.var_names = [f"ENSG{i:011d}" for i in range(embedded.n_vars)]
-    embedded.uns[KEY]["gene_params"]["gene_symbols"] = "symbol"
+    embedded.uns[KEY]["groups"] = pd.DataFrame({"label": [""], "groupby": "", "gene_symbols": "symbol"})
     ch.tl.gene_network(embedded)
     found = ch.get.gene_network(embedded)
     assert isinstance(found, nx.Graph)

@@ -98,3 +98,17 @@ def test_identical_rows_are_counted_when_they_fill_a_neighbourhood():
     rows[:5] = rows[0]
     assert connectivities(rows, 5, centre=False)[1] == 5
     assert connectivities(rows, 6, centre=False)[1] == 0
+
+
+@pytest.mark.parametrize("n_twins", [4, 9, 13])
+def test_a_gene_keeps_its_edges_beside_genes_with_equal_vectors(n_twins):
+    """Beside several neighbours at distance 0, scanpy's weights of the others are too small for a float32."""
+    rows = np.random.default_rng(0).normal(size=(80, 8))
+    rows[1 : n_twins + 1] = rows[0]
+    weights, crowded = connectivities(rows, 15, centre=False)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    nearest = np.argsort(-(unit @ unit.T).round(10), axis=1, kind="stable")
+    expected = {frozenset((i, j)) for i in range(80) for j in [k for k in nearest[i] if k != i][:14]}
+    assert {frozenset(pair) for pair in zip(*weights.nonzero(), strict=True)} == expected
+    assert crowded == 0
+    assert np.diff(weights.indptr).min() >= 14

@@ -7,7 +7,7 @@ import pandas as pd
 
 from .. import _adata
 from .._keys import NETWORK
-from .._networks import degrees_of_both, half_networks, network_of
+from .._networks import degrees_of_both, half_networks, n_cells_of, network_of, networks_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,6 +51,9 @@ def degree_change(
 
     ``degree``, ``degree_reference``, ``change``
         Degrees in both networks, and ``degree - degree_reference``.
+    ``n_cells``, ``n_cells_reference``
+        How many cells of the group, and of the reference, express the gene; missing where it is not known. The model
+        has a vector of every gene: a change of a gene that neither expresses says nothing of the cells.
     ``null_change``
         Change of the same gene between the two halves; NaN without their networks.
     ``null_share``
@@ -60,6 +63,8 @@ def degree_change(
     ------
     KeyError
         If a network is not there.
+    ValueError
+        If the networks were made in different ways, such as from vectors of two models.
 
     Examples
     --------
@@ -74,14 +79,16 @@ def degree_change(
     if str(group) == str(reference):
         msg = f"group and reference are both {group!r}; expected two groups."
         raise ValueError(msg)
-    weights, symbols, _ = network_of(adata, group, key)
-    rows, degree, degree_reference = degrees_of_both(weights, network_of(adata, reference, key)[0])
+    symbols, labels = network_of(adata, group, key)[1], [group, reference]
+    weights, other, *halves = networks_of(adata, [*labels, *half_networks(adata, group, null_groups, key)], key)
+    rows, degree, degree_reference = degrees_of_both(weights, other)
     order = np.argsort(-np.abs(degree - degree_reference), kind="stable")
     rows, degree, degree_reference = rows[order], degree[order], degree_reference[order]
     change = degree - degree_reference
-    halves = [network_of(adata, label, key)[0] for label in half_networks(adata, group, null_groups, key)]
     null, share = _null(halves, rows, change, adata.n_vars)
     columns = {"degree": degree, "degree_reference": degree_reference, "change": change}
+    n_cells, n_cells_reference = (n_cells_of(adata, label, key).array[rows] for label in labels)
+    columns |= {"n_cells": n_cells, "n_cells_reference": n_cells_reference}
     columns |= {"null_change": null, "null_share": share}
     return pd.DataFrame(columns, index=pd.Index(symbols[rows], name="gene"))
 

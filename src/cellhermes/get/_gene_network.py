@@ -7,7 +7,7 @@ from scipy import sparse
 
 from .. import _adata
 from .._keys import NETWORK
-from .._networks import network_of
+from .._networks import n_cells_of, network_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -34,7 +34,7 @@ def gene_network(
     Returns
     -------
     Undirected graph of the genes that are in the network, in their order in the data, with the attribute ``weight`` on
-    each edge.
+    each edge. Each gene has the attribute ``n_cells``, how many cells of the group express it, where that is known.
 
     Raises
     ------
@@ -52,10 +52,13 @@ def gene_network(
     """
     import networkx as nx
 
-    weights, symbols, present = network_of(_adata.resolve(data, mod), group, key)
+    adata = _adata.resolve(data, mod)
+    weights, symbols, present = network_of(adata, group, key)
     edges = sparse.triu(weights, 1).tocoo()
     graph = nx.Graph()
     graph.add_nodes_from(symbols[np.flatnonzero(present)].tolist())
+    n_cells = n_cells_of(adata, group, key).set_axis(symbols)[present].dropna()
+    nx.set_node_attributes(graph, n_cells.astype(int).to_dict(), "n_cells")
     graph.add_weighted_edges_from(
         zip(symbols[edges.row].tolist(), symbols[edges.col].tolist(), edges.data.tolist(), strict=True)
     )

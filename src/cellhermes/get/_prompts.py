@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from .. import _adata
-from .._keys import CONTEXTS, EMBEDDING, GENE_PARAMS, SENTENCE, read_params
+from .._keys import CONTEXTS, EMBEDDING, SENTENCE, label_of, read_params
+from .._vectors import made_with, vectors_of
 from ..text import Wrap, template
 from ..text import wrap as wrap_of
 
@@ -78,15 +79,15 @@ def prompts(
     if of not in ("cells", "genes"):
         msg = f"of={of!r} is not known; expected 'cells' or 'genes'."
         raise ValueError(msg)
-    around = _stored_wrap(adata, key, of) if wrap is None else wrap if isinstance(wrap, Wrap) else wrap_of(wrap)
+    around = _stored_wrap(adata, key, of, group) if wrap is None else wrap if isinstance(wrap, Wrap) else wrap_of(wrap)
     rows = _cells(adata, names, sentence_key) if of == "cells" else _genes(adata, names, group, key)
     frame = pd.DataFrame(rows, columns=["name", "context", "prompt"])
     frame["prompt"] = [around.render(text) for text in frame["prompt"]]
     return frame
 
 
-def _stored_wrap(adata: "AnnData", key: str, of: str) -> Wrap:
-    params = read_params(adata, key, name="params" if of == "cells" else GENE_PARAMS)
+def _stored_wrap(adata: "AnnData", key: str, of: str, group: str | None) -> Wrap:
+    params = read_params(adata, key) if of == "cells" else made_with(adata, label_of(group or ""), key)
     if "wrap" not in params:
         msg = (
             f"`adata.uns[{key!r}]` does not say how a model read the {of}. "
@@ -111,26 +112,13 @@ def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> 
 
 
 def _genes(adata: "AnnData", names: Sequence[str] | None, group: str | None, key: str) -> list[tuple[str, str, str]]:
-    stored = read_params(adata, key, name=GENE_PARAMS)
-    contexts = None
-    at = key
-    if group is not None:
-        uns = adata.uns.get(key, {})
-        groups = uns.get("groups")
-        known = [] if groups is None else list(groups["label"])
-        if group not in known:
-            msg = (
-                f"Group {group!r} has no vectors under {key!r}; known: {known}. "
-                "Run `ch.tl.embed_genes(adata, groupby=...)` first."
-            )
-            raise KeyError(msg)
-        at = groups.set_index("label")["key"][group]
-        contexts = uns[CONTEXTS][uns[CONTEXTS]["label"] == group]
-    if names is None:
-        vectors = _adata.require_varm(adata, at, "Run `ch.tl.embed_genes(adata)` first, or pass `names=`.")
-        names = _adata.symbols(adata, stored.get("gene_symbols") or None)[~pd.isna(vectors[:, 0])]
-    if contexts is None:
+    if names is None or group is not None:
+        stored = vectors_of(adata, label_of(group or ""), key)
+        names = stored.genes if names is None else names
+    if group is None:
         return [(name, "", template("gene").fill(gene=name).text) for name in names]
+    contexts = adata.uns[key][CONTEXTS]
+    contexts = contexts[contexts["label"] == label_of(group)]
     fill = template("gene_in_cell").fill
     return [
         (name, cell, fill(genes=sentence.split(" "), gene=name).text)

@@ -70,6 +70,11 @@ def context_of(card: "ModelCard") -> int:
     return _config(located(card)).get_text_config().max_position_embeddings
 
 
+def width_of(card: "ModelCard") -> int:
+    """Width of the vectors of a card's base, told before its weights are read."""
+    return _config(located(card)).get_text_config().hidden_size
+
+
 def _config(card: "ModelCard") -> "PretrainedConfig":
     """Shape of a card's base, which transformers itself has to know: what comes with weights is never run."""
     base = _card.location(card)

@@ -77,8 +77,8 @@ def cell_sentences(
         Column of ``var`` with the symbols; default: ``var_names``.
     gene_mask
         Boolean column of ``var``: the genes that may stand in a sentence. Where the default column is missing, it is
-        made by the rules of :func:`~cellhermes.pp.mask_genes` and kept (not kept if ``data.raw`` is read and has other
-        genes than the object).
+        made by the rules of :func:`~cellhermes.pp.mask_genes` and kept (in ``raw.var``, if ``data.raw`` is read and has
+        other genes than the object).
     key_added
         Column to write.
     chunk_size
@@ -99,7 +99,7 @@ def cell_sentences(
         str: the sentence; ``""`` for a cell that expresses no gene of the mask.
     ``uns[key_added]["params"]``
         dict: the arguments and the version of cellhermes.
-    ``var[gene_mask]``
+    ``var[gene_mask]``, or ``raw.var[gene_mask]``
         bool, if the default column was missing.
 
     With ``out``, the object stays as it is, and the store has these, and the other columns of ``obs``, which tasks and
@@ -141,8 +141,9 @@ def cell_sentences(
     else:
         sentences, where = writer.to_list(chunk_size), f"obs[{key_added!r}]"
         adata.obs[key_added] = pd.Series(sentences, index=adata.obs_names, dtype=object)
-        if stored is None and _adata.has_own_genes(adata, use_raw=use_raw):
-            adata.var[gene_mask] = mask
+        if stored is None:
+            own = _adata.has_own_genes(adata, use_raw=use_raw)
+            (adata if own else adata.raw).var[gene_mask] = mask
             logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
         write_params(adata, key_added, params)
         n_empty = sentences.count("")

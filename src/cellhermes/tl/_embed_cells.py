@@ -17,8 +17,9 @@ from .. import _adata
 from .._blocks import Keeper, Shard, Sourced, fill, wait
 from .._chunks import Numbers
 from .._hash import hashed, hashed_rows, total
-from .._keys import EMBEDDING, GENE_PARAMS, SENTENCE, read_params, write_params
+from .._keys import EMBEDDING, SENTENCE, write_params
 from .._result import Result
+from .._vectors import entry_of, made_with, vectors_of
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, template
 from ._checkpoint import checkpoint as checkpoint_of
@@ -70,7 +71,7 @@ def embed_cells(
     sentence_key
         Column of ``obs`` with the sentences, for ``"sentence"``.
     genes_key
-        Entry of ``varm`` with the vectors of genes, for ``"weighted"``.
+        Entry of ``varm`` with the vectors of genes, for ``"weighted"``; ``"X_cellhermes:B"`` are those of group B.
     layer
         Layer with the log-normalised expression, for ``"weighted"``; None takes X.
     use_raw
@@ -263,22 +264,25 @@ class _Weighted:
     def __init__(
         self, adata: AnnData, model: str | Path | CellHermes, genes_key: str, layer: str | None, *, use_raw: bool
     ) -> None:
-        hint = "Run `ch.tl.embed_genes(adata)` first, or pass `genes_key=`."
-        genes = np.asarray(_adata.require_varm(adata, genes_key, hint), dtype=np.float32)
-        _adata.check_own_genes(adata, use_raw=use_raw)
-        params = read_params(adata, genes_key.split(":")[0], name=GENE_PARAMS)
+        key, label = entry_of(adata, genes_key)
+        stored, params = vectors_of(adata, label, key), made_with(adata, label, key)
         name = model.card.name if isinstance(model, CellHermes) else str(model)
         if params and params["model"] != name:
             msg = (
-                f"varm[{genes_key!r}] was made by model {params['model']!r}, but model={name!r} was passed. "
+                f"The vectors {genes_key!r} were made by model {params['model']!r}, but model={name!r} was passed. "
                 "Pass the one that made it."
             )
             raise ValueError(msg)
-        self.known = ~np.isnan(genes[:, 0])
-        if not self.known.any():
-            msg = f"varm[{genes_key!r}] has a vector for none of the {adata.n_vars:,} genes. {hint}"
+        if label or not _adata.has_own_genes(adata, use_raw=use_raw):
+            columns = _adata.columns_of_symbols(adata, params.get("gene_symbols") or None, layer=layer, use_raw=use_raw)
+            at = columns.reindex(stored.genes, fill_value=-1).to_numpy()
+        else:
+            at = np.flatnonzero(np.isfinite(np.asarray(adata.varm[key])).all(axis=1))
+        self.known = at[at >= 0]
+        if not len(self.known):
+            msg = f"{genes_key!r} has a vector for none of the genes. Run `ch.tl.embed_genes(adata)` first."
             raise ValueError(msg)
-        self.genes, self.dim = genes[self.known].astype(np.float64), genes.shape[1]
+        self.genes, self.dim = stored.values[at >= 0].astype(np.float64), stored.values.shape[1]
         self.matrix = _adata.by_rows(_adata.expression(adata, layer, use_raw=use_raw))
         self.size = _adata.rows_at_once(self.matrix, BLOCK)
         self.parts = _parts(self.matrix.shape[0], self.size)

@@ -1,6 +1,8 @@
 """Expression values that are to be compared between genes or cells, block by block."""
 
+import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from anndata import AnnData
@@ -9,23 +11,70 @@ from scipy import sparse
 from .. import _adata
 
 BLOCK = 2_000  # cells read at once
+TARGET_SUM = 1e4  # counts of a cell after normalisation
+LARGEST_LOG = 50  # no logarithm of a count comes near
 
 
 def blocks(
-    adata: AnnData, layer: str | None, *, use_raw: bool, log_normalised: bool
+    adata: AnnData, layer: str | None, *, use_raw: bool, counts: Literal["refuse", "normalise"] = "refuse"
 ) -> Iterator[tuple[int, sparse.csr_matrix]]:
-    """Yield (first row, rows) of the chosen expression, refusing what can't be compared.
+    """Yield (first row, rows) of the chosen expression, log-normalised, refusing what can't be compared.
+
+    Counts are refused, or scaled to 10,000 a cell and logarithmised as scanpy does it.
 
     Raises
     ------
     ValueError
-        At negative values, NaN and infinity, and, where ``log_normalised`` is asked for, at raw counts.
+        At negative values, NaN and infinity, at raw counts where they are not to be normalised, and where only some
+        cells have counts.
+
+    Warns
+    -----
+    UserWarning
+        If values are neither counts nor logarithms.
     """
+    are_counts = warned = None
     for start, block in _adata.row_blocks(_adata.expression(adata, layer, use_raw=use_raw), BLOCK):
         check_values(block)
-        if start == 0 and log_normalised:
+        if counts == "refuse":
             check_no_counts(block)
-        yield start, block
+        elif block.nnz and block.data.any():
+            if are_counts not in (None, is_counts := _adata.is_counts(block)):
+                msg = f"Cells before row {start:,} and behind it differ: one part has counts, the other has not. "
+                msg += "Normalise all in the same way, or pass layer=."
+                raise ValueError(msg)
+            are_counts = is_counts
+        warned = warned or warn_unlogged(adata, block)
+        yield start, log_normalised(block) if are_counts else block
+
+
+def columns_in(adata: AnnData, gene_symbols: str | None, *, use_raw: bool) -> np.ndarray:
+    """Column of the chosen expression for each gene of the object, by its symbol; -1 where raw has no such gene."""
+    if _adata.has_own_genes(adata, use_raw=use_raw):
+        return np.arange(adata.n_vars)
+    columns = _adata.columns_of_symbols(adata, gene_symbols, use_raw=True)
+    return columns.reindex(_adata.symbols(adata, gene_symbols), fill_value=-1).to_numpy()
+
+
+def log_normalised(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Counts of cells scaled to 10,000 each, as log(1 + x) in float32."""
+    total = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    scaled = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
+    scaled.data *= np.repeat(TARGET_SUM / np.where(total > 0, total, 1), np.diff(scaled.indptr))
+    return scaled.log1p().astype(np.float32)
+
+
+def warn_unlogged(adata: AnnData, block: sparse.csr_matrix) -> bool:
+    """Say that values look normalised without a logarithm, which lets few genes outweigh all others."""
+    if not block.nnz or block.data.max() <= LARGEST_LOG or "log1p" in adata.uns or _adata.is_counts(block):
+        return False
+    warnings.warn(
+        f"The expression has values up to {block.data.max():,.0f}, as normalised values have before the logarithm: the "
+        "strongest genes outweigh all others. Run sc.pp.log1p(adata) first, or pass layer=.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return True
 
 
 def check_values(block: sparse.csr_matrix) -> None:

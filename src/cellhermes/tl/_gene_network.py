@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,8 +13,10 @@ from scipy import sparse
 
 from .. import _adata
 from .._groups import groups_of
-from .._keys import EMBEDDING, GENE_PARAMS, GROUPS, NETWORK, group_keys, read_params, write_groups, write_params
-from ._expression import blocks
+from .._keys import EMBEDDING, GROUPS, NETWORK, check_alike, group_keys, label_of, write_groups, write_params
+from .._networks import n_cells_key
+from .._vectors import made_with, vector_groups, vectors_of
+from ._expression import blocks, columns_in
 from ._knn import connectivities
 
 if TYPE_CHECKING:
@@ -22,11 +25,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cellhermes")
 
 Source = Literal["embedding", "expression"]
-Profiles = np.ndarray | sparse.csr_matrix
 
 MIN_CELLS = 3  # the correlation over two cells is always 1 or -1
 SPARSE_BELOW = 0.25  # share of non-zeros under which products of sparse profiles are faster than of dense ones
 CONSTANT = 1e-9  # a gene whose variance is this small beside its mean square is constant but for rounding
+HARDLY = 0.01  # a gene that fewer of the group's cells express is hardly expressed,
+MAX_HARDLY = 0.1  # and a warning counts those where they are more than this share of the genes
 
 
 def gene_network(
@@ -36,6 +40,7 @@ def gene_network(
     groups: Sequence[str] | None = None,
     source: Source = "embedding",
     n_neighbors: int = 15,
+    min_cells: int = 0,
     embedding_key: str = EMBEDDING,
     genes: Sequence[str] | None = None,
     gene_symbols: str | None = None,
@@ -53,7 +58,11 @@ def gene_network(
 
     The weight of an edge is scanpy's connectivity: 1 for a gene's nearest neighbour, falling with the distance, and for
     both directions together w_ij + w_ji - w_ij w_ji. A gene has at least ``n_neighbors - 1`` edges, and more when it is
-    among the nearest of many others: its degree.
+    among the nearest of many others: its degree. Edges whose weight is too small for a number (beside genes with equal
+    vectors) are kept, with the smallest one.
+
+    A model has a vector for every gene, whether the group expresses it or not. How many cells of the group express each
+    gene stands beside its network.
 
     Parameters
     ----------
@@ -67,6 +76,8 @@ def gene_network(
         ``"embedding"``, or ``"expression"`` for the control.
     n_neighbors
         Size of a neighbourhood as scanpy counts it, the gene itself included; the paper's k.
+    min_cells
+        Leave out genes that fewer cells of the group express.
     embedding_key
         Entry of ``varm`` and ``uns`` with the vectors.
     genes
@@ -75,7 +86,8 @@ def gene_network(
     gene_symbols
         Column of ``var`` with gene symbols; None takes what the vectors were made with, else ``var_names``.
     layer, use_raw
-        Expression for ``source="expression"``, log-normalised.
+        Expression for ``source="expression"``, log-normalised. Where ``raw`` has other genes than the object, it is
+        read by symbol.
     key_added
         Entry of ``varp`` and ``uns`` that is written.
     mod
@@ -88,9 +100,12 @@ def gene_network(
     ``varp[key_added]`` or ``varp[f"{key_added}:{group}"]`` : (genes, genes) CSR float32
         Symmetric weights. Rows of genes without a vector, or with constant expression, are empty; ``/`` in a group's
         name becomes ``_``.
+    ``var[f"{varp key}_n_cells"]`` : Int64
+        How many cells of the group express each gene of the network; not for vectors without groups.
     ``uns[key_added]["groups"]`` : DataFrame
-        A row for each network: true ``label`` (``""`` without groups), varp ``key``, ``groupby``, ``source``,
-        ``n_neighbors``, ``n_genes`` in the network and ``n_without`` (asked for, but without vector or constant).
+        A row for each network: true ``label`` (``""`` without groups), varp ``key``, ``groupby``, ``n_in_group`` cells,
+        ``n_genes`` in the network and ``n_without`` (asked for, but left out); ``source``, ``n_neighbors``,
+        ``min_cells``, expression, and how the vectors were made. Networks that differ in that are not compared.
     ``uns[key_added]["params"]`` : dict
         The arguments of the last call, and the version.
 
@@ -99,13 +114,15 @@ def gene_network(
     KeyError
         If vectors, a column, a layer or genes are not there.
     ValueError
-        If a group has no cells or too few, if there are not more genes than ``n_neighbors``, if all genes are alike, or
-        if the expression holds raw counts, negative values, NaN or infinity.
+        If a group has no cells or too few, if the vectors of two groups were made in different ways, such as by two
+        models, if there are not more genes than ``n_neighbors``, if all genes are alike, or if the expression holds raw
+        counts, negative values, NaN or infinity.
 
     Warns
     -----
     UserWarning
-        If genes are identical to so many others that their neighbours are any of those.
+        If genes are identical to so many others that their neighbours are any of those, or if more than 10% of the
+        genes are expressed by fewer than 1% of the group's cells.
 
     See Also
     --------
@@ -124,35 +141,54 @@ def gene_network(
     _adata.check_writable(adata)
     _adata.check_not_empty(adata)
     _check_arguments(source, n_neighbors, groups)
-    if source == "embedding":
-        gene_symbols = gene_symbols or read_params(adata, embedding_key, name=GENE_PARAMS).get("gene_symbols") or None
-    columns = _columns(_adata.symbols(adata, gene_symbols), genes)
     labels = [""] if groupby is None else _labels(adata, groupby, groups, source, embedding_key)
+    made = {"source": source, "n_neighbors": n_neighbors, "min_cells": min_cells}
+    if source == "embedding":
+        if groupby is not None:
+            check_alike(vector_groups(adata, embedding_key), labels, "embed_genes")
+        made |= made_with(adata, labels[0], embedding_key)
+    else:
+        made |= {"layer": layer or "", "use_raw": use_raw}
+    made["gene_symbols"] = gene_symbols = gene_symbols or made.get("gene_symbols", "")
+    symbols = _adata.symbols(adata, gene_symbols or None)
+    columns = _columns(_adata.columns_of_symbols(adata, gene_symbols or None), genes)
     keys = _network_keys(adata, key_added, labels)
     if source == "embedding":
-        profiles = _vectors(adata, labels, embedding_key, columns)
+        profiles = _vectors(adata, labels, embedding_key, symbols, columns)
     else:
-        profiles = _expression(adata, groupby, labels, columns, layer, use_raw=use_raw)
-    networks = {label: _network(*profiles[label], adata.n_vars, label, n_neighbors, source) for label in labels}
+        at = columns_in(adata, gene_symbols or None, use_raw=use_raw)
+        profiles = _expression(adata, groupby, labels, columns, at, layer, use_raw=use_raw)
+    profiles = {label: _expressed(profile, label, min_cells) for label, profile in profiles.items()}
+    networks = {
+        label: _network(profile, adata.n_vars, label, n_neighbors, source) for label, profile in profiles.items()
+    }
+
+    n_genes = [len(profiles[label].columns) for label in labels]
+    table = pd.DataFrame({"label": labels, "key": [keys[label] for label in labels], "groupby": groupby or ""})
+    table = table.assign(n_in_group=[profiles[label].n_in_group for label in labels])
+    table = table.assign(n_genes=n_genes, n_without=[len(columns) - n for n in n_genes], **made)
     for label, weights in networks.items():
         adata.varp[keys[label]] = weights
-    n_genes = [len(profiles[label][1]) for label in labels]
-    table = pd.DataFrame(
-        {
-            "label": labels,
-            "key": [keys[label] for label in labels],
-            "groupby": groupby or "",
-            "source": source,
-            "n_neighbors": n_neighbors,
-            "n_genes": n_genes,
-            "n_without": [len(columns) - n for n in n_genes],
-        }
-    )
+        if profiles[label].n_cells is not None:
+            adata.var[n_cells_key(keys[label])] = _along(profiles[label], adata.n_vars)
     params = {"groupby": groupby, "source": source, "n_neighbors": n_neighbors, "metric": "cosine"}
     params |= {"embedding_key": embedding_key if source == "embedding" else "", "gene_symbols": gene_symbols}
-    write_params(adata, key_added, {**params, "layer": layer, "use_raw": use_raw})
+    write_params(adata, key_added, {**params, "min_cells": min_cells, "layer": layer, "use_raw": use_raw})
     write_groups(adata, key_added, table)
     _report(table, "without a vector" if source == "embedding" else "whose expression does not vary")
+
+
+@dataclass(frozen=True)
+class _Profiles:
+    """What the genes of a group are compared by."""
+
+    values: np.ndarray | sparse.csr_matrix
+    """One row a gene."""
+    columns: np.ndarray
+    """Columns of the genes in the object."""
+    n_cells: np.ndarray | None = None
+    """How many cells of the group express each gene."""
+    n_in_group: int = 0
 
 
 def _check_arguments(source: str, n_neighbors: int, groups: Sequence[str] | None) -> None:
@@ -167,29 +203,28 @@ def _check_arguments(source: str, n_neighbors: int, groups: Sequence[str] | None
         raise TypeError(msg)
 
 
-def _columns(symbols: np.ndarray, genes: Sequence[str] | None) -> np.ndarray:
-    """Columns of the genes that are asked for: each symbol once, at its first column."""
-    first = pd.Series(np.arange(len(symbols)), index=symbols)[~pd.Index(symbols).duplicated()].drop("", errors="ignore")
+def _columns(of_symbol: pd.Series, genes: Sequence[str] | None) -> np.ndarray:
+    """Columns of the genes that are asked for."""
     if genes is None:
-        return first.to_numpy()
+        return of_symbol.to_numpy()
     if isinstance(genes, str):
         msg = f"genes is the single string {genes!r}; expected a list of gene symbols."
         raise TypeError(msg)
     asked = pd.Index(genes, dtype=object).unique()
-    if len(missing := asked.difference(first.index, sort=False)):
+    if len(missing := asked.difference(of_symbol.index, sort=False)):
         msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."
         raise KeyError(msg)
-    return np.sort(first[asked].to_numpy())
+    return np.sort(of_symbol[asked].to_numpy())
 
 
 def _labels(
     adata: AnnData, groupby: str, groups: Sequence[str] | None, source: Source, embedding_key: str
 ) -> list[str]:
     """The groups to make networks of, each of which has vectors or cells."""
-    asked = None if groups is None else list(dict.fromkeys(str(group) for group in groups))
+    asked = None if groups is None else list(dict.fromkeys(map(label_of, groups)))
     if source == "embedding":
-        table = adata.uns.get(embedding_key, {}).get(GROUPS)
-        known = [] if table is None else list(table.loc[table["groupby"] == groupby, "label"])
+        table = vector_groups(adata, embedding_key)
+        known = list(table.index[table["groupby"] == groupby])
         call = f"groupby={groupby!r}" + ("" if asked is None else f", groups={[g for g in asked if g not in known]}")
         hint = f"Run `ch.tl.embed_genes(adata, {call})` first."
         lacking, where = "no vectors of genes", f"under {embedding_key!r}"
@@ -214,26 +249,43 @@ def _network_keys(adata: AnnData, key: str, labels: list[str]) -> dict[str, str]
 
 
 def _vectors(
-    adata: AnnData, labels: list[str], key: str, columns: np.ndarray
-) -> dict[str, tuple[Profiles, np.ndarray]]:
-    """Vectors of each group's genes, and the columns of the genes that have one."""
-    entries = {"": key}
-    if labels != [""]:
-        entries = adata.uns[key][GROUPS].set_index("label")["key"].to_dict()
-    found = {}
-    for label in labels:
-        vectors = _adata.require_varm(adata, entries[label], "Run `ch.tl.embed_genes(adata)` first.")
-        vectors = np.asarray(vectors)[columns]
+    adata: AnnData, labels: list[str], key: str, symbols: np.ndarray, columns: np.ndarray
+) -> dict[str, _Profiles]:
+    """Vectors of each group's genes, by symbol."""
+    found, table = {}, vector_groups(adata, key)
+    if labels == [""]:
+        vectors = np.asarray(_adata.require_varm(adata, key, "Run `ch.tl.embed_genes(adata)` first."))[columns]
         has = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)  # a vector of zeros has no direction
-        found[label] = vectors[has], columns[has]
+        return {"": _Profiles(vectors[has], columns[has])}
+    for label in labels:
+        stored = vectors_of(adata, label, key)
+        at = pd.Index(stored.genes).get_indexer(symbols[columns])
+        has = at >= 0
+        has[has] = stored.values[at[has]].any(axis=1)
+        found[label] = _Profiles(
+            stored.values[at[has]], columns[has], stored.n_expressing[at[has]], int(table.loc[label, "n_in_group"])
+        )
+        if outside := [gene for gene in stored.genes if gene not in set(symbols)]:
+            logger.warning(
+                "Group %r: %s genes with a vector are not in the object (%s), so that they have no place in its "
+                "network. Make it in `adata.raw.to_adata()`, with the same uns, if you need them.",
+                label, f"{len(outside):,}", ", ".join(outside[:5]),
+            )  # fmt: skip
     return found
 
 
 def _expression(
-    adata: AnnData, groupby: str | None, labels: list[str], columns: np.ndarray, layer: str | None, *, use_raw: bool
-) -> dict[str, tuple[Profiles, np.ndarray]]:
-    """Expression of each group's genes over its cells, and the columns of the genes that vary."""
-    _adata.check_own_genes(adata, use_raw=use_raw)
+    adata: AnnData,
+    groupby: str | None,
+    labels: list[str],
+    columns: np.ndarray,
+    at: np.ndarray,
+    layer: str | None,
+    *,
+    use_raw: bool,
+) -> dict[str, _Profiles]:
+    """Expression of each group's genes over its cells; ``at`` has the column of each gene of the object."""
+    columns = columns[at[columns] >= 0]
     of_cell = np.full(adata.n_obs, "") if groupby is None else groups_of(adata, groupby).of_cell
     n_cells = {label: int((of_cell == label).sum()) for label in labels}
     if few := {label: n for label, n in n_cells.items() if n < MIN_CELLS}:
@@ -241,30 +293,59 @@ def _expression(
         msg = f"{_named(label)} has {n} cell{'s' * (n != 1)}; a correlation between genes needs {MIN_CELLS} or more."
         raise ValueError(msg)
     parts: dict[str, list] = {label: [] for label in labels}
-    for start, block in blocks(adata, layer, use_raw=use_raw, log_normalised=True):
+    for start, block in blocks(adata, layer, use_raw=use_raw):
         inside = slice(start, start + block.shape[0])
         for label in labels:
             rows = np.flatnonzero(of_cell[inside] == label)
-            parts[label].append(block[rows][:, columns])
+            parts[label].append(block[rows][:, at[columns]])
     return {label: _varying(sparse.vstack(parts.pop(label)).T.tocsr(), columns) for label in labels}
 
 
-def _varying(profiles: sparse.csr_matrix, columns: np.ndarray) -> tuple[Profiles, np.ndarray]:
-    """Profiles and columns of the genes that are not constant."""
-    profiles = profiles.astype(np.float64)
-    square = np.asarray(profiles.multiply(profiles).mean(axis=1)).ravel()
-    mean = np.asarray(profiles.mean(axis=1)).ravel()
+def _varying(values: sparse.csr_matrix, columns: np.ndarray) -> _Profiles:
+    """Profiles of the genes that are not constant."""
+    values = values.astype(np.float64)
+    n_cells = np.asarray((values > 0).sum(axis=1)).ravel()
+    square = np.asarray(values.multiply(values).mean(axis=1)).ravel()
+    mean = np.asarray(values.mean(axis=1)).ravel()
     varies = square - mean**2 > CONSTANT * square
-    profiles = profiles[np.flatnonzero(varies)]
-    share = profiles.nnz / max(1, np.prod(profiles.shape))
-    return (profiles if share < SPARSE_BELOW else profiles.toarray()), columns[varies]
+    values = values[np.flatnonzero(varies)]
+    share = values.nnz / max(1, np.prod(values.shape))
+    dense = values if share < SPARSE_BELOW else values.toarray()
+    return _Profiles(dense, columns[varies], n_cells[varies], values.shape[1])
 
 
-def _network(
-    profiles: Profiles, columns: np.ndarray, n_vars: int, label: str, n_neighbors: int, source: Source
-) -> sparse.csr_matrix:
+def _expressed(profiles: _Profiles, label: str, min_cells: int) -> _Profiles:
+    """Profiles of the genes that enough cells of the group express; a warning counts those that hardly any does."""
+    if profiles.n_cells is None:
+        if min_cells > 0:
+            msg = f"min_cells={min_cells}, but vectors without groups belong to no cells; pass groupby=, or genes=."
+            raise ValueError(msg)
+        return profiles
+    keep = profiles.n_cells >= min_cells
+    kept = replace(
+        profiles, values=profiles.values[keep], columns=profiles.columns[keep], n_cells=profiles.n_cells[keep]
+    )
+    hardly = int((kept.n_cells < max(1, HARDLY * kept.n_in_group)).sum())
+    if hardly > MAX_HARDLY * len(kept.columns):
+        warnings.warn(
+            f"{_named(label)}: {hardly:,} of {len(kept.columns):,} genes are expressed by none of its "
+            f"{kept.n_in_group:,} cells or by fewer than {HARDLY:.0%}, so that their neighbours say little about it. "
+            "Pass min_cells= to leave them out.",
+            stacklevel=4,
+        )
+    return kept
+
+
+def _along(profiles: _Profiles, n_vars: int) -> pd.arrays.IntegerArray:
+    """Numbers of cells along the genes of the object; missing outside the network."""
+    numbers, outside = np.zeros(n_vars, np.int64), np.ones(n_vars, bool)
+    numbers[profiles.columns], outside[profiles.columns] = profiles.n_cells, False
+    return pd.arrays.IntegerArray(numbers, outside)
+
+
+def _network(profiles: _Profiles, n_vars: int, label: str, n_neighbors: int, source: Source) -> sparse.csr_matrix:
     """Weights between all genes of the object; rows of genes without profile are empty."""
-    where, n = _named(label), len(columns)
+    where, n = _named(label), len(profiles.columns)
     if n <= n_neighbors:
         what = "a vector" if source == "embedding" else "expression that varies"
         msg = (
@@ -272,7 +353,7 @@ def _network(
             "Pass more genes or a smaller n_neighbors=."
         )
         raise ValueError(msg)
-    weights, crowded = connectivities(profiles, n_neighbors, centre=source == "expression")
+    weights, crowded = connectivities(profiles.values, n_neighbors, centre=source == "expression")
     if crowded == n:
         msg = (
             f"{where}: each of {n:,} genes is identical to {n_neighbors - 1} or more others, so that no neighbour is "
@@ -285,7 +366,7 @@ def _network(
             "become neighbours is decided by the order of the genes.",
             stacklevel=4,
         )
-    place = sparse.csr_matrix((np.ones(n, np.float32), (columns, np.arange(n))), shape=(n_vars, n))
+    place = sparse.csr_matrix((np.ones(n, np.float32), (profiles.columns, np.arange(n))), shape=(n_vars, n))
     placed = (place @ weights @ place.T).tocsr()
     placed.sort_indices()
     return placed

@@ -34,7 +34,8 @@ def connectivities(
     search = ExactSearch(n_neighbors, centre=centre)
     table = AnnData(profiles)  # thrown away: nothing of the user's object is touched
     sc.pp.neighbors(table, n_neighbors=n_neighbors, use_rep="X", metric="cosine", transformer=search)
-    return table.obsp["connectivities"].tocsr(), search.n_crowded
+    edges = search.edges * np.finfo(np.float32).tiny  # beside many neighbours at distance 0, weights of others vanish
+    return table.obsp["connectivities"].tocsr().maximum(edges), search.n_crowded
 
 
 class ExactSearch:
@@ -47,7 +48,7 @@ class ExactSearch:
 
     def __init__(self, n_neighbors: int, *, centre: bool = False) -> None:
         self.n_neighbors, self.centre = n_neighbors, centre
-        self.n_crowded = 0  # rows whose k nearest are all at distance zero; known after the search
+        self.n_crowded = 0  # rows whose k nearest are all at distance zero; known after the search, as are the edges
 
     def get_params(self, deep: bool = True) -> dict:  # noqa: FBT001, FBT002 # scikit-learn's signature
         """Return the parameters that scanpy asks for."""
@@ -69,6 +70,9 @@ class ExactSearch:
             distances[some] = np.take_along_axis(away, indices[some], axis=1)
         distances[:, 0] = 0
         self.n_crowded = int((distances[:, -1] == 0).sum())
+        others = (np.ones(n * (k - 1), np.float32), indices[:, 1:].ravel(), np.arange(n + 1) * (k - 1))
+        neighbours = sparse.csr_matrix(others, shape=(n, n))
+        self.edges = neighbours.maximum(neighbours.T)
         return sparse.csr_matrix((distances.ravel(), indices.ravel(), np.arange(n + 1) * k), shape=(n, n))
 
 

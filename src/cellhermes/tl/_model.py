@@ -19,6 +19,16 @@ def as_model(model: str | Path | CellHermes) -> CellHermes:
     raise TypeError(msg)
 
 
+def dim_of(model: str | Path | CellHermes) -> int:
+    """Width of a model's vectors, told before its weights are read."""
+    if not isinstance(model, str | Path):
+        return as_model(model).dim
+    from ..model._card import resolve
+    from ..model._load import width_of
+
+    return width_of(resolve(model))
+
+
 def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
     """How vectors were made: enough to make them again."""
     card = model.card

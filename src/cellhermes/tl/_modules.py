@@ -13,8 +13,8 @@ from scipy import sparse
 from .. import _adata
 from .._groups import groups_of
 from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, write_params
-from .._networks import half_networks, network_groups, network_of
-from ._expression import blocks
+from .._networks import half_networks, network_groups, networks_of, symbols_of
+from ._expression import blocks, columns_in
 from ._louvain import OUTSIDE, check_resolution, jaccard, partition
 from ._module_nulls import Rule, halved, reseeded, specific, summary
 from ._module_scores import SCORE, compare, module_scores
@@ -94,7 +94,7 @@ def modules(
     donor_key
         Column of ``obs`` with donors, for the test over donors.
     layer, use_raw
-        Log-normalised expression for the scores.
+        Log-normalised expression for the scores. Where ``raw`` has other genes than the object, it is read by symbol.
     rng
         Seed or generator: of the clustering, and of the control genes of the scores.
     network_key
@@ -128,7 +128,8 @@ def modules(
     KeyError
         If a network or a column is not there.
     ValueError
-        If the network falls apart at this resolution, if the networks are of different columns, if a group has no cells
+        If the networks were made in different ways, such as from vectors of two models, if a network falls apart at
+        this resolution, if the networks are of different columns, if a group has no cells
         or too few donors, or if the expression holds raw counts, negative values, NaN or infinity.
 
     Warns
@@ -154,19 +155,22 @@ def modules(
     _adata.check_writable(adata)
     rule = _rule(group, reference, max_jaccard, min_genes, resolution, n_null, rng)
     labels = [None] if group is None else [str(label) for label in (group, reference) if label is not None]
-    networks = {label: network_of(adata, label, network_key)[0] for label in labels}
     null_groups = half_networks(adata, group, null_groups, network_key)
-    halves = [network_of(adata, label, network_key)[0] for label in null_groups]
+    weights = networks_of(adata, [*labels, *null_groups], network_key)
+    networks, halves = dict(zip(labels, weights, strict=False)), weights[len(labels) :]
     cells = _cells(adata, labels, groupby, network_key)
     donors = None if donor_key is None else _donors(adata, donor_key)
     expression = _expression(adata, layer, use_raw=use_raw)
+    at = columns_in(adata, symbols_of(adata, group, network_key), use_raw=use_raw)
 
     found = {label: _partition(weights, rule, label) for label, weights in networks.items()}
     own, other = found[labels[0]], found[labels[1]] if len(labels) > 1 else None
     table, overlap = _overlaps(own, other, rule)
     own_null = reseeded(networks[labels[0]], own, rule, n_null)
     half_null = halved(halves, own, rule)
-    scores, n_expressed, without_control = module_scores(expression, own, seed=rule.seed)
+    scored = np.full(expression.shape[1], OUTSIDE)
+    scored[at[at >= 0]] = own[at >= 0]
+    scores, n_expressed, without_control = module_scores(expression, scored, seed=rule.seed)
     table = table.assign(reseed_specific=own_null.specific, halves_specific=half_null.specific, n_expressed=n_expressed)
     table = table.join(compare(scores, cells.group, cells.reference, donors))
     table.insert(1, "group", group or "")
@@ -256,9 +260,7 @@ def _donors(adata: AnnData, donor_key: str) -> np.ndarray:
 
 
 def _expression(adata: AnnData, layer: str | None, *, use_raw: bool) -> sparse.csr_matrix:
-    _adata.check_own_genes(adata, use_raw=use_raw)
-    parts = [block for _, block in blocks(adata, layer, use_raw=use_raw, log_normalised=True)]
-    return sparse.vstack(parts, format="csr")
+    return sparse.vstack([block for _, block in blocks(adata, layer, use_raw=use_raw)], format="csr")
 
 
 def _partition(weights: sparse.csr_matrix, rule: Rule, label: str | None) -> np.ndarray:

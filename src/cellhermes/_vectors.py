@@ -1,0 +1,144 @@
+"""Where vectors of genes are stored, for those who write and read them.
+
+Vectors without groups stand along the genes of the object, in ``varm``. Those of groups are kept by symbol, for the
+genes that were asked for only: each call adds an array (groups, genes, dim) and the names of both to
+``uns[key]["vectors"]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from . import _adata
+from ._keys import CONTEXTS, EMBEDDING, GENE_PARAMS, GROUPS, OF_ONE_GROUP, VECTORS, merged_groups, stored_params
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+    from ._keys import Param
+
+Array = dict[str, np.ndarray]
+"""``values`` (groups, genes, dim) float32, ``genes``, ``groups``, and ``n_expressing`` (groups, genes)."""
+
+
+@dataclass(frozen=True)
+class GeneVectors:
+    """Vectors of one group, or those without a group."""
+
+    genes: np.ndarray
+    """Symbols."""
+    values: np.ndarray
+    """(genes, dim) float32."""
+    n_expressing: np.ndarray | None = None
+    """How many cells of the group express each gene."""
+
+
+def vector_groups(adata: AnnData, key: str = EMBEDDING) -> pd.DataFrame:
+    """Return a row for each group that has vectors, indexed by label (``""`` are the vectors without groups)."""
+    table = adata.uns.get(key, {}).get(GROUPS)
+    return (
+        pd.DataFrame({"groupby": []}, index=pd.Index([], name="label")) if table is None else table.set_index("label")
+    )
+
+
+def vectors_of(adata: AnnData, label: str = "", key: str = EMBEDDING, gene_symbols: str | None = None) -> GeneVectors:
+    """Return the vectors of a group by symbol, or with ``""`` those without groups; nothing is copied for a group.
+
+    ``gene_symbols`` names the column of ``var`` by which vectors of ``varm`` get symbols, if not the stored one.
+
+    Raises
+    ------
+    KeyError
+        If there are none.
+    """
+    table = vector_groups(adata, key)
+    if not label:
+        values = np.asarray(_adata.require_varm(adata, key, "Run `ch.tl.embed_genes(adata)` first."))
+        stored = str(table.loc["", "gene_symbols"]) if "" in table.index else ""
+        symbols = _adata.symbols(adata, gene_symbols or stored or None)
+        has = np.isfinite(values).all(axis=1)
+        return GeneVectors(symbols[has], values[has])
+    if label not in table.index:
+        known = [name for name in table.index if name]
+        msg = (
+            f"Group {label!r} has no vectors under {key!r}; known: {known}. "
+            "Run `ch.tl.embed_genes(adata, groupby=..., groups=...)` first."
+        )
+        raise KeyError(msg)
+    array, row = adata.uns[key][VECTORS][table.loc[label, "array"]], int(table.loc[label, "row"])
+    return GeneVectors(np.asarray(array["genes"], object), array["values"][row], array["n_expressing"][row])
+
+
+def entry_of(adata: AnnData, entry: str) -> tuple[str, str]:
+    """Key and label of an entry: ``"X_cellhermes"``, or ``"X_cellhermes:B"`` for the vectors of a group."""
+    cuts = [i for i, letter in enumerate(entry) if letter == ":" and entry not in adata.varm]
+    splits = ((entry[:i], entry[i + 1 :]) for i in cuts)
+    return next(((key, label) for key, label in splits if label in vector_groups(adata, key).index), (entry, ""))
+
+
+def made_with(adata: AnnData, label: str, key: str) -> dict[str, Param]:
+    """How the vectors of a group were made; nothing where it is not known."""
+    table = vector_groups(adata, key)
+    return table.loc[label].drop(OF_ONE_GROUP, errors="ignore").to_dict() if label in table.index else {}
+
+
+def write_plain(adata: AnnData, key: str, values: np.ndarray, made: Mapping[str, Param | None]) -> None:
+    """Store vectors along the genes of the object, and how they were made."""
+    table = pd.DataFrame({"label": [""], "array": "", "row": -1, **_texts(made)})
+    there = adata.uns.get(key, {})
+    adata.varm[key] = values
+    adata.uns[key] = {**there, GROUPS: merged_groups(there.get(GROUPS), table), GENE_PARAMS: stored_params(made)}
+
+
+def write_groups_of(
+    adata: AnnData,
+    key: str,
+    array: Array,
+    table: pd.DataFrame,
+    contexts: pd.DataFrame,
+    made: Mapping[str, Param | None],
+    call: Mapping[str, Param],
+) -> None:
+    """Store the vectors of groups, their contexts, and how they were made, in place of what these groups had.
+
+    ``table`` has a row for each group of the array, in their order, with what is not the same for all. ``call`` is what
+    else is told of the last call.
+    """
+    there = adata.uns.get(key, {})
+    arrays = _without(there.get(VECTORS, {}), array["groups"])
+    name = str(max(map(int, arrays), default=-1) + 1)
+    table = table.assign(array=name, row=range(len(table)), **_texts(made))
+    groups = merged_groups(there.get(GROUPS), table)
+    at = {label: row for one in arrays.values() for row, label in enumerate(one["groups"])}
+    groups["row"] = [at.get(label, row) for label, row in zip(groups["label"], groups["row"], strict=True)]
+    adata.uns[key] = {
+        **there,
+        VECTORS: {**arrays, name: array},
+        GROUPS: groups,
+        CONTEXTS: merged_groups(there.get(CONTEXTS), contexts),
+        GENE_PARAMS: stored_params({**made, **call}),
+    }
+
+
+def _texts(made: Mapping[str, Param | None]) -> dict[str, Param]:
+    """As columns; anndata takes the column ``dtype`` of a frame for the type of an array, and can't write it."""
+    return {{"dtype": "model_dtype"}.get(name, name): "" if value is None else value for name, value in made.items()}
+
+
+def _without(arrays: Mapping[str, Array], labels: Sequence[str]) -> dict[str, Array]:
+    """The arrays without these groups."""
+    kept = {}
+    for name, array in arrays.items():
+        rows = ~pd.Index(array["groups"]).isin(labels)
+        if rows.all():
+            kept[name] = array
+        elif rows.any():
+            parts = {part: array[part][rows] for part in ("values", "groups", "n_expressing")}
+            kept[name] = {**array, **parts}
+    return kept
