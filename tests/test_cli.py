@@ -1,6 +1,7 @@
 """The command line, as a user calls it."""
 
 import json
+from collections import namedtuple
 
 import anndata as ad
 import mudata
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cellhermes as ch
+from cellhermes import _blocks
 from cellhermes.cli import app
 
 
@@ -45,9 +47,64 @@ def test_interrupted_embed_resumes(run, source, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(_embed_cells, "BLOCK", 8)
     monkeypatch.setattr(ch.CellHermes, "embed", lambda *_, **__: pytest.fail("computed again"))
-    assert run("embed", source, tmp_path / "out.h5ad", "--resume").exit_code == 0
+    assert run("embed", source, tmp_path / "out.h5ad").exit_code == 0
     assert "X_cellhermes" in ad.read_h5ad(tmp_path / "out.h5ad").obsm
     assert not (tmp_path / "out.h5ad.parts").exists()
+
+
+def test_another_run_neither_deletes_nor_takes_blocks(run, source, tmp_path, monkeypatch):
+    from cellhermes.tl import _embed_cells
+
+    monkeypatch.setattr(_embed_cells, "BLOCK", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(ad.AnnData, "write_h5ad", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+        run("embed", source, tmp_path / "out.h5ad")
+    parts = tmp_path / "out.h5ad.parts"
+    before = {path: path.read_bytes() for path in parts.rglob("*.npy")}
+    assert len(before) == 3
+    done = run("embed", source, tmp_path / "out.h5ad", "--dtype", "bfloat16")
+    assert done.exit_code == 1
+    assert "dtype differ" in done.output
+    with _blocks.Work(parts, _blocks.Shard()):
+        done = run("embed", source, tmp_path / "out.h5ad")
+    assert "Another process is writing" in done.output
+    assert {path: path.read_bytes() for path in parts.rglob("*.npy")} == before
+    assert run("embed", source, tmp_path / "out.h5ad").exit_code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5ad", "out.h5ad"]
+
+
+@pytest.mark.parametrize("name", ["out.h5ad", "out.h5ad.parts"])
+@pytest.mark.parametrize("what", ["folder", "file", "link", "dangling"])
+@pytest.mark.parametrize("command", [["embed"], ["predict", "--task", "cell_type"], ["explain", "--task", "cell_type"]])
+def test_what_is_of_others_is_told_at_once_and_stays(run, source, tmp_path, monkeypatch, command, what, name):
+    monkeypatch.setattr(ad, "read_h5ad", lambda *_: pytest.fail("read"))
+    place, kept = tmp_path / name, tmp_path / "kept"
+    kept.mkdir()
+    (kept / "notes.txt").write_text("mine")
+    if what == "folder":
+        kept.rename(place)
+    elif what == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(kept if what == "link" else tmp_path / "nowhere")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    done = run(*command, source, tmp_path / "out.h5ad")
+    assert done.exit_code == 1
+    assert "is there already" in done.output
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_file_named_as_if_it_were_ours_may_be_the_input(run, source, tmp_path):
+    named = source.rename(tmp_path / "unfinished.out.h5ad")
+    content = named.read_bytes()
+    assert run("embed", named, tmp_path / "out.h5ad").exit_code == 0
+    assert named.read_bytes() == content
+
+
+def test_a_full_disk_is_told_before_the_work(run, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(ad, "read_h5ad", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(_blocks.shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(0, 0, 100))
+    assert "Free some, or write to another disk" in run("embed", source, tmp_path / "out.h5ad").output
 
 
 def test_number_formats_are_chosen_from_the_shell(run, source, tmp_path):

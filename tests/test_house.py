@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "pl": {"get"},
     "datasets": {"_fetch", "io"},
     "train": {"text", "model", "_adata", "_blocks", "_fetch", "_keys"},
-    "cli": {"cellhermes", *NAMESPACES},
+    "cli": {"cellhermes", "_blocks", *NAMESPACES},
     "__main__": {"cli"},
     "__init__": {"cellhermes", *NAMESPACES},
 }

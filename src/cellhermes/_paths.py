@@ -148,6 +148,10 @@ def check_store(path: Path) -> set[str]:
         names = root[table][root[table].attrs["_index"]]
         if isinstance(names, zarr.Array) and (lost := _n_lost(path, names)):
             raise _lacks(names, lost)
+    noted = root.attrs.get("cellhermes", {}).get("files", ())  # what a store of ours was written with
+    if gone := [name for name in noted if not (path / name).exists() and (path / name).with_name(".zarray").exists()]:
+        msg = f"{len(gone)} files are missing, such as {gone[0]}"
+        raise ValueError(msg)
     obs = root["obs"]
     texts = [f"obs/{key}" for key in obs if obs[key].attrs.get("encoding-type") == "string-array"]
     slots = ["X", "raw/X", *(f"layers/{key}" for key in root.get("layers", ())), *texts]

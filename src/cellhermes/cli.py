@@ -1,15 +1,19 @@
-"""The command line: thin, on the public functions only. Errors end with a message and an exit code."""
+"""The command line: thin, on the public functions (and the folder of finished blocks).
+
+Errors end with a message and an exit code.
+"""
 
 import functools
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from . import _blocks
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -97,6 +101,7 @@ Dtype = Annotated[
     str | None, typer.Option(help="'float32', 'bfloat16' or 'float16'; default float32 on a CPU, else the model's.")
 ]
 Quantize = Annotated[str, typer.Option(help="'8bit' or '4bit': hold the model's layers in so many bits.")]
+Resume = Annotated[bool, typer.Option("--resume", help="For older scripts: an interrupted run goes on without it.")]
 
 
 @app.command()
@@ -139,9 +144,7 @@ def embed(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts per forward pass; default from free memory.")
     ] = None,
-    resume: Annotated[  # noqa: FBT002
-        bool, typer.Option("--resume", help="Go on with an interrupted run; OUT.zarr always does.")
-    ] = False,
+    resume: Resume = False,  # noqa: FBT002
     shard: Shard = None,
 ) -> None:
     """Write language-model vectors of all cells, and their sentences where they are missing.
@@ -161,11 +164,11 @@ def embed(
         _say_state(target)
         return
     _check_no_shard(shard)
-    parts = _parts(source, target, resume=resume)
-    adata = ad.read_h5ad(source)
-    ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
-    ch.tl.embed_cells(adata, lm, batch_size=batch_size, checkpoint=parts)
-    _finish(adata.write_h5ad, target, parts)
+    with _kept(source, target) as blocks:
+        adata = ad.read_h5ad(source)
+        ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
+        ch.tl.embed_cells(adata, lm, batch_size=batch_size, checkpoint=blocks)
+        _finish(adata.write_h5ad, target, blocks)
     typer.echo(f"{adata.n_obs} cells embedded: {target}")
 
 
@@ -219,8 +222,9 @@ def _say_state(target: Path) -> None:
     typer.echo(f"Written: {target}" if target.exists() else unfinished)
 
 
-def _parts(source: Path, target: Path, *, resume: bool) -> Path:
-    """Folder of finished blocks beside the target, empty unless an earlier run is to go on."""
+@contextmanager
+def _kept(source: Path, target: Path) -> Iterator[Path]:
+    """Folder of finished blocks beside the target, which no other run works on meanwhile."""
     if not source.is_file():
         msg = f"{source} is not a file."
         raise FileNotFoundError(msg)
@@ -233,18 +237,29 @@ def _parts(source: Path, target: Path, *, resume: bool) -> Path:
     if not target.parent.is_dir():
         msg = f"The folder {target.parent} of {target.name} does not exist."
         raise FileNotFoundError(msg)
-    parts = target.with_name(target.name + ".parts")
-    if parts.exists() and not resume:
-        shutil.rmtree(parts)
-    return parts
+    if os.path.lexists(target):
+        msg = f"{target} is there already and is left as it is; pass another path, or move it away."
+        raise FileExistsError(msg)
+    _blocks.check_space(target.parent, source.stat().st_size)  # OUT is IN and more
+    work = _blocks.Work(target.with_name(target.name + ".parts"), _blocks.Shard())
+    with work:
+        work.claim({"file": target.name})
+        blocks = work.folder / "blocks"
+        try:
+            yield blocks
+        finally:
+            is_needed = blocks.exists() and not target.exists()
+    if not is_needed:
+        work.remove()
 
 
-def _finish(write: Callable[[Path], None], target: Path, parts: Path) -> None:
-    """Write the target, which has its name only once it is whole, and remove the blocks."""
-    unfinished = target.with_name("unfinished." + target.name)
-    write(unfinished)
-    unfinished.replace(target)
-    shutil.rmtree(parts)
+def _finish(write: Callable[[Path], None], target: Path, blocks: Path) -> None:
+    """Write the target, which has its name only once it is whole and on the disk."""
+    whole = blocks.with_name("whole" + target.suffix)
+    write(whole)
+    with whole.open("r+b") as file:
+        os.fsync(file.fileno())
+    whole.replace(target)
 
 
 @app.command()
@@ -290,9 +305,7 @@ def predict(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
     ] = None,
-    resume: Annotated[  # noqa: FBT002
-        bool, typer.Option("--resume", help="Go on with an interrupted run; OUT.zarr always does.")
-    ] = False,
+    resume: Resume = False,  # noqa: FBT002
     shard: Shard = None,
 ) -> None:
     """Answer one question of a task for each cell, or for each row of a table."""
@@ -319,24 +332,24 @@ def predict(
         msg = f"IN is {source.name} and OUT {target.name}; cells are written as .h5ad, questions as a table."
         raise ValueError(msg)
     asked = ch.text.task(task)
-    parts = _parts(source, target, resume=resume)
-    options["checkpoint"] = parts
-    if source.suffix == ".h5ad":
-        import anndata as ad
+    with _kept(source, target) as blocks:
+        options["checkpoint"] = blocks
+        if source.suffix == ".h5ad":
+            import anndata as ad
 
-        data = ad.read_h5ad(source)
-        if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in data.obs:
-            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
-        ch.tl.predict(data, lm, asked, key_added=key_added, **options)
-        write = data.write_h5ad
-    else:
-        data, key = _read_table(source), key_added or "predicted"
-        if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
-            msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
-            raise ValueError(msg)
-        found = ch.tl.answer(data, lm, asked, **options).rename(columns={"answer": key})
-        write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
-    _finish(write, target, parts)
+            data = ad.read_h5ad(source)
+            if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in data.obs:
+                ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
+            ch.tl.predict(data, lm, asked, key_added=key_added, **options)
+            write = data.write_h5ad
+        else:
+            data, key = _read_table(source), key_added or "predicted"
+            if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
+                msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
+                raise ValueError(msg)
+            found = ch.tl.answer(data, lm, asked, **options).rename(columns={"answer": key})
+            write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
+        _finish(write, target, blocks)
     typer.echo(f"{len(data):,} questions of {asked.name}: {target}")
 
 
@@ -364,7 +377,7 @@ def explain(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,  # noqa: FBT002
+    resume: Resume = False,  # noqa: FBT002
 ) -> None:
     """Say which genes of each cell an answer comes from, and test whether that is true."""
     import anndata as ad
@@ -372,17 +385,17 @@ def explain(
     import cellhermes as ch
 
     asked = ch.text.task(task)
-    parts = _parts(source, target, resume=resume)
-    lm = _loaded(model, dtype, quantize)
-    data = ad.read_h5ad(source)
-    if "cell_sentence" not in data.obs:
-        ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
-    options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
-    ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=parts)
-    if test:
-        ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size)
-        typer.echo(ch.get.explanation_quality(data, key=key_added).round(3).to_string(index=False))
-    _finish(data.write_h5ad, target, parts)
+    with _kept(source, target) as blocks:
+        lm = _loaded(model, dtype, quantize)
+        data = ad.read_h5ad(source)
+        if "cell_sentence" not in data.obs:
+            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
+        options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
+        ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=blocks)
+        if test:
+            ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size)
+            typer.echo(ch.get.explanation_quality(data, key=key_added).round(3).to_string(index=False))
+        _finish(data.write_h5ad, target, blocks)
     typer.echo(f"{int(data.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
 
 

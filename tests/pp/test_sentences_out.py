@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import anndata as ad
@@ -189,6 +190,41 @@ def test_other_data_or_arguments_are_refused(adata, tmp_path, monkeypatch):
     ch.pp.cell_sentences(adata, out=tmp_path / "s.zarr", chunk_size=64)
     with pytest.raises(ValueError, match="n_genes differ"):
         ch.pp.cell_sentences(adata, out=tmp_path / "s.zarr", chunk_size=64, n_genes=5)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_any_other_content_is_refused_and_named(adata, tmp_path, monkeypatch, is_finished):
+    out = tmp_path / "s.zarr"
+    adata.layers["same"] = adata.X.copy()
+    adata.var["other"] = np.arange(adata.n_vars) % 2 == 0
+    if not is_finished:
+        stops_at(monkeypatch, 3)
+    with nullcontext() if is_finished else pytest.raises(KeyboardInterrupt):
+        ch.pp.cell_sentences(adata, out=out, chunk_size=64)
+    monkeypatch.undo()
+    one = adata.X.copy()
+    one.data[1000] += 1
+    values = "values differ" if is_finished else "what block 0 was made of differs"
+    others = {
+        "layer differ": ({"layer": "same"}, {}),
+        "gene_mask, genes_sha256 differ": ({"gene_mask": "other"}, {}),
+        "dtype differ": ({}, {"X": adata.X.astype("float64")}),
+        values: ({}, {"X": one}),
+        r"obs\['cell_type'\] differ": ({}, {"cell_type": adata.obs["cell_type"].to_numpy()[::-1]}),
+        r"obs\['new'\] differ": ({}, {"new": 1}),
+    }
+    for message, (options, changes) in others.items():
+        other = adata.copy()
+        for name, value in changes.items():
+            if name == "X":
+                other.X = value
+            else:
+                other.obs[name] = value
+        with pytest.raises(ValueError, match=message):
+            ch.pp.cell_sentences(other, out=out, chunk_size=64, **options)
+    with pytest.warns(UserWarning, match="Not computed") if is_finished else nullcontext():
+        ch.pp.cell_sentences(adata, out=out, chunk_size=64)
+    assert sentences(read(out)) == sentences(in_memory(adata))
 
 
 def test_a_bad_value_is_named_and_what_is_finished_stays(adata, tmp_path):

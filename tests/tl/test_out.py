@@ -1,5 +1,6 @@
 """Vectors and answers that are streamed to a store: those of the call in memory, by one process or by several."""
 
+import json
 import os
 import shutil
 import signal
@@ -247,6 +248,69 @@ def test_other_data_models_and_arguments_are_refused(cells, tiny, folders, tmp_p
         ch.tl.embed_cells(cells, model, out=tmp_path / "w.zarr")  # the model was loaded before
     with pytest.raises(ValueError, match="model_sha256 differ"):
         ch.tl.embed_cells(cells, copied, out=tmp_path / "w.zarr")
+
+
+ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 77.0}}
+CUT = {"truncation": {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}}
+
+
+@pytest.mark.parametrize("keeps", ["out", "checkpoint"])
+@pytest.mark.parametrize("what", ["weights", "tokenizer", "config"])
+def test_a_model_of_other_content_under_its_name_is_refused(cells, folders, tmp_path, keeps, what):
+    model = shutil.copytree(folders("llama"), tmp_path / "model")
+    where = {keeps: tmp_path / "kept.zarr"}
+    with warned():
+        ch.tl.embed_cells(cells, model, **where)
+    if what == "weights":
+        content = bytearray((model / "model.safetensors").read_bytes())
+        content[len(content) // 2] ^= 1
+        (model / "model.safetensors").write_bytes(content)
+    else:
+        path = model / f"{what}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | (ROPE if what == "config" else CUT)))
+    with pytest.raises(ValueError, match="model_sha256 differ"):
+        ch.tl.embed_cells(cells, model, **where)
+
+
+def test_weighted_blocks_of_other_values_are_refused(cells, tiny, tmp_path):
+    ch.tl.embed_genes(cells, tiny)
+    cells.layers["other"] = cells.X.copy()
+    cells.layers["other"].data[-1] = 9.0
+    for options in ({"checkpoint": tmp_path / "c"}, {"out": tmp_path / "v.zarr"}):
+        ch.tl.embed_cells(cells, tiny, method="weighted", **options)
+        with pytest.raises(ValueError, match="layer differ"):
+            ch.tl.embed_cells(cells, tiny, method="weighted", layer="other", **options)
+    other = cells.copy()
+    other.X = cells.layers["other"]
+    with pytest.raises(ValueError, match="holds blocks of other data: what block 4 was made of differs"):
+        ch.tl.embed_cells(other, tiny, method="weighted", checkpoint=tmp_path / "c")
+    with pytest.raises(ValueError, match="values differ"):
+        ch.tl.embed_cells(other, tiny, method="weighted", out=tmp_path / "v.zarr")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_block_of_a_checkpoint_is_computed_again(cells, embedded, tiny, tmp_path, monkeypatch, damage):
+    with warned():
+        ch.tl.embed_cells(cells, tiny, checkpoint=tmp_path / "c")
+    path = tmp_path / "c" / "000002.npy"
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes({"cut": content[:middle], "flipped": flipped, "empty": b""}[damage])
+    calls, embed = [], type(tiny).embed
+    monkeypatch.setattr(type(tiny), "embed", lambda s, p, **o: calls.append(len(p)) or embed(s, p, **o))
+    with warned():
+        ch.tl.embed_cells(cells, tiny, checkpoint=tmp_path / "c")
+    assert calls == [7]
+    close(cells.obsm[KEY], embedded.obsm[KEY])
+    np.testing.assert_array_equal(np.load(path), cells.obsm[KEY][14:21])
+
+
+def test_sentences_that_lost_a_chunk_are_not_read_as_empty(cells, tiny, tmp_path):
+    ch.pp.cell_sentences(cells, out=tmp_path / "s.zarr", chunk_size=10)
+    (tmp_path / "s.zarr" / "obs" / "cell_sentence" / "1").unlink()
+    with pytest.raises(OSError, match="s.zarr can't be read.*1 files are missing, such as obs/cell_sentence/1"):
+        ch.tl.embed_cells(tmp_path / "s.zarr", tiny, out=tmp_path / "v.zarr")
 
 
 def test_what_cannot_be_is_said_before_a_model_is_loaded(cells, tmp_path, monkeypatch):
