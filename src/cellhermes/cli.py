@@ -464,7 +464,7 @@ def pairs(
     """Write the pretraining corpus of cells, of a graph, or of both; goes on after an interruption."""
     import cellhermes as ch
 
-    inputs = [path for path in (cells, graph) if path is not None]
+    inputs = [path for path in (cells, graph, graph_info) if path is not None]
     _check_pairs(target, inputs, overwrite=overwrite)
     sets = []
     if cells is not None:
@@ -480,7 +480,7 @@ def pairs(
             ch.train.node_pairs(ppi, relation=relation, seed=seed),
             ch.train.link_pairs(ppi, n_pairs=n_links, relation=relation, seed=seed),
         ]
-    counts = mixture or ("paper" if len(inputs) == 2 else "all")
+    counts = mixture or ("paper" if cells and graph else "all")
     drawn = ch.train.mixture(sets, None if counts == "all" else counts, seed=seed)
     card = ch.train.write_pairs(drawn, target, n_workers=workers, inputs=inputs, overwrite=overwrite)
     _show_corpus(card, drawn, target)
@@ -503,6 +503,9 @@ def _check_pairs(target: Path, inputs: list[Path], *, overwrite: bool) -> None:
     if not target.parent.is_dir():
         msg = f"The folder {target.parent} of OUT does not exist."
         raise FileNotFoundError(msg)
+    if target.is_symlink() or target.is_dir() or any(target.exists() and target.samefile(path) for path in inputs):
+        msg = f"{target} is a link, a folder or an input, and stays as it is; pass another path."
+        raise FileExistsError(msg)
     if target.exists() and not overwrite:
         msg = f"{target} is there already; pass --overwrite to replace it, or another path."
         raise FileExistsError(msg)

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from pathlib import Path
 
 import pandas as pd
@@ -277,7 +279,7 @@ def test_parts_of_another_corpus_are_not_mixed_in(pairs, tmp_path, monkeypatch):
     broken_after(1, monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         ch.train.write_pairs(pairs, tmp_path / "corpus.jsonl")
-    with pytest.raises(ValueError, match="blocks of another run: fingerprint, pairs differ"):
+    with pytest.raises(ValueError, match="blocks of another run: fingerprint, pairs, sample differ"):
         ch.train.write_pairs(pairs[1:], tmp_path / "corpus.jsonl")
 
 
@@ -361,3 +363,61 @@ def test_missing_files_are_named_at_once(tmp_path):
         ch.train.read_pairs(tmp_path / "nowhere.jsonl")
     with pytest.raises(ValueError, match="'.txt'; expected one of .jsonl, .json, .parquet"):
         ch.train.read_pairs(tmp_path / "corpus.txt")
+
+
+# What is the user's ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "card", "card that is a folder", "input"])
+def test_what_no_corpus_has_written_stays(pairs, tmp_path, kind, overwrite) -> None:
+    path, other = tmp_path / "corpus.jsonl", tmp_path / "other.jsonl"
+    inputs = []
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        other.write_text("mine")
+        path.symlink_to(other)
+    elif kind == "dangling link":
+        path.symlink_to(other)
+    elif kind == "card":
+        (tmp_path / "corpus.jsonl.card.json").write_text('{"name": "mine"}')
+    elif kind == "card that is a folder":
+        (tmp_path / "corpus.jsonl.card.json").mkdir()
+    else:
+        path.write_text("mine")
+        inputs = [path]
+    before = {one: one.read_bytes() if one.is_file() else one.is_symlink() for one in tmp_path.rglob("*")}
+    with pytest.raises(FileExistsError, match="is a link|is a folder|no card of a corpus|which is read"):
+        ch.train.write_pairs(pairs, path, inputs=inputs, overwrite=overwrite)
+    assert {one: one.read_bytes() if one.is_file() else one.is_symlink() for one in tmp_path.rglob("*")} == before
+
+
+def test_a_full_disk_is_found_before_pairs_are_made(pairs, tmp_path, monkeypatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    size = ch.train.write_pairs(pairs, tmp_path / "first.jsonl")["bytes"]
+    for free, fits in ((size * 0.8, False), (size * 1.2, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage(size, 0, int(free)))
+        if fits:
+            ch.train.write_pairs(pairs, tmp_path / "second.jsonl")
+        else:
+            with pytest.raises(OSError, match="GB are to be written"):
+                ch.train.write_pairs(pairs, tmp_path / "second.jsonl")
+            assert not list(tmp_path.glob("second*"))
+
+
+def test_parts_of_other_pairs_that_say_the_same_of_themselves_are_refused(tmp_path, monkeypatch) -> None:
+    def made(answer):
+        return Pairs(lambda numbers: [QAPair(Prompt(f"Gene {i}"), answer, "x") for i in numbers], 40, task="x")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_corpus, "_card", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ch.train.write_pairs(made("Yes"), tmp_path / "c.jsonl")
+    with pytest.raises(ValueError, match="another run: sample differ"):
+        ch.train.write_pairs(made("No"), tmp_path / "c.jsonl")
+    ch.train.write_pairs(made("Yes"), tmp_path / "c.jsonl")
+    assert {pair.answer for pair in ch.train.read_pairs(tmp_path / "c.jsonl")} == {"Yes"}

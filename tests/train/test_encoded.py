@@ -1,13 +1,16 @@
 """Pairs on disk as token ids: nothing lost, nothing silently cut."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cellhermes as ch
 from cellhermes.text import Prompt, QAPair
-from cellhermes.train import _encoded
+from cellhermes.train import Pairs, _encoded
 
 
 @pytest.fixture
@@ -109,6 +112,67 @@ def test_ids_are_made_once_and_again_when_something_changed(encoder, tmp_path):
     # an interruption leaves no about.json, so the rest does not count
     (folder / "about.json").unlink()
     assert len(encode({"one": pairs_of(5)}, encoder, folder, key="b")) == 5
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "index.npz"])
+@pytest.mark.parametrize("damage", ["one bit", "cut short", "gone"])
+def test_damaged_ids_are_made_again(encoder, tmp_path, name, damage):
+    folder = tmp_path / "t"
+    expected = encode({"one": pairs_of(30)}, encoder, folder).ids.tolist()
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "gone":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content if damage == "one bit" else content[:-8])
+    assert encode({"one": pairs_of(30)}, encoder, folder).ids.tolist() == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of open files are read from /proc")
+def test_ids_are_on_the_disk_before_they_count(encoder, tmp_path, monkeypatch):
+    """A power failure may take whatever was not flushed: both files are, before the note that names them."""
+    flushed, folder = [], tmp_path / "t"
+    fsync, replace = os.fsync, Path.replace
+
+    def follow(number):
+        flushed.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", follow)
+    monkeypatch.setattr(Path, "replace", lambda path, to: flushed.append(str(to)) or replace(path, to))
+    encode({"one": pairs_of(3)}, encoder, folder)
+    assert flushed[:2] == [str(folder / "ids.bin"), str(folder / "index.npz")]
+    assert "about.json" in flushed[2]
+    assert flushed[3] == str(folder / "about.json")
+
+
+def test_files_of_others_among_the_ids_stay(encoder, tmp_path):
+    encode({"one": pairs_of(3)}, encoder, tmp_path / "tokens" / "train")
+    (tmp_path / "tokens" / "train" / "x.txt").write_text("mine")
+    encode({"one": pairs_of(4)}, encoder, tmp_path / "tokens" / "train", key="other")
+    _encoded.remove(tmp_path / "tokens")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x.txt"]
+
+
+def test_fingerprints_are_of_values_and_not_of_what_pairs_say_of_themselves():
+    def made(answer):
+        return Pairs(lambda numbers: [QAPair(Prompt(f"Gene {i}"), answer, "demo") for i in numbers], 5, task="demo")
+
+    assert (
+        _encoded.fingerprint(made("Yes"))
+        == _encoded.fingerprint(made("Yes"))
+        == _encoded.fingerprint(list(made("Yes")))
+    )
+    assert _encoded.fingerprint(made("Yes")) != _encoded.fingerprint(made("No"))
+    assert _encoded.fingerprint(made("Yes")) != _encoded.fingerprint(made("Yes")[:4])
+
+
+def test_a_stream_gives_every_pair_once_and_knows_its_first_ones():
+    pairs = pairs_of(_encoded.HEAD + 7)
+    for stream in (_encoded.Stream(iter(pairs)), _encoded.Stream(pairs)):
+        assert list(stream) == pairs
+        assert stream.head == pairs[: _encoded.HEAD]
+    assert list(_encoded.Stream(iter(pairs[:3]))) == pairs[:3]
 
 
 def test_fingerprints_tell_contents_apart(tmp_path):

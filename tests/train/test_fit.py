@@ -334,13 +334,6 @@ def test_another_run_in_the_same_folder_is_refused_and_leaves_it_alone(base, tmp
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_weights_of_something_else_are_not_replaced(base, tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="holds weights of something else"):
-        fit(questions(8), config(), base=base, out=tmp_path, device="cpu")
-    assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
@@ -368,12 +361,6 @@ def test_pairs_that_lose_their_answers_are_an_error(base, tmp_path):
     lost = [QAPair(Prompt("gene " * 400 + "is"), "a", "demo")]
     with pytest.raises(ValueError, match="no room for any of the answer in 30 tokens': 1"):
         fit(lost, config(max_tokens=30), base=base, out=tmp_path / "a", device="cpu")
-
-
-def test_an_output_that_cannot_be_written_is_an_error(base, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot be written"):
-        fit(questions(8), config(), base=base, out=tmp_path / "file", device="cpu")
 
 
 def test_a_base_without_chat_tokens_takes_plain_turns(base, tmp_path, tokenizer):

@@ -1,6 +1,7 @@
 """A merged model is the base with its adapters, written whole or not at all."""
 
 import json
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import cellhermes as ch
@@ -167,8 +168,9 @@ def test_adapter_that_names_the_base_but_does_not_fit_is_refused(chain, tmp_path
         ("base", [], "merged", ValueError, "Nothing to merge: .*base' is a model without adapters"),
         ("base", ["first"], "no/merged", FileNotFoundError, "no of out=.* does not exist"),
         ("base", ["first"], "base/config.json/x", FileNotFoundError, "does not exist"),
-        ("base", ["first"], "base", FileExistsError, "overwrite=True"),
-        ("base", ["first"], "first", FileExistsError, "overwrite=True"),
+        ("base", ["first"], "base", FileExistsError, "base.*, which is read"),
+        ("base", ["first"], "first", FileExistsError, "first.*, which is read"),
+        ("base", ["first"], "base/merged", FileExistsError, "lies in .*base.*, which is read"),
         ("nowhere", ["first"], "merged", ValueError, "No model '.*nowhere'"),
     ],
 )
@@ -192,10 +194,45 @@ def test_folder_that_cannot_be_written_is_an_error(chain, tmp_path, monkeypatch)
 @pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize("out", ["base", "first", "."])
 def test_overwriting_never_removes_an_input_or_something_else(chain, tmp_path, out):
-    (tmp_path / "config.json").touch()
-    with pytest.raises(FileExistsError, match="is not replaced: it is an input, or holds something else"):
+    with pytest.raises(FileExistsError, match="is, holds or lies in .*, which is read"):
         merge(chain[0], chain[1], tmp_path / out, overwrite=True)
-    assert left(tmp_path) == ["base", "config.json", "first", "second"]
+    assert left(tmp_path) == ["base", "first", "second"]
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize("names", [["config.json"], ["config.json", "model.safetensors", "cellhermes.json"], ["x.txt"]])
+def test_overwriting_never_removes_what_no_merge_has_written(chain, tmp_path, names):
+    out = tmp_path / "mine"
+    out.mkdir()
+    for name in names:
+        (out / name).write_text("mine")
+    with pytest.raises(FileExistsError, match="holds .*, which a merge has not written"):
+        merge(chain[0], chain[1], out, overwrite=True)
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "mine")
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["file", "link to a folder", "link to nothing"])
+def test_a_file_or_a_link_as_target_stays(chain, tmp_path, kind, overwrite):
+    out = tmp_path / "out"
+    if kind == "file":
+        out.write_text("mine")
+    else:
+        (tmp_path / "elsewhere").mkdir() if kind == "link to a folder" else None
+        out.symlink_to(tmp_path / "elsewhere")
+    before = left(tmp_path)
+    with pytest.raises(FileExistsError, match="is a file" if kind == "file" else "is a link"):
+        merge(chain[0], chain[1], out, overwrite=overwrite)
+    assert left(tmp_path) == before
+
+
+def test_files_beside_a_merged_model_are_told_before_it_is_replaced(chain, tmp_path):
+    out = merge(chain[0], chain[1], tmp_path / "merged")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds notes.txt, which a merge has not written"):
+        merge(chain[0], chain[1], out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_overwriting_replaces_the_model(chain, tmp_path):
@@ -235,7 +272,7 @@ def test_failed_rename_puts_the_old_model_back(chain, tmp_path, monkeypatch):
     real = Path.rename
 
     def rename(self, target):
-        if self.name.endswith(".unfinished"):
+        if self.name == "unfinished":
             raise OSError(5, "Input/output error")
         return real(self, target)
 
@@ -246,12 +283,39 @@ def test_failed_rename_puts_the_old_model_back(chain, tmp_path, monkeypatch):
     np.testing.assert_array_equal(embedded(out), embedded(first))
 
 
-def test_too_small_a_disk_is_found_before_writing(chain, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("no_weights")
+def test_too_small_a_disk_is_found_before_weights_are_read(chain, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10, 9, 1000)
     monkeypatch.setattr(_merge.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(OSError, match=r"takes 0.0 GB, and .* has 0.0 GB left"):
+    with pytest.raises(OSError, match=r"0.0 GB are to be written, but .* has 0.0 GB left"):
         merge(chain[0], chain[1], tmp_path / "merged")
     assert left(tmp_path) == ["base", "first", "second"]
+
+
+def test_names_beside_the_target_are_never_taken(chain, tmp_path):
+    """Whatever stands beside ``out``, under whatever name a process might choose, stays."""
+    beside = [tmp_path / f"merged.{os.getpid()}.{what}" for what in ("unfinished", "old", "part")]
+    for path in beside:
+        path.write_text("mine")
+    merge(chain[0], chain[1], tmp_path / "merged")
+    assert [path.read_text() for path in beside] == ["mine"] * 3
+
+
+def test_an_adapter_whose_base_was_changed_is_refused(chain, tmp_path):
+    """The base has its name still, but other weights than the adapter was trained on."""
+    base, _, _ = chain
+    pairs = [ch.text.QAPair(ch.text.Prompt("Is CD3E a T-cell gene?"), "Yes", "demo")]
+    adapter = ch.train.fit(pairs, ch.train.TrainConfig(max_steps=1), base=base, out=tmp_path / "a", device="cpu")
+    merge(base, adapter, tmp_path / "before")
+    weights = load_file(base / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] += 1
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="a' was trained on other weights than '.*base' holds now"):
+        merge(base, adapter, tmp_path / "after")
+    with pytest.raises(ValueError, match="a' was trained on other weights than '.*base' holds now"):
+        ch.train.fit(pairs, ch.train.TrainConfig(max_steps=1), base=adapter, out=tmp_path / "b", device="cpu")
+    assert not (tmp_path / "after").exists()
+    assert not (tmp_path / "b").exists()
 
 
 def test_merged_folder_has_the_permissions_of_any_other(chain, tmp_path):

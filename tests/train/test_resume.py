@@ -88,6 +88,13 @@ def test_a_second_run_in_the_same_folder_is_refused(base, tmp_path, monkeypatch,
     assert not (out / ".lock").exists()
 
 
+def flip(path):
+    """Change one bit in the middle of a file, and change it back."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {here!r})
@@ -136,23 +143,28 @@ def test_a_kill_loses_no_more_than_the_steps_since_the_last_checkpoint(
 
 
 def test_damaged_checkpoints_are_skipped(base, tmp_path, uninterrupted, caplog):
-    """A file cut short, a file that is gone, and a folder without its list do not count."""
+    """A file cut short, changed or gone, and a folder without its list do not count."""
     config, reference = uninterrupted
     out = tmp_path / "a"
     shutil.copytree(reference, out)
     record = json.loads((out / "training.json").read_text())
-    (out / "training.json").write_text(json.dumps({"run": record["run"]}))
+    (out / "training.json").write_text(json.dumps({"run": record["run"], "files": record["files"]}))
     whole, last = _checkpoints.checkpoints(out / "checkpoints")
     with (last / "optimizer.pt").open("r+b") as file:
         file.truncate(100)
     assert _checkpoints.latest(out / "checkpoints") == whole
-    assert f"{last} is half-written and skipped" in caplog.text
+    assert f"{last} is half-written or was changed, and is skipped" in caplog.text
+    flip(whole / "optimizer.pt")
+    assert not _checkpoints.is_whole(whole)
+    flip(whole / "optimizer.pt")
     (whole / "scheduler.pt").rename(whole / "elsewhere.pt")
     assert not _checkpoints.is_whole(whole)
     (whole / "elsewhere.pt").rename(whole / "scheduler.pt")
     assert _checkpoints.is_whole(whole)
     shutil.copytree(whole, out / "checkpoints" / "checkpoint-999")
-    (out / "checkpoints" / "checkpoint-999" / "complete.json").unlink()
+    (out / "checkpoints" / "checkpoint-999" / "complete.json").rename(
+        out / "checkpoints" / "checkpoint-999" / "begun.json"
+    )
     for name in [path.name for path in out.glob("*model.safetensors")]:
         (out / name).unlink()
     fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
@@ -181,8 +193,9 @@ def test_old_checkpoints_are_removed_by_their_steps(base, tmp_path):
 )
 def test_the_best_checkpoint_is_among_those_that_are_kept(tmp_path, best, left):
     for step in (100, 3, 20):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    (tmp_path / "checkpoint-²").mkdir()  # nobody's step
+        _checkpoints.begin(tmp_path / f"checkpoint-{step}")
+    for name in ("checkpoint-²", "checkpoint-4", "checkpoint-best-5"):
+        (tmp_path / name).mkdir()  # nobody's step, and somebody else's
     _checkpoints.rotate(tmp_path, keep=2, best=best and f"elsewhere/checkpoint-{best}")
     assert [_checkpoints.step_of(path) for path in _checkpoints.checkpoints(tmp_path)] == left
 
@@ -230,3 +243,39 @@ def test_checkpoints_are_read_without_unpickling(base, tmp_path, monkeypatch):
     fit(PAIRS, CONFIG, base=base, out=tmp_path / "a", device="cpu")
     assert loaded
     assert all(loaded)
+
+
+# What is gone or was changed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["weights", "config"])
+def test_a_finished_run_whose_files_are_gone_is_trained_to_its_end_again(base, tmp_path, uninterrupted, caplog, name):
+    config, reference = uninterrupted
+    out = shutil.copytree(reference, tmp_path / "a")
+    names = {"weights": out.glob("*model.safetensors"), "config": out.glob("*config.json")}[name]
+    for path in list(names):
+        path.unlink()
+    fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    assert "of this run are gone. It goes on from its last checkpoint" in caplog.text
+    check_equal(out, reference)
+
+
+def test_a_finished_run_whose_weights_were_changed_is_refused_and_kept(base, tmp_path, uninterrupted):
+    config, reference = uninterrupted
+    out = shutil.copytree(reference, tmp_path / "a")
+    (weights,) = out.glob("*model.safetensors")
+    flip(weights)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(FileExistsError, match=f"{weights.name} is not what the run wrote"):
+        fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    (out / "README.md").write_text("my own words about it")
+    flip(weights)
+    fit(PAIRS, config, base=base, out=out, device="cpu", evaluation=PAIRS[:6])
+    assert (out / "README.md").read_text() == "my own words about it"
+
+
+def test_a_finished_run_says_that_nothing_is_computed(base, tmp_path, uninterrupted, caplog):
+    config, reference = uninterrupted
+    fit(PAIRS, config, base=base, out=reference, device="cpu", evaluation=PAIRS[:6])
+    assert f"{reference} holds this run already, finished: nothing is computed" in caplog.text

@@ -128,12 +128,21 @@ def _dtype_before(adapters: Sequence[str], dtype: torch.dtype) -> torch.dtype | 
     return "auto" if all(map(_adapter.is_sum, adapters)) else torch.float32
 
 
+def skeleton(card: "ModelCard") -> "PreTrainedModel":
+    """A card's base without weights, to count and to compare."""
+    return _without_weights(_config(located(card)))
+
+
+def _without_weights(config: "PretrainedConfig") -> "PreTrainedModel":
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
 def _check_adapters(card: "ModelCard", config: "PretrainedConfig") -> None:
     """Whether all adapters fit, before the weights are read or even downloaded."""
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    lm = _without_weights(config)
     for adapter in card.adapters:
-        _adapter.check(skeleton, adapter)
+        _adapter.check(lm, adapter)
 
 
 def _check_tensors(lm: "PreTrainedModel", base: str, found: Mapping[str, set]) -> None:

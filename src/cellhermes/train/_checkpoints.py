@@ -1,4 +1,8 @@
-"""Checkpoints that are whole or do not count: a list of their files is written last, and read before one is trusted."""
+"""Checkpoints that are whole or do not count.
+
+A list of their files, with hashes, is written last, and read before one is trusted. What has neither the list nor the
+mark with which one begins is not ours, and stays.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,66 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
+
+from .._blocks import commit
+from .._fetch import sha256_of
 
 logger = logging.getLogger("cellhermes")
 
-COMPLETE = "complete.json"
+BEGUN, COMPLETE = "begun.json", "complete.json"
+NAME = re.compile(r"checkpoint-[0-9]+")
+
+
+def check(folder: Path) -> None:
+    """Refuse what stands where checkpoints are to be, and is none of ours.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a thing; nothing was changed.
+    """
+    ours = checkpoints(folder)
+    if others := [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name) and path not in ours]:
+        msg = f"{others[0]} is no checkpoint of this run, so it stays. Move it away, and call again."
+        raise FileExistsError(msg)
+
+
+def begin(folder: Path) -> None:
+    """Mark a folder, which is not there yet, as a checkpoint that is being written."""
+    folder.mkdir(parents=True)
+    (folder / BEGUN).write_bytes(b"{}")
 
 
 def seal(folder: Path) -> None:
-    """Mark a checkpoint as whole: its files have reached the disk, and here are their sizes."""
-    sizes = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE):
+    """Mark a checkpoint as whole: its files have reached the disk, and here are their sizes and hashes."""
+    (folder / BEGUN).rename(folder / COMPLETE)  # so that one of the two is there all the time
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / COMPLETE):
         with path.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
-        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    unfinished = folder / (COMPLETE + ".unfinished")
-    with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-        json.dump(sizes, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / COMPLETE)
+        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, sha256_of(path)]
+    commit(folder / COMPLETE, json.dumps(files).encode())
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a checkpoint was sealed, and its files still have their sizes."""
+    """Whether a checkpoint was sealed, and its files are what they were."""
     try:
-        sizes = json.loads((folder / COMPLETE).read_text("utf-8"))
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+        files = _listed(folder)
+        sizes = all((folder / name).stat().st_size == size for name, (size, _) in files.items())
+        return bool(files) and sizes and all(sha256_of(folder / name) == found for name, (_, found) in files.items())
+    except (OSError, ValueError, TypeError):
         return False
+
+
+def _listed(folder: Path) -> dict[str, list]:
+    """Files of a sealed checkpoint."""
+    found = json.loads((folder / COMPLETE).read_text("utf-8"))
+    return found if isinstance(found, dict) else {}
 
 
 def step_of(folder: Path) -> int:
@@ -44,9 +78,9 @@ def step_of(folder: Path) -> int:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints, whole or not, in the order of their steps."""
-    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=step_of)
+    """All checkpoints of the run, whole or not, in the order of their steps."""
+    found = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name) and not path.is_symlink()]
+    return sorted((path for path in found if any((path / name).is_file() for name in (BEGUN, COMPLETE))), key=step_of)
 
 
 def latest(folder: Path) -> Path | None:
@@ -54,7 +88,7 @@ def latest(folder: Path) -> Path | None:
     for checkpoint in reversed(checkpoints(folder)):
         if is_whole(checkpoint):
             return checkpoint
-        logger.warning("%s is half-written and skipped", checkpoint)
+        logger.warning("%s is half-written or was changed, and is skipped", checkpoint)
     return None
 
 
@@ -62,7 +96,7 @@ def remove_half_written(folder: Path) -> None:
     """Remove checkpoints that do not count, so that none is rotated against them."""
     for checkpoint in checkpoints(folder):
         if not is_whole(checkpoint):
-            shutil.rmtree(checkpoint)
+            remove(checkpoint)
 
 
 def rotate(folder: Path, *, keep: int, best: str | None) -> None:
@@ -74,7 +108,34 @@ def rotate(folder: Path, *, keep: int, best: str | None) -> None:
     others = [checkpoint for checkpoint in found if best is None or checkpoint.name != Path(best).name]
     n_others = keep - (len(found) - len(others))
     for checkpoint in others[:-n_others]:
+        remove(checkpoint)
+
+
+def remove(checkpoint: Path) -> None:
+    """Remove what a checkpoint holds; of a whole one, what its list names."""
+    try:
+        files = _listed(checkpoint)
+    except (OSError, ValueError):
+        files = {}
+    if not files:  # begun, and not sealed: all in it is half-written
         shutil.rmtree(checkpoint)
+        return
+    for name in (*files, COMPLETE):
+        (checkpoint / name).unlink(missing_ok=True)
+    for path in (*sorted(checkpoint.rglob("*"), reverse=True), checkpoint):
+        with suppress(OSError):  # holds something that is not the checkpoint's
+            path.rmdir()
+    if checkpoint.exists():
+        kept = checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.{token_hex(4)}.kept"))
+        logger.warning("%s held files that no run has written; they are in %s now.", checkpoint, kept.name)
+
+
+def remove_all(folder: Path) -> None:
+    """Remove all checkpoints of a run, and their folder if nothing else is in it."""
+    for checkpoint in checkpoints(folder):
+        remove(checkpoint)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def is_full_disk(error: BaseException) -> bool:

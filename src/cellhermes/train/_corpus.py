@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from .._blocks import Shard, Work, commit
+from .._blocks import Shard, Work, check_space, commit
 from .._keys import version
 from ..text import Prompt, QAPair
+from . import _place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ logger = logging.getLogger("cellhermes")
 
 PART = 16_384  # pairs of a part: some 20 MB, a second or less of work
 SAMPLE = 1_000  # pairs whose tokens are counted for the card
+ROOM = 64  # pairs from which the size of the file is told, and which are compared when writing goes on
 FORMATS = (".jsonl", ".parquet")
 FIELDS = ("instruction", "input", "output", "task", "template", "version", "variant", "source")
 
@@ -110,8 +112,8 @@ def write_pairs(
     (100, 100)
     """
     path = Path(path)
-    _check(path, pairs, n_workers, overwrite=overwrite)
-    work = Work(path.with_name(path.name + ".parts"), Shard())
+    _check(path, pairs, n_workers, inputs, overwrite=overwrite)
+    work = Work(_parts_of(path), Shard())
     with work:
         card = _write(pairs, path, work, n_workers, inputs)
     work.remove()
@@ -126,6 +128,7 @@ def _write(pairs: Pairs, path: Path, work: Work, n_workers: int, inputs: Sequenc
         "pairs": len(pairs),
         "task": pairs.task,
         "fingerprint": pairs.fingerprint(),
+        "sample": hashlib.sha256(_lines(map(_record, _some(pairs)))).hexdigest(),
         "part": PART,
         "inputs": [_file(Path(name)) for name in inputs],
     }
@@ -466,7 +469,7 @@ def _work(k: int) -> None:
 # ---------------------------------------------------------------------------------------------------------- card
 
 
-def _check(path: Path, pairs: Pairs, n_workers: int, *, overwrite: bool) -> None:
+def _check(path: Path, pairs: Pairs, n_workers: int, inputs: Sequence[str | Path], *, overwrite: bool) -> None:
     if path.suffix not in FORMATS:
         msg = f"{path} ends with {path.suffix!r}; expected one of {', '.join(FORMATS)}."
         raise ValueError(msg)
@@ -478,9 +481,47 @@ def _check(path: Path, pairs: Pairs, n_workers: int, *, overwrite: bool) -> None
     if not path.parent.is_dir():
         msg = f"The folder {path.parent} does not exist."
         raise FileNotFoundError(msg)
+    _check_place(path, inputs, overwrite=overwrite)
+    _check_room(path, pairs)
+
+
+def _check_place(path: Path, inputs: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Refuse to write over anything that is not ours: corpus, card, and the folder of the parts."""
+    _place.check_apart(path, map(Path, inputs))
+    card = _card_path(path)
+    for place, what in ((path, "file"), (card, "file"), (_parts_of(path), "folder")):
+        _place.check_free(place, what)
     if path.exists() and not overwrite:
         msg = f"{path} is there already; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
+    if card.exists() and not {"fingerprint", "cellhermes"} <= {*_read_json(card)}:
+        msg = f"{card} is no card of a corpus, so it stays. Move it away, or pass another path."
+        raise FileExistsError(msg)
+
+
+def _some(pairs: Pairs) -> Pairs:
+    """A few pairs from the first to the last."""
+    return pairs.take(np.linspace(0, len(pairs) - 1, min(ROOM, len(pairs))).astype(np.int64))
+
+
+def _check_room(path: Path, pairs: Pairs) -> None:
+    """Whether the corpus fits on the disk, from the lengths of some of its pairs."""
+    chosen = _some(pairs)
+    size = len(_lines(map(_record, chosen))) / len(chosen) * len(pairs)
+    # of parquet, parts and whole are there at once, each about a third of the text
+    check_space(path.resolve().parent, int(size if path.suffix == ".jsonl" else size / 2))
+
+
+def _parts_of(path: Path) -> Path:
+    return path.with_name(path.name + ".parts")
+
+
+def _read_json(path: Path) -> Card:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _card_path(path: Path) -> Path:

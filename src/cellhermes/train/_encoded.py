@@ -8,17 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from .._blocks import commit
+from .._fetch import sha256_of
 from ..text import QAPair
 from ._corpus import read_pairs
 from ._pairs import Pairs
@@ -30,6 +33,8 @@ logger = logging.getLogger("cellhermes")
 
 Source = str | Path | Sequence[QAPair]
 CHUNK = 1024  # pairs that are tokenised at once
+HEAD = 1000  # pairs of a stream that are compared when a run goes on
+IDS, INDEX, ABOUT = FILES = ("ids.bin", "index.npz", "about.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,21 @@ class Encoded:
         }
 
 
+class Stream:
+    """Pairs of unknown number, of which the first are known.
+
+    A stream may never end, so that no hash of it all can be had before it is trained on.
+    """
+
+    def __init__(self, pairs: Iterable[QAPair]) -> None:
+        rest = iter(pairs)
+        self.head = list(islice(rest, HEAD))
+        self._pairs = chain(self.head, rest) if rest is pairs else pairs  # an iterator can be read once
+
+    def __iter__(self) -> Iterator[QAPair]:
+        return iter(self._pairs)
+
+
 def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
     """Sources by name; a single one is called ``"pairs"``."""
     sources = dict(pairs) if isinstance(pairs, Mapping) else {"pairs": pairs}
@@ -104,18 +124,24 @@ def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
     return sources
 
 
+def read(sources: Mapping[str, Source]) -> Iterator[QAPair]:
+    """Pairs of all sources."""
+    for source in sources.values():
+        yield from read_pairs(source) if isinstance(source, str | Path) else source
+
+
 def fingerprint(source: Source) -> str:
-    """Hash of what a source holds."""
-    if isinstance(source, Pairs):
-        return source.fingerprint()
+    """Hash of what a source holds: of a file, all of it; else of every question, answer and task, made for this."""
+    if isinstance(source, Stream):
+        source = source.head
+    return sha256_of(Path(source)) if isinstance(source, str | Path) else hash_of(source)
+
+
+def hash_of(pairs: Iterable[QAPair]) -> str:
+    """Hash of questions, answers and tasks in their order."""
     digest = hashlib.sha256()
-    if isinstance(source, str | Path):
-        with Path(source).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    else:
-        for pair in source:
-            digest.update(json.dumps([pair.prompt.text, pair.answer, pair.task]).encode())
+    for pair in pairs:
+        digest.update(json.dumps([pair.prompt.text, pair.answer, pair.task]).encode())
     return digest.hexdigest()
 
 
@@ -129,18 +155,19 @@ def encode(
     seed: int,
     key: str,
 ) -> None:
-    """Write the examples of all sources into ``folder``; what is there already under the same key is kept."""
-    if _key(folder) == key:
+    """Write the examples of all sources into ``folder``; what is there already, whole and of this key, is kept."""
+    if _is_whole(folder, key):
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     ends, n_prompt, task = [0], [], []
     tasks: dict[str, int] = {}
     counts: dict[str, int] = {}
     dropped: Counter[str] = Counter()
     n_cut = 0
     total = sum(_size(source, caps.get(name)) or 0 for name, source in sources.items()) or None
-    with (folder / "ids.bin").open("wb") as file, tqdm(total=total, desc="tokenise", delay=2, leave=False) as bar:
+    with (folder / IDS).open("wb") as file, tqdm(total=total, desc="tokenise", delay=2, leave=False) as bar:
         for number, (name, source) in enumerate(sources.items()):
             before = len(n_prompt)
             for chunk in _chunks(_capped(source, caps.get(name), [seed, number])):
@@ -156,30 +183,51 @@ def encode(
                 bar.update(len(chunk))
             counts[name] = len(n_prompt) - before
     np.savez(
-        folder / "index.npz",
+        folder / INDEX,
         ends=np.array(ends, np.int64), n_prompt=np.array(n_prompt, np.int32), task=np.array(task, np.int16),
     )  # fmt: skip
-    about = {"tasks": list(tasks), "sources": counts, "dropped": dict(dropped), "n_cut": n_cut, "key": key}
+    about = {"tasks": list(tasks), "sources": counts, "dropped": dict(dropped), "n_cut": n_cut}
     # last: without it the rest counts as unfinished
-    (folder / "about.json").write_text(json.dumps(about), "utf-8", newline="\n")
+    commit(folder / ABOUT, json.dumps({**about, "key": key, "files": _on_disk(folder)}).encode())
+
+
+def _on_disk(folder: Path) -> dict[str, str]:
+    """Hashes of the files, which have reached the disk."""
+    for name in (IDS, INDEX):
+        with (folder / name).open("r+b") as file:  # Windows flushes only what may be written
+            os.fsync(file.fileno())
+    return {name: sha256_of(folder / name) for name in (IDS, INDEX)}
 
 
 def load(folder: Path) -> Encoded:
     """Map what :func:`encode` wrote."""
-    about = json.loads((folder / "about.json").read_text("utf-8"))
-    del about["key"]
-    with np.load(folder / "index.npz") as index:
+    about = json.loads((folder / ABOUT).read_text("utf-8"))
+    del about["key"], about["files"]
+    with np.load(folder / INDEX) as index:
         arrays = {name: index[name] for name in ("ends", "n_prompt", "task")}
     n_tokens = int(arrays["ends"][-1])
-    ids = np.memmap(folder / "ids.bin", np.int32, mode="r") if n_tokens else np.empty(0, np.int32)
+    ids = np.memmap(folder / IDS, np.int32, mode="r") if n_tokens else np.empty(0, np.int32)
     return Encoded(ids=ids, **arrays, **about)
 
 
-def _key(folder: Path) -> str:
+def remove(folder: Path) -> None:
+    """Remove the examples of a run, and the folders that are empty then."""
+    for part in ("train", "evaluation"):
+        for name in FILES:
+            (folder / part / name).unlink(missing_ok=True)
+        with suppress(OSError):  # none, or something else in it
+            (folder / part).rmdir()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    """Whether the examples of this key are there, as they were written."""
     try:
-        return json.loads((folder / "about.json").read_text("utf-8"))["key"]
-    except (OSError, ValueError, KeyError):
-        return ""
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        return about["key"] == key and all(sha256_of(folder / name) == about["files"][name] for name in (IDS, INDEX))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _size(source: Source, cap: int | None) -> int | None:

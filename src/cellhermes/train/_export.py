@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from .._blocks import commit
 from .._keys import version
 from ..model._card import NOTE, is_place
-from ._folder import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ def write_card(
         "wrap": wrap, **system, "read_at": read_at, "tasks": list(card.tasks), "base": base, "revision": card.revision,
         "license": card.license, "description": title, "version": version(),
     }  # fmt: skip
-    write_whole(folder / "README.md", _readme(title, card, base, kind, facts))
-    write_whole(folder / NOTE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+    commit(folder / "README.md", _readme(title, card, base, kind, facts).encode())
+    commit(folder / NOTE, (json.dumps(note, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _readme(title: str, card: ModelCard, base: str, kind: str, facts: Mapping[str, object]) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import _encoded, _folder, _loop
+from . import _encoded, _folder, _loop, _place
 from ._config import TrainConfig
 from ._groups import as_groups
+from ._held_out import overlap
 from ._pairs import Pairs
 
 if TYPE_CHECKING:
@@ -117,28 +117,30 @@ def fit(
     ...     ch.CellHermes.from_pretrained(adapter, device="cpu").dim
     224
     """
-    config = config or TrainConfig()
+    config, out = config or TrainConfig(), Path(out)
     stream = None if isinstance(pairs, str | Path | Sequence | Mapping) else pairs
     sources = {} if stream is not None else _encoded.as_sources(pairs)
     named = as_groups(groups)
     held_out = {} if evaluation is None else _encoded.as_sources({"evaluation": evaluation})
     _check(config, sources, stream, weights, caps, has_evaluation=bool(held_out))
-    run = _run(config, Path(out), base, wrap, device, sources, held_out, weights, caps, named)
+    read = [Path(source) for source in (*sources.values(), *held_out.values()) if isinstance(source, str | Path)]
+    _folder.check(out, read)
+    if stream is not None:
+        stream = _encoded.Stream(stream)
+    run = _run(config, out, base, wrap, device, sources or {"stream": stream}, held_out, weights, caps, named)
     with _folder.held(run.out, is_first=run.is_first):
         if _folder.is_finished(run.out, run.record, overwrite=overwrite):
-            logger.info("%s holds this run already, finished", run.out)
             return run.out
         run.args.distributed_state.wait_for_everyone()  # all have looked before one writes
         if run.is_first:
-            if overwrite:
-                _folder.clear(run.out)
-            _folder.write(run.out / _folder.RECORD, {"run": run.record})
+            _folder.begin(run.out, run.record, overwrite=overwrite)
         encoded = _tokenise(run, "train", sources, caps or {}) if stream is None else None
         evaluated = _tokenise(run, "evaluation", held_out, {}) if held_out else None
+        shared = _overlap(run, sources, held_out) if evaluated is not None else {}
         with _loop.random_state_kept():
             trainer = _trainer(run, encoded if stream is None else stream, evaluated, named)
             _loop.train(trainer, run.out)
-            _finish(trainer, run, evaluated)
+            _finish(trainer, run, evaluated, shared)
     return run.out
 
 
@@ -225,17 +227,20 @@ def _run(
     caps: Mapping[str, int] | None,
     groups: Mapping[str, Groups],
 ) -> _Run:
-    from ..model import _card
+    from ..model import _card, _identity
+    from ..model._store import located
     from ._arguments import arguments
 
-    _folder.check_writable(out)
     card, tokenizer, encoder = _loop.opened(base, wrap)
+    _folder.check(out, _place.folders_of(located(card)))
+    _folder.check_writable(out)
     record = {
         "config": config.to_dict(),
         "base": _card.reference(card),
+        "base_sha256": _identity.sha256(card),
         "wrap": encoder.wrap.note(),
         "vocabulary": encoder.fingerprint(),
-        "pairs": {name: _described(source) for name, source in sources.items()} or "stream",
+        "pairs": {name: _described(source) for name, source in sources.items()},
         "evaluation": {name: _described(source) for name, source in held_out.items()},
         "weights": dict(weights or {}),
         "caps": dict(caps or {}),
@@ -291,6 +296,13 @@ def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping
     return encoded
 
 
+def _overlap(run: _Run, sources: Mapping[str, Source], held_out: Mapping[str, Source]) -> dict[str, dict[str, int]]:
+    """What training has of the held-out pairs; of a stream nothing is known."""
+    if not run.is_first or not sources:
+        return {}
+    return overlap(_encoded.read(sources), _encoded.read(held_out))
+
+
 # Training ------------------------------------------------------------------------------------------------------------
 
 
@@ -331,7 +343,9 @@ def _trainer(
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _finish(trainer: HermesTrainer, run: _Run, evaluated: Encoded | None) -> None:
+def _finish(
+    trainer: HermesTrainer, run: _Run, evaluated: Encoded | None, shared: Mapping[str, Mapping[str, int]]
+) -> None:
     """Weights, card and record; the tokens go."""
     from ._recorded import read_log
 
@@ -344,13 +358,14 @@ def _finish(trainer: HermesTrainer, run: _Run, evaluated: Encoded | None) -> Non
     facts = {
         "run": run.record,
         "data": {"train": trainer.train_dataset.about(), "evaluation": evaluated.about() if evaluated else {}},
+        "held out": shared,
         "results": _results(trainer, read_log(run.out / _folder.LOG)),
         "versions": _loop.versions("torch", "transformers", "peft", "accelerate", "tokenizers"),
     }
     tokenizer = run.tokenizer if run.config.method == "full" else None
     _loop.leave(trainer, run.out, card=run.card, facts=facts, tokenizer=tokenizer)
     if run.is_first:
-        shutil.rmtree(run.out / _folder.TOKENS, ignore_errors=True)
+        _encoded.remove(run.out / _folder.TOKENS)
 
 
 def _results(trainer: HermesTrainer, log: list[dict[str, float]]) -> dict[str, object]:

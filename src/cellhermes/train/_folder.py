@@ -1,28 +1,73 @@
-"""The folder of a run: whose it is, what it holds, and how far the run has come."""
+"""The folder of a run: whose it is, what it holds, and how far the run has come.
+
+A folder is a run's if it was empty when the run began, and holds the run's record (``training.json``) since. Nothing is
+written to any other folder that holds something. What a run has written stands in its record, or in a list of its own
+(tokens, checkpoints); nothing else is ever removed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 from contextlib import contextmanager, suppress
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from .._blocks import PATIENCE, Lock
+from .._blocks import PATIENCE, Lock, commit
+from .._fetch import sha256_of
+from . import _checkpoints, _encoded, _place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+logger = logging.getLogger("cellhermes")
+
 RECORD, LOG, TOKENS, CHECKPOINTS = "training.json", "log.jsonl", "tokens", "checkpoints"
-WEIGHTS = ("adapter_model.safetensors", "adapter_config.json", "model.safetensors", "model.safetensors.index.json")
+LEFT_OVER = re.compile(r"\.lock|training\.json\.[0-9a-f]{8}\.part")  # where a run was killed before it had a record
+SHOWN = 5
+
+
+def check(out: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a folder that is neither new, nor empty, nor a run's.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something else, or one of the inputs; nothing was changed.
+    """
+    _place.check_apart(out, inputs)
+    _place.check_free(out, "folder")
+    if not out.is_dir():
+        return
+    if _is_record(read(out / RECORD)):
+        for name, kind in {RECORD: "file", LOG: "file", TOKENS: "folder", CHECKPOINTS: "folder"}.items():
+            _place.check_free(out / name, kind)
+        _checkpoints.check(out / CHECKPOINTS)
+        return
+    if found := sorted(path.name for path in out.iterdir() if not LEFT_OVER.fullmatch(path.name)):
+        more = ", ..." if len(found) > SHOWN else ""
+        msg = (
+            f"{out} holds {', '.join(found[:SHOWN])}{more} and no record of a run ({RECORD}), so it is not ours to "
+            "write to. Nothing was changed. Pass a new or an empty folder as out=."
+        )
+        raise FileExistsError(msg)
+
+
+def _is_record(found: Mapping[str, object]) -> bool:
+    run = found.get("run")
+    return isinstance(run, dict) and {"config", "base"} <= {*run}
 
 
 def check_writable(out: Path) -> None:
     """Make the folder, and raise where it cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".probe-{os.getpid()}"
+        probe = out / f"{RECORD}.{token_hex(4)}.part"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -56,55 +101,100 @@ def held(out: Path, *, is_first: bool) -> Iterator[None]:
 
 
 def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> bool:
-    """Whether a folder holds the finished result of this very run; one with another run, or other weights, is an error.
+    """Whether a folder holds the finished result of this very run, as it was written.
 
-    A run is what decides its result: equal runs, equal results.
+    A run is what decides its result: equal runs, equal results. Where weights are gone, it is not finished.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds another run, or the weights are not those that the run wrote.
     """
+    check(out)  # again, now that no other run can write
     found = read(out / RECORD)
-    if overwrite:
+    if overwrite or not found:
         return False
-    if not found:
-        if any((out / name).exists() for name in (*WEIGHTS, CHECKPOINTS)):
-            msg = f"{out} holds weights of something else. Pass another out=, or overwrite=True to replace them."
-            raise FileExistsError(msg)
+    _check_same(out, found["run"], run)
+    if "results" not in found:
         return False
-    there = found.get("run", {})
-    others = [name for name, value in run.items() if there.get(name) != value]
-    if others:
-        others += [
-            f"config.{name}"
-            for name, value in run["config"].items()
-            if "config" in others and there.get("config", {}).get(name) != value
-        ]
-        differ = ", ".join(others)
-        msg = f"{out} holds a run that differs in {differ}. Pass another out=, or overwrite=True to replace it."
+    written = found.get("files", {})
+    gone = [name for name in written if name != "README.md" and not (out / name).is_file()]
+    weights = [name for name in written if name.endswith(".safetensors") and name not in gone]
+    if changed := [name for name in weights if sha256_of(out / name) != written[name]]:
+        msg = (
+            f"{out} holds this run, finished, but {', '.join(changed)} is not what the run wrote. Put it back, pass "
+            "another out=, or overwrite=True to train again."
+        )
         raise FileExistsError(msg)
-    return "results" in found
+    if gone:
+        logger.warning("%s: %s of this run are gone. It goes on from its last checkpoint.", out, ", ".join(gone))
+        return False
+    logger.warning("%s holds this run already, finished: nothing is computed", out)
+    return True
 
 
-def clear(out: Path) -> None:
-    """Remove what a run writes, and nothing else."""
-    for name in (*WEIGHTS, RECORD, LOG, "README.md", "cellhermes.json"):
-        (out / name).unlink(missing_ok=True)
-    for name in (TOKENS, CHECKPOINTS, "unfinished"):
-        shutil.rmtree(out / name, ignore_errors=True)
+def _check_same(out: Path, there: Mapping[str, object], run: Mapping[str, object]) -> None:
+    others = [name for name, value in run.items() if there.get(name) != value]
+    if not others:
+        return
+    others += [
+        f"config.{name}"
+        for name, value in run["config"].items()
+        if "config" in others and there.get("config", {}).get(name) != value
+    ]
+    msg = f"{out} holds a run that differs in {', '.join(others)}. Pass another out=, or overwrite=True to replace it."
+    raise FileExistsError(msg)
+
+
+def begin(out: Path, run: Mapping[str, object], *, overwrite: bool) -> None:
+    """Make the folder this run's; with ``overwrite``, remove what an earlier one has written, and nothing else."""
+    before = read(out / RECORD)
+    written = before.get("files", {})
+    if overwrite and before:
+        for name in (*written, LOG):
+            (out / name).unlink(missing_ok=True)
+        shutil.rmtree(unfinished(out, before["run"]), ignore_errors=True)
+        _encoded.remove(out / TOKENS)
+        _checkpoints.remove_all(out / CHECKPOINTS)
+        written = {}
+    write(out / RECORD, {"run": run, "files": written})
+
+
+def unfinished(out: Path, run: Mapping[str, object]) -> Path:
+    """Where a run writes its weights before they have their names; of the same name in all processes."""
+    return out / f"unfinished.{hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def settle(folder: Path, out: Path) -> dict[str, str]:
+    """Give files their names in the folder of the run, and tell the hash of each.
+
+    A file of the user's that has such a name keeps what is in it, under another one.
+    """
+    before, paths = read(out / RECORD), sorted(folder.iterdir())
+    for path in paths:
+        with path.open("r+b") as file:  # Windows flushes only what may be written
+            os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
+    files = {path.name: sha256_of(path) for path in paths}
+    write(out / RECORD, {**before, "files": files})  # first: what stands there from now on is the run's
+    for path in paths:
+        there = out / path.name
+        if there.exists() and sha256_of(there) not in (before.get("files", {}).get(path.name), files[path.name]):
+            kept = there.rename(there.with_name(f"{path.name}.{token_hex(4)}.kept"))
+            logger.warning("%s was not written by this run; it is %s now.", there, kept.name)
+        path.replace(there)
+    folder.rmdir()
+    return files
 
 
 def read(path: Path) -> dict:
     """JSON of a file, empty where there is none or half of one."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write(path: Path, content: Mapping[str, object]) -> None:
     """Write JSON, whole or not at all."""
-    write_whole(path, json.dumps(content, indent=1))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name first, so that it is whole under its own."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, "utf-8", newline="\n")
-    unfinished.replace(path)
+    commit(path, json.dumps(content, indent=1).encode())

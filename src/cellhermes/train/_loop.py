@@ -32,9 +32,12 @@ def opened(base: str | Path, wrap: str | Wrap | None) -> tuple[ModelCard, PreTra
     """Card of a base, with the wrap that is read, and its tokenizer and encoder; no weights yet."""
     from ..model import _card
     from ..model._load import load_tokenizer
+    from ..model._store import located
     from ..model._tokens import Encoder, warn_of_plain
+    from ._bases import check_bases
 
     card = _card.with_wrap(_card.resolve(base), wrap, None)
+    check_bases(located(card))
     tokenizer = load_tokenizer(card)
     warn_of_plain(tokenizer, wrap)
     encoder = Encoder(tokenizer, card.wrap, system=card.system)
@@ -101,7 +104,7 @@ def leave(
     from ._export import write_card
 
     card = replace(card, tasks=tuple(dict.fromkeys([*card.tasks, *trained_tasks(facts)])))
-    unfinished = out / "unfinished"
+    unfinished = _folder.unfinished(out, facts["run"])
     trainer.model.config.use_cache = True  # for generation; the trainer switches it off
     trainer.save_model(str(unfinished))  # collective where weights are sharded
     if trainer.is_world_process_zero():
@@ -109,10 +112,8 @@ def leave(
             tokenizer.save_pretrained(unfinished)
         kind = "adapter" if tokenizer is None else "model"
         write_card(unfinished, card=card, base=facts["run"]["base"], kind=kind, facts=facts)
-        for path in sorted(unfinished.iterdir()):
-            path.replace(out / path.name)
-        unfinished.rmdir()
-        _folder.write(out / _folder.RECORD, facts)
+        files = _folder.settle(unfinished, out)
+        _folder.write(out / _folder.RECORD, {**facts, "files": files})
     trainer.accelerator.wait_for_everyone()
     logger.info("trained: %s", out)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import logging
 import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
 
+from .._blocks import check_space, commit
+from .._fetch import sha256_of
 from .._keys import version
-from ..model import _card
+from ..model import _card, _identity
 from ..model._store import located
+from . import _folder, _place
+from ._bases import check_bases
 from ._export import write_card
 
 if TYPE_CHECKING:
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
     from ..model import ModelCard
 
 logger = logging.getLogger("cellhermes")
+
+ADAPTER = "adapter_model.safetensors"
+RECORD = "merged.json"  # what was merged, and the files that were written
 
 
 def merge(
@@ -86,7 +94,8 @@ def merge(
     out = Path(out)
     folders = [Path(adapter) for adapter in ([adapters] if isinstance(adapters, str | Path) else adapters)]
     card = _chain(base, folders)
-    _check_out(out, [Path(base), *folders], overwrite=overwrite)
+    _check_out(out, _place.folders_of(card), overwrite=overwrite)
+    check_bases(card)
     with _whole(out) as unfinished:
         _write(card, unfinished, dtype)
     logger.info("merge: %s + %s -> %s", _root(card), " + ".join(Path(a).name for a in card.adapters), out)
@@ -125,30 +134,32 @@ def _check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     if not out.parent.is_dir():
         msg = f"The folder {out.parent} of out={str(out)!r} does not exist."
         raise FileNotFoundError(msg)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    _place.check_apart(out, inputs)
+    _place.check_free(out, "folder")
+    found = {path.name for path in out.iterdir()} if out.exists() else set()
+    if not found:
         return
     if not overwrite:
         msg = f"{out} is there already; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
-    if not (out / "config.json").is_file() or any(part.resolve().is_relative_to(out.resolve()) for part in inputs):
-        msg = f"{out} is not replaced: it is an input, or holds something else than a model. Pass another path."
+    if other := sorted(found - {RECORD, *_folder.read(out / RECORD).get("files", {})}):
+        msg = (
+            f"{out} is not replaced: it holds {', '.join(other[:5])}, which a merge has not written. Move what is "
+            "yours away, or pass another path."
+        )
         raise FileExistsError(msg)
 
 
 def _write(card: ModelCard, folder: Path, dtype: str) -> None:
     from safetensors import SafetensorError
 
-    from ..model._load import load_tokenizer, load_weights
+    from ..model._load import load_tokenizer, load_weights, skeleton
     from ..model._tokens import check_vocabulary
 
+    check_space(folder, skeleton(card).num_parameters() * (4 if dtype == "float32" else 2))
     tokenizer = load_tokenizer(card)
     lm = load_weights(card, dtype)
     check_vocabulary(lm, tokenizer, card.name)
-    n_parameters = lm.num_parameters()
-    needed, free = n_parameters * lm.dtype.itemsize, shutil.disk_usage(folder).free
-    if needed > free:
-        msg = f"The merged model takes {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left."
-        raise OSError(msg)
     tokenizer.save_pretrained(folder)
     try:
         lm.save_pretrained(folder)
@@ -156,25 +167,25 @@ def _write(card: ModelCard, folder: Path, dtype: str) -> None:
         msg = f"The merged model could not be written to {folder.parent}: {error}"
         raise OSError(msg) from error
     facts = {
-        "adapters": {Path(a).resolve().name: f"sha256 {_sha256(Path(a))}" for a in card.adapters},
+        "sha256 of base with adapters": _identity.sha256(card),
+        "adapters": {Path(a).resolve().name: f"sha256 {sha256_of(Path(a) / ADAPTER)}" for a in card.adapters},
         "merged in": "float32",
         "stored in": dtype,
-        "parameters": n_parameters,
+        "parameters": lm.num_parameters(),
         "cellhermes": version(),
     }
     write_card(folder, card=card, base=_root(card), kind="model", facts=facts)
-
-
-def _sha256(adapter: Path) -> str:
-    with (adapter / "adapter_model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    commit(folder / RECORD, json.dumps({**facts, "files": files}, indent=1).encode())
 
 
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A folder that takes the name ``out`` once all is written; if something fails, it goes and ``out`` stays."""
-    unfinished, old = (out.with_name(f"{out.name}.{os.getpid()}.{what}") for what in ("unfinished", "old"))
+    beside = out.with_name(f"{out.name}.{token_hex(4)}.unfinished")
+    unfinished, old = beside / "unfinished", beside / "old"
     try:
+        beside.mkdir()
         unfinished.mkdir()
     except OSError as error:
         msg = f"out={str(out)!r} cannot be written ({error.strerror}); pass a folder that can."
@@ -192,6 +203,5 @@ def _whole(out: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(out)
             raise
-        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)

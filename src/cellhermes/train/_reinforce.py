@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..model._card import reference
-from . import _folder, _loop
+from . import _folder, _loop, _place
+from ._encoded import hash_of
 from ._reason_pairs import reason_questions
 from ._reinforce_config import ReinforceConfig
 from ._reward import check_classes, closed
@@ -126,9 +127,12 @@ def reinforce(
     >>> ch.train.reinforce(adata.obs, "t_cell_reactivity", config, out="reasons")  # doctest: +SKIP
     PosixPath('reasons')
     """
+    from ..model import _identity
     from ..model._load import context_of
+    from ..model._store import located
 
     config, out = config or ReinforceConfig(), Path(out)
+    _folder.check(out)
     asked = closed(task, answers)
     check_classes(asked, config.class_weights)
     options = {"expression": expression, "part": part, "n_wordings": n_wordings, "seed": config.seed}
@@ -138,31 +142,30 @@ def reinforce(
     from ._reinforce_trainer import ReasonTrainer
     from ._tunable import base_of
 
-    _folder.check_writable(out)
     card, tokenizer, encoder = _loop.opened(base, wrap)
+    _folder.check(out, _place.folders_of(located(card)))
+    _folder.check_writable(out)
     _check_lengths(questions, encoder, context_of(card), config.max_new_tokens)
     args = _arguments(config, out, device)
     record = {
         "method": "reinforce",
         "config": config.to_dict(),
         "base": reference(card),
+        "base_sha256": _identity.sha256(card),
         "wrap": encoder.wrap.note(),
         "vocabulary": encoder.fingerprint(),
-        "pairs": {"sha256": questions.fingerprint(), "about": dict(questions.about)},
+        "pairs": {"sha256": hash_of(questions), "about": dict(questions.about)},
     }
     record = json.loads(json.dumps(record))  # as it will be read again: lists for tuples
     with _folder.held(out, is_first=args.process_index == 0):
         if _folder.is_finished(out, record, overwrite=overwrite):
-            logger.info("%s holds this run already, finished", out)
             return out
         limits = {"limits": PLUMBING} if card.base.startswith("bundled:") else {}
         if limits:
             warnings.warn(PLUMBING, UserWarning, stacklevel=2)
         args.distributed_state.wait_for_everyone()  # all have looked before one writes
         if args.process_index == 0:
-            if overwrite:
-                _folder.clear(out)
-            _folder.write(out / _folder.RECORD, {"run": record})
+            _folder.begin(out, record, overwrite=overwrite)
         with _loop.random_state_kept():
             lm = base_of(config.shared(), card, tokenizer, half=args.bf16 or args.fp16)
             trainer = ReasonTrainer(

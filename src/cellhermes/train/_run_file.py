@@ -6,13 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from ..model import _card
+from . import _folder
 from ._config import TrainConfig
 from ._corpus import read_pairs
 from ._fit import fit
+from ._held_out import hold_out
 from ._reinforce import reinforce
 from ._reinforce_config import ReinforceConfig
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..text import QAPair
+    from ._held_out import HeldOut
 
     Table = Mapping[str, object]
 
@@ -47,8 +49,10 @@ def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = Fa
         The file. ``base`` (default ``"mini"``), ``out``, ``wrap`` and ``device`` are as in ``fit``; the table
         ``[train]`` holds fields of :class:`~cellhermes.train.TrainConfig` and optionally ``preset``; each ``[[pairs]]``
         has the ``path`` of a corpus, and optionally ``name``, ``weight`` (share of an epoch) and ``cap`` (at most so
-        many of its pairs); ``[evaluation]`` has the ``path`` of held-out pairs, or ``held_out``: how many pairs are
-        drawn from all corpora, evaluated on, and not trained on.
+        many of its pairs); ``[evaluation]`` has the ``path`` of held-out pairs, or ``held_out``: at least so many pairs
+        are evaluated on and not trained on. Whole cells, edges and genes are drawn from all corpora together, and
+        edges that are asked for are taken out of the lists of neighbours of the others. The log says how many, and
+        what training still has of them.
 
         With a table ``[questions]`` the file is one of :func:`~cellhermes.train.reinforce`: its ``path`` is a table
         (``.csv``, ``.tsv``, ``.parquet``, or the ``obs`` of an ``.h5ad``), and ``task``, ``answers``, ``expression``,
@@ -107,9 +111,11 @@ def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = Fa
     n_held_out, evaluation = _evaluation(content.get("evaluation", {}), path)
     target = _target(content, out, path)
     base = _base(content, path)
+    _folder.check(target, [*files.values(), *([evaluation] if evaluation else [])])
     sources: dict[str, Path | list[QAPair]] = dict(files)
     if n_held_out:
-        sources, evaluation = _split(files, n_held_out, config.seed, path)
+        held = _held_out(files, n_held_out, config.seed, path)
+        sources, evaluation = held.train, held.pairs
     return fit(
         sources,
         config,
@@ -280,19 +286,10 @@ def _base(content: Table, path: Path) -> str:
     return base
 
 
-def _split(files: Mapping[str, Path], n: int, seed: int, path: Path) -> tuple[dict[str, list[QAPair]], list[QAPair]]:
-    """Take ``n`` pairs, drawn from all files together, out of what is trained on."""
-    held = {name: list(read_pairs(file)) for name, file in files.items()}
-    total = sum(map(len, held.values()))
-    if n >= total:
-        msg = (
-            f"[evaluation] of {path}: held_out is {n:,}, and there are {total:,} pairs; some must be left to train on."
-        )
-        raise ValueError(msg)
-    # its own stream of the seed, which also orders and caps pairs
-    chosen = set(np.random.default_rng([seed, 1]).choice(total, n, replace=False).tolist())
-    kept: dict[str, list[QAPair]] = {name: [] for name in held}
-    out: list[QAPair] = []
-    for number, (name, pair) in enumerate((name, pair) for name, pairs in held.items() for pair in pairs):
-        (out if number in chosen else kept[name]).append(pair)
-    return kept, out
+def _held_out(files: Mapping[str, Path], n: int, seed: int, path: Path) -> HeldOut:
+    """Hold pairs out of what is trained on, drawn from all files together."""
+    try:
+        return hold_out({name: list(read_pairs(file)) for name, file in files.items()}, n, seed=seed)
+    except ValueError as error:
+        error.add_note(f"This stands in [evaluation] of {path}.")
+        raise

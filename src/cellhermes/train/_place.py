@@ -1,0 +1,57 @@
+"""Where results may go: nothing of the user's is in the way, and nothing that is read is written over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..model import ModelCard
+
+
+def check_apart(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a place that is, holds or lies in something that is read.
+
+    Raises
+    ------
+    FileExistsError
+        If it does; nothing was changed.
+    """
+    for path in inputs:
+        if not path.exists():
+            continue
+        if _is_in(path, out) or (path.is_dir() and _is_in(out, path)):
+            msg = f"out={str(out)!r} is, holds or lies in {str(path)!r}, which is read. Pass another path."
+            raise FileExistsError(msg)
+
+
+def check_free(path: Path, what: str) -> None:
+    """Refuse a link, and a folder where a file is to be, or the other way round.
+
+    Raises
+    ------
+    FileExistsError
+        If there is one; nothing was changed.
+    """
+    if path.is_symlink():
+        msg = f"{path} is a link to {path.readlink()}, and stays as it is. Pass the path of the {what} itself."
+        raise FileExistsError(msg)
+    if path.exists() and (path.is_dir() if what == "file" else not path.is_dir()):
+        there = "a folder" if path.is_dir() else "a file"
+        msg = f"{path} is {there}; expected the path of a {what}, new or written by cellhermes. Pass another path."
+        raise FileExistsError(msg)
+
+
+def folders_of(card: ModelCard) -> list[Path]:
+    """Folders that a model is read from; none for what is in a cache."""
+    return [Path(name) for name in (card.base, *card.adapters) if Path(name).is_dir()]
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder or below it, whatever both are called."""
+    if not folder.exists():
+        return False
+    here = path.resolve()
+    return any(one.exists() and one.samefile(folder) for one in (here, *here.parents))
