@@ -79,7 +79,8 @@ class TrainConfig:
         Of the groups of :func:`~cellhermes.train.fit`: cosines of vectors are divided by it before they become shares
         of nearness.
     packing
-        Fill rows of ``max_tokens`` with several examples, which do not see each other.
+        Fill rows of ``max_tokens`` with several examples, which do not see each other. Refused where a model reads an
+        example behind another one otherwise than alone, as those with convolutions or recurrent layers do.
     group_by_length
         Examples of a forward pass have similar lengths. Which examples form a step stays random.
     dtype

@@ -8,6 +8,7 @@ from ..model._card import reference
 from ..model._load import load_weights
 from ..model._tokens import check_vocabulary
 from ._loss import attach
+from ._packing import check_packing
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def tunable(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizerBase, *, half: bool) -> PreTrainedModel:
     """The base with what is to be tuned, and with the loss of this package."""
     lm = base_of(config, card, tokenizer, half=half)
+    if config.packing:
+        check_packing(lm)
     attach(lm, config.sampled_softmax, config.temperature)
     if config.gradient_checkpointing:
         # transformers renames it in the course of version 5
