@@ -340,7 +340,7 @@ def test_another_run_in_the_same_folder_is_refused_and_leaves_it_alone(base, tmp
         ({"pairs": []}, ValueError, "There is no pair to train on"),
         ({"pairs": 3}, TypeError, "pairs are a int"),
         ({"weights": {"b": 1}}, ValueError, r"expected numbers of at least 0 for the sources \['pairs'\]"),
-        ({"caps": {"pairs": -1}}, ValueError, "expected numbers of at least 0"),
+        ({"caps": {"pairs": -1}}, ValueError, "expected whole numbers of at least 0"),
         ({"config": TrainConfig(patience=1)}, ValueError, "patience and keep_best need held-out pairs"),
         ({"config": TrainConfig(quantize="4bit")}, ValueError, "quantize='4bit' needs bitsandbytes and a CUDA device"),
         ({"base": "nothing"}, ValueError, "No model 'nothing'"),
