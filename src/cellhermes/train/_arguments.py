@@ -44,7 +44,11 @@ def arguments(
     """
     import torch
     from transformers import TrainingArguments
+    from transformers.utils import is_accelerate_available
 
+    if not is_accelerate_available():
+        msg = "Training needs accelerate: pip install 'cellhermes[train]'."
+        raise ImportError(msg)
     on_cpu = device == "cpu" or not _has_accelerator()
     on_cuda = not on_cpu and torch.cuda.is_available()
     bf16 = config.dtype == "bfloat16" or (config.dtype == "auto" and on_cuda and torch.cuda.is_bf16_supported())
