@@ -88,7 +88,7 @@ def upward(path: Path, source: str | None = None) -> list[str]:
         target = parts[1] if len(parts) > 1 else "cellhermes"
         if target == "CellHermes":  # the one class at the top, which lives in model
             target = "model"
-        private = floor == "cli" and any(part.startswith("_") for part in parts)
+        private = floor == "cli" and any(part.startswith("_") for part in parts[2:])
         if private or (target != floor and target not in MAY_IMPORT[floor]):
             found.append(f"{name_of(path)}:{line} imports {name}")
     return found
