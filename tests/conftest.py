@@ -202,7 +202,9 @@ class Site:
     ``faults[path]`` lists what happens to the next requests, in their order: ``("status", 503)`` with optional headers,
     ``("redirect", url)``, ``("cut", n)`` (the connection ends after n bytes), ``("stall", seconds)`` (before the last
     byte), ``("trickle", n)`` (pieces of n bytes), ``("length", n)`` (a wrong Content-Length), ``("corrupt",)``,
-    ``("whole",)`` (ranges are not known), ``("shifted",)`` (not the range that was asked for). ``"*"`` holds for all.
+    ``("whole",)`` (ranges are not known), ``("shifted",)`` (not the range that was asked for), ``("blind",)``
+    (``If-Range`` is not looked at), ``("endless", n)`` (n bytes more than there are, and no length is told). ``"*"``
+    holds for all. ``tags`` can be ``"weak"``: one tag for all versions of a file, which promises nothing.
     """
 
     def __init__(self):
@@ -255,10 +257,11 @@ class Site:
             handler.end_headers()
             return
         content = self.files[path]
-        tag = hashlib.md5(content[:1000] + content[-1000:]).hexdigest()
+        tag = f'"{hashlib.md5(content[:1000] + content[-1000:]).hexdigest()}"'
+        tag = 'W/"about the same"' if self.tags == "weak" else tag
         start = 0
         match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
-        if match and kind != "whole" and handler.headers.get("If-Range", f'"{tag}"') == f'"{tag}"':
+        if match and kind != "whole" and (kind == "blind" or handler.headers.get("If-Range", tag) == tag):
             start = int(match[1])
             if start >= len(content):
                 handler.send_response(416)
@@ -271,9 +274,12 @@ class Site:
         else:
             handler.send_response(200)
         rest = content[start:]
-        handler.send_header("Content-Length", str(details[0] if kind == "length" else len(rest)))
+        if kind == "endless":
+            rest += bytes(details[0])
+        else:
+            handler.send_header("Content-Length", str(details[0] if kind == "length" else len(rest)))
         if self.tags:
-            handler.send_header("ETag", f'"{tag}"')
+            handler.send_header("ETag", tag)
         handler.end_headers()
         if not body:
             return

@@ -1,5 +1,6 @@
 """Downloads, the cache and archives: a server on this machine stands for the internet, and goes wrong in every way."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -17,6 +18,8 @@ from urllib.error import HTTPError
 
 import numpy as np
 import pytest
+import safetensors.numpy
+from anndata.compat import H5File
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +142,83 @@ def test_the_cache_is_where_the_system_keeps_such_files(monkeypatch):
     assert cache_folder().name == "cellhermes"
 
 
+# ---- first use: nothing is known of what comes
+
+
+def packed(kind):
+    made = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(made, "w") as opened:
+            opened.writestr("a.txt", CONTENT[:5000])
+    else:
+        with tarfile.open(fileobj=made, mode="w") as opened:
+            member = tarfile.TarInfo("a.txt")
+            member.size = 20_000
+            opened.addfile(member, io.BytesIO(CONTENT[:20_000]))
+    return made.getvalue()
+
+
+def hdf5(version):
+    """An h5ad file by the oldest or the newest rules of its format."""
+    made = io.BytesIO()
+    with H5File(made, "w", libver=version) as opened:
+        opened["X"] = np.arange(20_000)
+    return made.getvalue()
+
+
+WHOLE = {
+    "cells.h5ad": hdf5("earliest"),
+    "new.h5ad": hdf5("latest"),
+    "a.zip": packed("zip"),
+    "a.tar": packed("tar"),
+    "links.txt.gz": gzip.compress(b"protein1 protein2\n" * 999),
+    "adapter.safetensors": safetensors.numpy.save({"a": np.zeros(500, np.float32), "b": np.ones(3, np.int8)}),
+    "list.json": b'{"datasets": []}',
+    "sets.gmt": b"A\tx\tCD3E\tCD4\n",
+    "labels.txt": b"1\n0\n",
+    "table.csv": b"a,b\n1,2\n",
+}
+PAGE = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
+
+
+def arrive(site, name, content):
+    site.files[f"/{name}"] = content
+    return fetch(f"{site.url}/{name}", name, advice=ADVICE)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_file_of_each_kind_is_taken_and_its_hash_recorded(site, cache, name):
+    path = arrive(site, name, WHOLE[name])
+    assert path.read_bytes() == WHOLE[name]
+    assert _cache.recorded(path) == f"sha256:{hashlib.sha256(WHOLE[name]).hexdigest()}"
+
+
+WRONG = [(name, what) for name in WHOLE for what in ("page", "empty", "other kind")]
+WRONG += [(name, "half") for name in WHOLE if not name.endswith((".gmt", "labels.txt", ".csv"))]  # which do not tell
+
+
+@pytest.mark.parametrize(("name", "what"), WRONG)
+def test_what_cannot_be_the_file_never_becomes_the_hash(site, cache, name, what):
+    other = WHOLE["cells.h5ad" if name == "a.zip" else "a.zip"]
+    content = {"page": PAGE, "empty": b"", "other kind": other, "half": WHOLE[name][: len(WHOLE[name]) * 2 // 3]}[what]
+    with pytest.raises(ValueError, match=rf"(?s)download of {name} did not give .*127\.0\.0\.1.*{ADVICE}"):
+        arrive(site, name, content)
+    assert left(cache, notes=True) == []
+    assert arrive(site, name, WHOLE[name]).read_bytes() == WHOLE[name]
+
+
+def test_a_page_that_somebody_saved_is_not_taken_over(site, cache):
+    cache.mkdir()
+    (cache / "cells.h5ad").write_bytes(PAGE)
+    assert arrive(site, "cells.h5ad", WHOLE["cells.h5ad"]).read_bytes() == WHOLE["cells.h5ad"]
+
+
+def test_the_next_mirror_is_asked_when_one_gives_its_login_page(site):
+    site.files |= {"/page": PAGE, "/cells": WHOLE["cells.h5ad"]}
+    path = fetch([f"{site.url}/page", f"{site.url}/cells"], "cells.h5ad", advice=ADVICE)
+    assert path.read_bytes() == WHOLE["cells.h5ad"]
+
+
 # ---- servers that go wrong
 
 
@@ -191,7 +271,7 @@ def test_another_process_goes_on_where_one_stopped(file, cache, monkeypatch):
     assert left(cache) == ["data.bin"]
 
 
-@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("tags", [True, False, "weak"])
 @pytest.mark.parametrize("changed", [True, False])
 def test_halves_of_two_versions_are_never_joined(file, monkeypatch, tags, changed):
     """Where no hash would tell."""
@@ -201,7 +281,31 @@ def test_halves_of_two_versions_are_never_joined(file, monkeypatch, tags, change
         get(file, known="")
     expected = file.files[FILE] = CONTENT[::-1] if changed else CONTENT
     assert get(file, known="").read_bytes() == expected
-    assert file.asked(FILE)[-1] == ("bytes=100000-" if tags else "")
+    assert file.asked(FILE)[-1] == ("bytes=100000-" if tags is True else "")
+
+
+def test_a_half_that_is_as_long_as_the_file_is_not_taken_for_it(file, cache):
+    """The server has nothing behind it, and does not look whether it is of the same version."""
+    (cache / "a").mkdir(parents=True)
+    (cache / "a" / "data.bin.part").write_bytes(CONTENT[::-1])
+    (cache / "a" / "data.bin.part.etag").write_text(f'{file.url}{FILE}\n"old"', "utf-8")
+    file.faults[FILE] = [("blind",)]
+    assert get(file, known="").read_bytes() == CONTENT
+    assert file.asked(FILE) == ["bytes=300000-", ""]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_more_than_was_promised_is_not_the_file(file, cache, monkeypatch, begun):
+    """Where no length is told before, and no hash tells afterwards."""
+    if begun:  # the answer to a request for the rest tells how long the whole is
+        monkeypatch.setattr(_download, "TRIES", 1)
+        file.faults[FILE] = [("cut", 100_000)]
+        with pytest.raises(ConnectionError):
+            get(file, known="")
+    file.faults[FILE] = [("endless", 1)]
+    with pytest.raises(ValueError, match="more than the expected 300 kB came"):
+        get(file, known="", size=0 if begun else len(CONTENT))
+    assert left(cache, notes=True) == []
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])

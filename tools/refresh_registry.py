@@ -21,6 +21,7 @@ from cellhermes._fetch import _hosts, _weights
 from cellhermes._fetch._cache import file_hash
 from cellhermes._fetch._download import download, read_url
 from cellhermes._fetch._hosts import Repository
+from cellhermes._fetch._kind import check_kind
 from cellhermes._fetch._registry import COMMIT, Entry, File
 
 REGISTRY = Path(__file__).resolve().parents[1] / "src" / "cellhermes" / "registry.toml"
@@ -83,7 +84,7 @@ def with_download(entry: Entry, file: File) -> File:
         return found
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder, file.name + ".part")
-        download(file.urls, part, check=lambda path: None, is_known=False)
+        download(file.urls, part, check=lambda path: check_kind(path, file.name), is_known=False)
         return dataclasses.replace(file, hash=f"sha256:{file_hash(part)}", size=part.stat().st_size)
 
 

@@ -114,7 +114,7 @@ def test_cells_that_are_not_as_expected_are_refused_on_arrival(serve, tmp_path, 
 
 def test_a_page_in_place_of_cells_is_refused(serve, cache):
     serve("pbmc", {"PBMC.merged.h5ad": b"<html>moved</html>"})
-    with pytest.raises(ValueError, match="PBMC.merged.h5ad cannot be read as h5ad"):
+    with pytest.raises(ValueError, match=r"PBMC.merged.h5ad did not give .*: what came is a web page.*an HDF5 file"):
         ch.datasets.pbmc()
     assert not list(cache.rglob("PBMC*"))
 
@@ -168,6 +168,75 @@ def test_a_record_without_the_file_says_what_it_has(serve, site):
     site.files["/api/records/21060572"] = json.dumps({"files": [{"key": "other.zip", "checksum": "md5:0"}]}).encode()
     with pytest.raises(ValueError, match=r"lists no file 'gene_level.*it has \['other.zip'\]"):
         ch.datasets.fetch("gene-tasks")
+
+
+AWAY = {  # what happens, and what the error says of it
+    "no such host": "its host is not found, is there a network",
+    "refused": "its host refuses the connection",
+    "status 403": "answers 403",
+    "status 404": "answers 404",
+    "status 500": "answers 500.*5 times",
+    "a page": "no JSON .a login page",
+    "a list": "answers with list; expected a JSON object",
+    "another form": "answers in another form than expected",
+}
+
+
+@pytest.fixture
+def away(site, monkeypatch):
+    """Let a host go wrong in one of the ways of ``AWAY``, for a page; returns where it is now."""
+
+    def go(what, page):
+        if what == "no such host":
+            return "http://no.such.host.invalid"
+        if what == "refused":
+            site.close()
+        elif what.startswith("status"):
+            site.faults["*"] = ("status", int(what[-3:]))
+        else:
+            site.files[page] = {"a page": b"<html>log in", "a list": b"[]", "another form": b'{"files": "none"}'}[what]
+        return site.url
+
+    return go
+
+
+@pytest.mark.parametrize("what", AWAY)
+def test_a_record_that_cannot_be_read_is_named_with_its_host_and_what_to_do(
+    serve, site, monkeypatch, cache, away, what
+):
+    serve("biounibench", {"multitask_datasets.zip": b"PK"})
+    host = away(what, "/api/records/21060572")
+    entry = _fetch.find("data", "biounibench")
+    moved = dataclasses.replace(entry.files[0], urls=(host + RECORD + "multitask_datasets.zip",))
+    monkeypatch.setitem(_fetch.registry()["data"], "biounibench", dataclasses.replace(entry, files=(moved,)))
+    thing = rf"multitask_datasets\.zip of 'biounibench' was not downloaded.*{host}/api/records/21060572.*{AWAY[what]}"
+    with pytest.raises(
+        ConnectionError, match=rf"(?s){thing}.*download it from https://doi\.org/\S+ and put it by hand"
+    ):
+        ch.datasets.biounibench("GI_general")
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.parent.name != "locks"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "message"),
+    [
+        ("gene-pairs", "train_label.txt", b"Moved permanently.", "its first line is 'Moved permanently"),
+        ("gene-sets-kegg", "kegg.gmt", b"Please accept our licence", "its first line is 'Please accept"),
+        ("string", "9606.protein.info.v12.0.txt.gz", gzip.compress(b"Moved", mtime=0), "its first line is 'Moved'"),
+        ("tabula-sapiens", "collection.json", b'{"message": "down"}', "lists no data sets"),
+        ("tabula-sapiens", "collection.json", b'{"datasets": [{"assets": 3}]}', "lists no data sets"),
+    ],
+)
+def test_text_that_is_no_table_is_never_recorded(serve, cache, name, file, content, message):
+    whole = {
+        "train_text.txt": b"CD3E CD4", "valid_text.txt": b"CD3E CD4", "test_text.txt": b"CD3E CD4",
+        "train_label.txt": b"1", "valid_label.txt": b"0", "test_label.txt": b"1",
+        "9606.protein.links.v12.0.txt.gz": gzip.compress(b"protein1 protein2 combined_score"),
+    }  # fmt: skip
+    serve(name, whole | {file: content})
+    with pytest.raises(ValueError, match=message):
+        ch.datasets.tabula_sapiens("Blood") if name == "tabula-sapiens" else ch.datasets.fetch(name)
+    assert not list(cache.rglob(f"{file}*"))
 
 
 def test_questions_of_biounibench(serve):

@@ -17,6 +17,7 @@ from cellhermes.model import _card, _store
 BASE = "meta-llama/Llama-3.1-8B-Instruct"
 FIRST, SECOND = "EthanGao123/CellHermes-v1.0", "EthanGao123/CellHermes-Multi-Task-v1.0"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+README = {"rfilename": "README.md", "size": 3, "blobId": "0" * 40}
 
 
 def commit(repository):
@@ -168,6 +169,43 @@ def test_a_hub_that_is_away_says_what_works(hub):
     hub.close()
     with pytest.raises(ConnectionError, match="Could not ask the model hub .*pass the folder of a copy"):
         ch.model.fetch("llama-3.1-8b-instruct")
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("no such host", "its host is not found, is there a network"),
+        ("refused", "its host refuses the connection"),
+        ("404", "answers 404"),
+        ("500", "answers 500.*5 times"),
+        ("a page", "no JSON .a login page"),
+        ("another form", "answers in another form than expected"),
+        ("no weights", r"lists no weights .safetensors.; it has \['README.md'\]"),
+    ],
+)
+def test_released_weights_that_cannot_be_asked_for_are_named_with_their_host(hub, cache, monkeypatch, what, told):
+    page, host = f"/api/models/{FIRST}/revision/main", hub.url
+    pages = {"a page": b"<html>log in", "another form": {"siblings": "none"}, "no weights": {"siblings": [README]}}
+    if what == "no such host":
+        host = "http://no.such.host.invalid"
+        monkeypatch.setenv("HF_ENDPOINT", host)
+    elif what == "refused":
+        hub.close()
+    elif what in pages:
+        form = pages[what]
+        hub.files[page] = form if isinstance(form, bytes) else json.dumps({"sha": commit(FIRST)} | form).encode()
+    else:
+        hub.faults[page] = [("status", int(what))] * 5
+    with pytest.raises((ConnectionError, ValueError), match=rf"(?s){FIRST}'.*{host}/api.*{told}.*pass the folder of a"):
+        ch.model.fetch("cellhermes")
+    assert not list(cache.rglob("lock.json"))  # so that the next call asks again
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_released_weights_that_need_a_login_say_so(hub, code):
+    hub.faults[f"/api/models/{FIRST}/revision/main"] = [("status", code)]
+    with pytest.raises(PermissionError, match=rf"{FIRST}' is gated .*{hub.url}.*{code}.*hf auth login.*HF_TOKEN"):
+        ch.model.fetch("cellhermes")
 
 
 def test_any_repository_is_asked_for_in_the_same_way(hub):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from . import _hosts
 from ._cache import cache_folder, check_space, offline, recorded, size_text
 from ._files import fetch
+from ._kind import check_first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +32,30 @@ def data_file(entry: Entry, file: File, *, check: Callable[[Path], object] = lam
     if not path.is_file() and not offline():
         announce(entry, file.name, file.size)
         if not known and not recorded(path) and file.hash == "zenodo":
-            file = _hosts.of_zenodo(file)
+            file = _of_record(entry, file)
             logger.warning("%s: its checksum (%s) comes from the record's own list.", file.name, file.hash)
             known = file.known
         check_space(file.size - _arrived(path), path.parent, file.name)
     advice = f"{entry.name} is described at {entry.source}."
-    return fetch(file.urls, name, known=known, size=file.size, check=check, advice=advice)
+
+    def check_all(new: Path) -> None:
+        if file.begins and not known:
+            check_first_line(new, file)
+        check(new)
+
+    return fetch(file.urls, name, known=known, size=file.size, check=check_all, advice=advice)
+
+
+def _of_record(entry: Entry, file: File) -> File:
+    try:
+        return _hosts.of_zenodo(file)
+    except (ConnectionError, ValueError) as error:
+        msg = (
+            f"{file.name} of {entry.name!r} was not downloaded, because its checksum could not be read ({error}). Call "
+            f"again when Zenodo can be reached, or download it from {entry.source} and put it by hand as "
+            f"`{cache_folder() / place(entry, file)}`."
+        )
+        raise (ConnectionError if isinstance(error, ConnectionError) else ValueError)(msg) from error
 
 
 def data_files(entry: Entry) -> dict[str, Path]:

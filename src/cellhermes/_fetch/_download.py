@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import logging
 import re
+import socket
 import ssl
 import time
 from email.utils import parsedate_to_datetime
@@ -75,8 +76,12 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> http.client.
 
 
 def read_url(url: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """A small page, such as what a host tells of its files."""
-    return _patiently(lambda: _page(url, headers), url)
+    """A small page, such as what a host tells of its files; errors name it."""
+    try:
+        return _patiently(lambda: _page(url, headers), url)
+    except ConnectionError as error:
+        msg = f"{url}: {error}"
+        raise type(error)(msg) from error
 
 
 def _page(url: str, headers: Mapping[str, str] | None) -> bytes:
@@ -177,10 +182,12 @@ def _sorted_out(error: Exception) -> Exception:
             return RefusedError(f"{answer}; is a login or a licence needed?")
         return ConnectionError(answer)
     reason = error.reason if isinstance(error, URLError) else error
-    if isinstance(error, URLError) and not isinstance(reason, TimeoutError | ConnectionError):
-        return ConnectionError(str(reason))  # no such host, no route, no trust: does not pass in seconds
+    if isinstance(reason, socket.gaierror):
+        return ConnectionError(f"its host is not found, is there a network? ({reason.strerror})")
     if isinstance(reason, ConnectionRefusedError):
-        return ConnectionError(str(reason))
+        return ConnectionError(f"its host refuses the connection ({reason.strerror})")
+    if isinstance(error, URLError) and not isinstance(reason, TimeoutError | ConnectionError):
+        return ConnectionError(str(reason))  # no route, no trust: does not pass in seconds
     text = f"no answer for {TIMEOUT:.0f} s" if isinstance(reason, TimeoutError) else f"connection lost ({reason!r})"
     return _TryAgainError(text)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ._cache import FOLDER, cache_folder, difference, file_hash, locked, offline, record, recorded, writable
 from ._download import download
+from ._kind import check_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,8 @@ def fetch(
     name
         Path below the cache folder.
     known
-        Hash, as ``"sha256:..."``, ``"md5:..."`` or ``"git:..."``; without one it is recorded at the first use.
+        Hash, as ``"sha256:..."``, ``"md5:..."`` or ``"git:..."``; without one it is recorded at the first use, of a
+        file that can be what its name says.
     size
         In bytes, 0 if not known.
     check
@@ -86,6 +88,7 @@ def _is_there(path: Path, known: str) -> bool:
 def _adopt(path: Path, check: Callable[[Path], object]) -> bool:
     """Take over a file that somebody put there and for which no hash is known, if it is what it should be."""
     try:
+        check_kind(path, path.name)
         check(path)
     except ValueError:
         return False
@@ -109,6 +112,8 @@ def _download(
         if known and (how := difference(new, known)):
             msg = f"what it gives is another file: {how}"
             raise ValueError(msg)
+        if not known:
+            check_kind(new, path.name)
         check(new)
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +122,9 @@ def _download(
     try:
         url = download(urls, part, check=compare, is_known=bool(known), size=size, headers=headers)
     except ConnectionError as error:
-        msg = f"could not download {path.name} ({error}). {advice}".rstrip()
-        raise ConnectionError(msg) from error
+        msg = f"could not download {path.name} ({error}). Call again when it can be reached; what arrived is kept. "
+        msg += f"Or put the file there by hand, as `{path}`. {advice}"
+        raise ConnectionError(msg.rstrip()) from error
     except ValueError as error:
         first = known and recorded(path) == known
         hint = f" Delete `{path}.sha256` to accept another file; results may differ from earlier ones." if first else ""

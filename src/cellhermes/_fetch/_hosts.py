@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from ._download import read_url
 from ._registry import COMMIT, HASH, File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def endpoint() -> str:
@@ -33,17 +38,19 @@ def of_zenodo(file: File) -> File:
         msg = f"{file.urls[0]} is not the address of a file of a Zenodo record."
         raise ValueError(msg)
     page = f"{parts.scheme}://{parts.netloc}/api/records/{match[1]}"
-    listed = {entry.get("key") or entry.get("filename"): entry for entry in _json(page).get("files", [])}
-    if match[2] not in listed:
-        msg = f"{page} lists no file {match[2]!r}; it has {sorted(map(str, listed))}."
-        raise ValueError(msg)
-    entry = listed[match[2]]
-    checksum = str(entry.get("checksum", ""))
-    checksum = checksum if ":" in checksum else f"md5:{checksum}"
-    if not HASH.fullmatch(checksum):
-        msg = f"{page} gives no checksum for {match[2]!r}: {checksum!r}."
-        raise ValueError(msg)
-    return File(file.name, file.urls, checksum, int(entry.get("size") or entry.get("filesize") or 0))
+    told = _json(page)
+    with _understood(page, told):
+        listed = {entry.get("key") or entry.get("filename"): entry for entry in told.get("files", [])}
+        if match[2] not in listed:
+            msg = f"{page} lists no file {match[2]!r}; it has {sorted(map(str, listed))}"
+            raise ValueError(msg)
+        entry = listed[match[2]]
+        checksum = str(entry.get("checksum", ""))
+        checksum = checksum if ":" in checksum else f"md5:{checksum}"
+        if not HASH.fullmatch(checksum):
+            msg = f"{page} gives no checksum for {match[2]!r}: {checksum!r}"
+            raise ValueError(msg)
+        return File(file.name, file.urls, checksum, int(entry.get("size") or entry.get("filesize") or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +67,18 @@ def of_hub(repository: str, commit: str) -> Repository:
     told = _json(page, login())
     found = str(told.get("sha", ""))
     if not COMMIT.fullmatch(found) or (commit and commit != found):
-        msg = f"{page} tells of commit {found!r}; expected {commit or '40 hexadecimal digits'}."
+        msg = f"{page} tells of commit {found!r}; expected {commit or '40 hexadecimal digits'}"
         raise ValueError(msg)
     held = {}
-    for entry in told.get("siblings", []):
-        name, large = entry["rfilename"], entry.get("lfs") or {}
-        known = f"sha256:{large['sha256']}" if large else f"git:{entry.get('blobId', '')}"
-        url = f"{endpoint()}/{repository}/resolve/{found}/{quote(name)}"
-        held[name] = File(name, (url,), known, int(large.get("size") or entry.get("size") or 0))
+    with _understood(page, told):
+        for entry in told.get("siblings", []):
+            name, large = entry["rfilename"], entry.get("lfs") or {}
+            known = f"sha256:{large['sha256']}" if large else f"git:{entry.get('blobId', '')}"
+            url = f"{endpoint()}/{repository}/resolve/{found}/{quote(name)}"
+            held[name] = File(name, (url,), known, int(large.get("size") or entry.get("size") or 0))
+    if not any(name.endswith(".safetensors") for name in held):
+        msg = f"{page} lists no weights (safetensors); it has {sorted(held)[:20]}"
+        raise ValueError(msg)
     return Repository(found, held)
 
 
@@ -75,10 +86,20 @@ def _json(page: str, headers: dict[str, str] | None = None) -> dict:
     text = read_url(page, headers)
     try:
         told = json.loads(text)
-    except ValueError as error:
-        msg = f"{page} answers with something that is no JSON: {text[:80]!r}."
+    except (ValueError, RecursionError) as error:
+        msg = f"{page} answers with something that is no JSON (a login page?): {text[:80]!r}"
         raise ConnectionError(msg) from error
     if not isinstance(told, dict):
-        msg = f"{page} answers with {type(told).__name__}; expected a JSON object."
+        msg = f"{page} answers with {type(told).__name__}; expected a JSON object"
         raise ConnectionError(msg)
     return told
+
+
+@contextmanager
+def _understood(page: str, told: dict) -> Iterator[None]:
+    """JSON of another form than the host's is an error that names the page."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = f"{page} answers in another form than expected: {str(told)[:80]}"
+        raise ConnectionError(msg) from error

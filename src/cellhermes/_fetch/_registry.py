@@ -23,13 +23,15 @@ class File:
     """One file of an entry.
 
     ``hash`` is ``"sha256:..."``, ``"md5:..."`` or ``"git:..."``, or says where one comes from: ``"zenodo"``, ``"hub"``,
-    ``"first use"``. ``size`` is in bytes, 0 if not known.
+    ``"first use"``. ``size`` is in bytes, 0 if not known. ``begins`` matches the first line of a text whose hash is not
+    known.
     """
 
     name: str
     urls: tuple[str, ...]
     hash: str
     size: int = 0
+    begins: str = ""
 
     @property
     def known(self) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import contextmanager
 from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import _hosts
 from ._cache import cache_folder, check_space, locked, offline, size_text, writable
@@ -20,6 +22,9 @@ from ._download import RefusedError, read_url
 from ._files import fetch
 from ._hosts import Repository
 from ._registry import COMMIT, Entry, File, find, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger("cellhermes")
 
@@ -72,7 +77,8 @@ def _locked(entry: Entry) -> Repository:
     with writable(), locked(str(path)):
         if path.is_file():  # another process was faster
             return read_lock(path)
-        found = _hosts.of_hub(entry.name, entry.commit if COMMIT.fullmatch(entry.commit) else "")
+        with _explained(entry.name):
+            found = _hosts.of_hub(entry.name, entry.commit if COMMIT.fullmatch(entry.commit) else "")
         path.parent.mkdir(parents=True, exist_ok=True)
         held = {"commit": found.commit, "files": {name: asdict(file) for name, file in found.files.items()}}
         new = path.with_name("unfinished." + LOCK)
@@ -117,11 +123,11 @@ def _adapter(entry: Entry, found: Repository) -> Path:
     for name in ADAPTER:
         file = found.files[name]
         if not file.known:
-            msg = f"The hub gives no hash for {name} of {entry.name}, so it is not downloaded."
+            msg = f"{_hosts.endpoint()} gives no hash for {name} of {entry.name}, so it is not downloaded."
             raise ValueError(msg)
         place = (folder / name).relative_to(cache_folder()).as_posix()
         urls = [f"{_hosts.endpoint()}/{entry.name}/resolve/{found.commit}/{name}", *file.urls]
-        advice = f"{entry.name} is described at {entry.source}."
+        advice = f"If a login is needed: `hf auth login`, or HF_TOKEN. {entry.name} is described at {entry.source}."
         headers = {} if offline() or not missing else _hosts.login()
         fetch(list(dict.fromkeys(urls)), place, known=file.known, size=file.size, advice=advice, headers=headers)
     return folder
@@ -151,7 +157,10 @@ def base(repository: str, commit: str = "") -> Path:
             endpoint=_hosts.endpoint(),
         )  # fmt: skip
     except (HfHubHTTPError, OSError) as error:
-        msg = f"Could not download {repository}: {error} What arrived is kept; call again to go on."
+        msg = (
+            f"Could not download {repository} from {_hosts.endpoint()}: {error} What arrived is kept; call again to go "
+            "on."
+        )
         raise ConnectionError(msg) from error
     if problem := _incomplete(Path(path)):
         msg = f"{repository} did not arrive whole: {problem}. Call again."
@@ -163,28 +172,35 @@ def _prepare(repository: str, commit: str) -> None:
     """Whether one may have it and whether there is room, before gigabytes move."""
     from huggingface_hub import constants
 
-    try:
+    with _explained(repository):
         told = _hosts.of_hub(repository, commit)
         read_url(f"{_hosts.endpoint()}/{repository}/resolve/{told.commit}/config.json", _hosts.login())
-    except RefusedError as error:
-        msg = (
-            f"{repository!r} is gated ({error}). Accept its licence on {_hosts.endpoint()}/{repository}, then log in "
-            "(`hf auth login`) or set HF_TOKEN. Or pass the folder of a copy that you have."
-        )
-        raise PermissionError(msg) from error
-    except ConnectionError as error:
-        msg = (
-            f"Could not ask the model hub for {repository!r}: {error}. Is it spelt right (`ch.model.list_models()` has "
-            "the known names)? Without a network pass the folder of a copy, or import a bundle that another machine "
-            "exported."
-        )
-        raise ConnectionError(msg) from error
     size = sum(file.size for file in told.files.values() if _is_wanted(file.name))
     check_space(size, Path(constants.HF_HUB_CACHE), repository)
     if is_registered(repository):
         announce(find("model", repository), "the base model", size)
     else:
         logger.info("Downloading %s (%s).", repository, size_text(size))
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """Errors of the model hub name the repository and say what to do."""
+    try:
+        yield
+    except RefusedError as error:
+        msg = (
+            f"{repository!r} is gated ({error}). Accept its licence on {_hosts.endpoint()}/{repository}, then log in "
+            "(`hf auth login`) or set HF_TOKEN. Or pass the folder of a copy that you have."
+        )
+        raise PermissionError(msg) from error
+    except (ConnectionError, ValueError) as error:
+        msg = (
+            f"Could not ask the model hub for {repository!r}: {error}. Is it spelt right (`ch.model.list_models()` has "
+            "the known names)? Without a network pass the folder of a copy, or import a bundle that another machine "
+            "exported."
+        )
+        raise (ConnectionError if isinstance(error, ConnectionError) else ValueError)(msg) from error
 
 
 def _is_wanted(name: str) -> bool:

@@ -203,15 +203,17 @@ def _assets(path: Path) -> dict[str, tuple[str, int]]:
     """Address and size of the h5ad file of each data set of a collection, by title."""
     import json
 
-    told = json.loads(path.read_text("utf-8"))
-    found = {
-        dataset["title"]: (asset["url"], int(asset.get("filesize") or 0))
-        for dataset in (told.get("datasets", []) if isinstance(told, dict) else [])
-        for asset in dataset.get("assets", [])
-        if asset.get("filetype") == "H5AD"
-    }
+    try:
+        found = {
+            dataset["title"]: (asset["url"], int(asset.get("filesize") or 0))
+            for dataset in json.loads(path.read_text("utf-8"))["datasets"]
+            for asset in dataset["assets"]
+            if asset["filetype"] == "H5AD"
+        }
+    except (KeyError, TypeError, RecursionError):
+        found = {}
     if not found:
-        msg = f"{path.name} lists no data sets; expected the index of a collection."
+        msg = f"{path.name.removesuffix('.part')} lists no data sets; expected the index of a collection."
         raise ValueError(msg)
     return found
 
