@@ -27,7 +27,6 @@ from cellhermes._fetch import _bundle, _cache, _weights
 from cellhermes.io._graphs import TAB3
 from cellhermes.model import _adapter, _card
 from cellhermes.tl._checkpoint import Arrays
-from cellhermes.tl._gene_sets import read_gmt
 from cellhermes.train import _run_file
 
 EXPECTED = (ValueError, KeyError, TypeError, FileNotFoundError)
@@ -222,8 +221,8 @@ READERS = {
     "edges": Reader(ch.io.read_edges, "x.tsv", (EDGES, gzipped(EDGES), zipped(a=EDGES, b=EDGES))),
     "string links": Reader(lambda p: ch.io.read_string(p, info=beside(p, "i.txt", INFO)), "l.txt", (LINKS,)),
     "string info": Reader(lambda p: ch.io.read_string(beside(p, "links.txt", LINKS), info=p), "i.txt", (INFO,)),
-    "gmt": Reader(read_gmt, "x.gmt", ("A\tabout\tTP53\tLYZ,1.0\nB\t\tEGFR\n",)),
-    "gmt.gz": Reader(read_gmt, "x.gmt.gz", (gzipped("A\tabout\tTP53\tLYZ,1.0\nB\t\tEGFR\n"),)),
+    "gmt": Reader(ch.io.read_gmt, "x.gmt", ("A\tabout\tTP53\tLYZ,1.0\nB\t\tEGFR\n",)),
+    "gmt.gz": Reader(ch.io.read_gmt, "x.gmt.gz", (gzipped("A\tabout\tTP53\tLYZ,1.0\nB\t\tEGFR\n"),)),
     "contigs": Reader(ch.io.read_contigs, "x.csv", (TENX, AIRR, gzipped(TENX))),
     "depmap": Reader(ch.io.read_depmap, "x.csv", (DEPMAP, zipped(a=DEPMAP))),
     "models": Reader(lambda p: ch.io.read_depmap(beside(p, "e.csv", DEPMAP), p), "m.csv", (MODELS,)),

@@ -202,7 +202,7 @@ def test_gmt_files_give_the_same_as_a_dict(networked, tmp_path, packed):
 def test_weights_and_blank_ends_of_enrichrs_files_are_left_out(tmp_path):
     path = tmp_path / "sets.gmt"
     path.write_text("T cells\t\tCD3D,1.0\tCD3E,0.5\tCD3D\t\n\nB cells\t\tMS4A1\n", "utf-8")
-    assert _gene_sets.read_gmt(path) == {"T cells": ["CD3D", "CD3E"], "B cells": ["MS4A1"]}
+    assert ch.io.read_gmt(path) == {"T cells": ["CD3D", "CD3E"], "B cells": ["MS4A1"]}
 
 
 @pytest.mark.usefixtures("cache")
@@ -267,3 +267,17 @@ def test_a_broken_gmt_file_is_named_with_its_line(networked, tmp_path):
     (tmp_path / "sets.gmt").write_text("T cells\t\tCD3D\nno tabs here\n", "utf-8")
     with pytest.raises(ValueError, match=r"sets.gmt, line 2: expected term.*'no tabs here'"):
         ch.tl.enrich(networked, tmp_path / "sets.gmt", of="CD3E")
+
+
+def test_a_background_is_a_list_a_set_or_a_number(adata):
+    genes, sets = ["G1", "G2", "G3"], {"S": ["G2", "G3", "G4"], "T": ["G5", "G6", "G7"]}
+    for background, n in ((["G1", "G2", "G3", "G4", "X"], 5), ({"G1", "G2", "G3", "G4", "X"}, 5), (np.int64(20), 20)):
+        ch.tl.enrich(adata, sets, of=genes, background=background)
+        row = ch.get.enrich(adata).iloc[0]
+        assert row["pval"] == pytest.approx(hypergeom.sf(1, n, 3, 3))
+        assert adata.uns["enrich"]["params"]["n_background"] == n
+    with pytest.raises(ValueError, match="lists and gene sets have 7 genes"):
+        ch.tl.enrich(adata, sets, of=genes, background=6)
+    for wrong in (True, 2.5):
+        with pytest.raises(TypeError, match="how many genes there are"):
+            ch.tl.enrich(adata, sets, of=genes, background=wrong)

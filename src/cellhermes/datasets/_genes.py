@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from .. import _fetch
+from ..io import read_gmt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,18 +152,4 @@ def gene_sets(name: str = "go_bp") -> dict[str, list[str]]:
         msg = f"name={name!r}; expected one of {[one.replace('-', '_') for one in known]}."
         raise ValueError(msg)
     entry = _fetch.find("data", prefix + key)
-    return _gmt(_fetch.data_file(entry, entry.files[0], check=_gmt))
-
-
-def _gmt(path: Path) -> dict[str, list[str]]:
-    sets = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        term, *rest = line.split("\t")
-        if len(rest) < 2 or not term:
-            msg = f"{path.name}, line {number}: expected term, description and genes separated by tabs: {line[:60]!r}."
-            raise ValueError(msg)
-        sets[term] = list(dict.fromkeys(gene for gene in rest[1:] if gene))
-    if not sets:
-        msg = f"{path.name} holds no gene sets."
-        raise ValueError(msg)
-    return sets
+    return read_gmt(_fetch.data_file(entry, entry.files[0], check=read_gmt))

@@ -6,9 +6,11 @@ from ._embeddings import read_embeddings
 from ._gene_categories import read_gene_categories
 from ._gene_labels import read_gene_labels
 from ._genetic_interactions import read_genetic_interactions
+from ._gmt import read_gmt
 from ._graphs import read_biogrid, read_edges, read_string
 from ._perturbation_effects import read_perturbation_effects
 from ._questions import read_questions
+from ._tables import read_table
 
 __all__ = [
     "read_biogrid",
@@ -19,7 +21,9 @@ __all__ = [
     "read_gene_categories",
     "read_gene_labels",
     "read_genetic_interactions",
+    "read_gmt",
     "read_perturbation_effects",
     "read_questions",
     "read_string",
+    "read_table",
 ]

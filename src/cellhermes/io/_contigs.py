@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ._tables import first_line, opened
+from ._tables import first_line, read_texts
 
 logger = logging.getLogger("cellhermes")
 
@@ -34,8 +34,8 @@ AIRR = {
     "cell_id": "barcode", "sequence_id": "contig", "umi_count": "umi_count", "duplicate_count": "umi_count",
     **{name: name for name in (*FIELDS, "consensus_count")},
 }  # fmt: skip
-NEEDED = ("barcode", "v_call", "junction", "junction_aa")
-TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0", "none", "")
+NEEDED = ("barcode", "v_call")
+TRUE, FALSE = ("true", "t", "1", "yes"), ("false", "f", "0", "no", "none", "na", "nan", "<na>", "null", "")
 PAIRINGS = (
     "single pair", "orphan VJ", "orphan VDJ", "extra VJ", "extra VDJ", "two full chains", "multichain",
 )  # fmt: skip
@@ -54,8 +54,9 @@ def read_contigs(
 
     Reads ``filtered_contig_annotations.csv`` and ``all_contig_annotations.csv`` of Cell Ranger and the AIRR
     rearrangement format, plain or gzip, with commas or tabs. A contig counts if the table says that it is in a cell, of
-    high confidence, full length and productive (where it has these columns), if its chain is alpha, beta, gamma or
-    delta, and if it has a junction. The others are dropped and counted.
+    high confidence, full length and productive (where it has these columns; R's ``NA`` is a no), if it has a cell, if
+    its chain is alpha, beta, gamma or delta, and if it has a junction (with ``sequence="aa"``, one of amino acids). The
+    others are dropped and counted. Ids of contigs need to differ within a cell only.
 
     As in scirpy, a cell has up to two ``VJ`` chains (alpha or gamma) and two ``VDJ`` chains (beta or delta), those with
     the most UMIs (then reads, then by the letters of the junction) first. Further chains are counted, and the cell is
@@ -127,14 +128,15 @@ def read_contigs(
     [['0', 'single pair', 'CAF']]
     """
     _check_choices(receptor_arms, sequence)
-    contigs, about = _read(path, sample)
+    field = "junction" if sequence == "nt" else "junction_aa"
+    contigs, about = _read(path, sample, field)
     n_rows, dropped = len(contigs), Counter()
     cells = contigs.drop_duplicates(["sample", "barcode"])
-    contigs, n_called = _usable(contigs, about["source"], dropped)
+    contigs, n_called = _usable(contigs, field, about["source"], dropped)
     chains = _ranked(contigs)
     frame = _by_cell(chains)
     group = _groups(frame, cells, within)
-    frame.insert(2, "clone_id", _clonotypes(frame, group, receptor_arms, sequence))
+    frame.insert(2, "clone_id", _clonotypes(frame, group, receptor_arms, field))
     frame.insert(3, "clone_id_size", frame["clone_id"].map(frame["clone_id"].value_counts()).astype("Int64"))
     frame.index = _names(frame, names, about["source"])
     if not about.pop("has_samples"):
@@ -162,26 +164,28 @@ def _check_choices(receptor_arms: str, sequence: str) -> None:
             raise ValueError(msg)
 
 
-def _read(path: str | Path | Mapping[str, str | Path], sample: str | None) -> tuple[pd.DataFrame, dict[str, object]]:
+def _read(
+    path: str | Path | Mapping[str, str | Path], sample: str | None, field: str
+) -> tuple[pd.DataFrame, dict[str, object]]:
     """Contigs of all files under our names, and where they are from."""
     if isinstance(path, Mapping):
         if not path:
             msg = "path is an empty mapping; expected files by the name of their sample."
             raise ValueError(msg)
-        read = {name: _table(Path(file)) for name, file in path.items()}
+        read = {name: _table(Path(file), field) for name, file in path.items()}
         parts = [table.assign(sample=str(name)) for name, (table, _) in read.items()]
         source = ", ".join(Path(file).name for file in path.values())
         about = {"format": next(iter(read.values()))[1], "source": source, "has_samples": True}
         contigs = pd.concat(parts, ignore_index=True)
     else:
-        contigs, kind = _table(Path(path))
+        contigs, kind = _table(Path(path), field)
         column = "sample" if sample is None and "sample" in contigs else sample
         if column is not None and column not in contigs:
             msg = f"{path} has no column {column!r} with the sample; it has {list(contigs)}."
             raise KeyError(msg)
         contigs["sample"] = "" if column is None else contigs[column]
         about = {"format": kind, "source": Path(path).name, "has_samples": column is not None}
-    if (twice := contigs.duplicated(["sample", "contig"])).any():
+    if (twice := contigs.duplicated(["sample", "barcode", "contig"]) & contigs["barcode"].notna()).any():
         first = contigs.loc[twice.idxmax(), "contig"]
         msg = (
             f"{about['source']}: {twice.sum():,} contigs occur twice, such as {first!r}. If the table holds several "
@@ -191,14 +195,14 @@ def _read(path: str | Path | Mapping[str, str | Path], sample: str | None) -> tu
     return contigs, about
 
 
-def _table(path: Path) -> tuple[pd.DataFrame, str]:
-    """A file as text under our names of columns, and its format."""
-    columns, sep = first_line(path, None)
+def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
+    """A file as text under our names of columns, and its format; it needs the junctions that are compared."""
+    columns, sep, _ = first_line(path, None)
     kind, known = ("AIRR", AIRR) if "cell_id" in columns else ("10x", TENX)
     named = {column: known[column] for column in columns if column in known}
     if "umi_count" in columns:  # rather than its older name
         named.pop("duplicate_count", None)
-    needed = NEEDED if kind == "AIRR" else (*NEEDED, "contig", "locus")
+    needed = (*NEEDED, field) if kind == "AIRR" else (*NEEDED, field, "contig", "locus")
     if missing := [column for column, ours in known.items() if ours in {*needed} - {*named.values()}]:
         msg = (
             f"{path} has no column {', '.join(map(repr, missing))}; expected contig annotations of Cell Ranger "
@@ -206,13 +210,12 @@ def _table(path: Path) -> tuple[pd.DataFrame, str]:
             f"Found {len(columns)} columns: {columns[:20]}."
         )
         raise ValueError(msg)
-    with opened(path, None) as file:
-        table = pd.read_csv(file, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig").rename(columns=named)
+    table = read_texts(path, None, sep=sep).rename(columns=named)
     if "locus" not in table:  # as in the AIRR files of Cell Ranger
         table["locus"] = table["v_call"].str[:3]
     if "contig" not in table:
         table["contig"] = [str(i) for i in range(len(table))]
-    for name in FIELDS:
+    for name in ("barcode", *FIELDS):
         values = table[name].str.strip() if name in table else pd.Series("", table.index)
         table[name] = values.mask(values.isin(["", "None", "NA"]))
     for name in COUNTS:
@@ -239,16 +242,17 @@ def _flags(values: pd.Series, name: str, path: Path) -> pd.Series:
     return lower.isin(TRUE)
 
 
-def _usable(contigs: pd.DataFrame, source: str, dropped: Counter[str]) -> tuple[pd.DataFrame, int]:
+def _usable(contigs: pd.DataFrame, field: str, source: str, dropped: Counter[str]) -> tuple[pd.DataFrame, int]:
     """Contigs that count, and how many cells there are, with or without them; each other contig has one reason."""
     n_called = 0
-    tests = [(reason, lambda t, name=name: t[name]) for name, reason in FLAGS.items() if name in contigs]
+    tests = [("no cell", lambda t: t["barcode"].notna())]
+    tests += [(reason, lambda t, name=name: t[name]) for name, reason in FLAGS.items() if name in contigs]
     tests += [
         ("no chain of a T-cell receptor", lambda t: t["locus"].isin(ARMS)),
-        ("no junction", lambda t: t["junction"].notna()),
+        ("no junction", lambda t: t[field].notna()),
     ]
     for i, (reason, holds) in enumerate(tests):
-        if i == ("is_cell" in contigs):
+        if i == 1 + ("is_cell" in contigs):
             n_called = len(contigs.drop_duplicates(["sample", "barcode"]))
         kept = holds(contigs).to_numpy(bool)
         dropped[reason] += int((~kept).sum())
@@ -256,6 +260,8 @@ def _usable(contigs: pd.DataFrame, source: str, dropped: Counter[str]) -> tuple[
     if contigs.empty:
         listed = ", ".join(f"{reason}: {number:,}" for reason, number in dropped.items() if number) or "nothing"
         msg = f"{source} has no contig that can be used. Dropped: {listed}."
+        if field == "junction" and dropped["no junction"]:
+            msg += " If the table has amino acids only, pass sequence='aa'."
         raise ValueError(msg)
     return contigs, n_called
 
@@ -269,7 +275,9 @@ def _ranked(contigs: pd.DataFrame) -> pd.DataFrame:
     chains = contigs.assign(cell=cell, arm=contigs["locus"].map(ARMS))
     counts = chains[[*COUNTS]].fillna(0).astype(np.int64)
     chains = chains.assign(by_umis=-counts["umi_count"], by_reads=-counts["consensus_count"])
-    chains = chains.sort_values(["cell", "arm", "by_umis", "by_reads", "junction", "contig"], kind="stable")
+    chains = chains.sort_values(
+        ["cell", "arm", "by_umis", "by_reads", "junction", "junction_aa", "contig"], kind="stable"
+    )
     return chains.assign(rank=chains.groupby(["cell", "arm"]).cumcount() + 1)
 
 
@@ -316,9 +324,8 @@ def _groups(frame: pd.DataFrame, cells: pd.DataFrame, within: str | Mapping[str,
     return of_cell.reindex(pd.MultiIndex.from_frame(frame[["sample", "barcode"]])).astype(str).to_numpy()
 
 
-def _clonotypes(frame: pd.DataFrame, group: np.ndarray, receptor_arms: str, sequence: str) -> pd.Series:
+def _clonotypes(frame: pd.DataFrame, group: np.ndarray, receptor_arms: str, field: str) -> pd.Series:
     """Name of the clonotype of each cell: numbers by falling size, then by receptor."""
-    field = "junction" if sequence == "nt" else "junction_aa"
     arms = {arm: frame[f"IR_{arm}_1_{field}"] for arm in ("VJ", "VDJ")}
     if receptor_arms in arms:
         parts, known = [arms[receptor_arms]], arms[receptor_arms].notna()

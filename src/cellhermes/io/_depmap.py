@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ._tables import first_line, opened, told
+from ._tables import MISSING, first_line, opened, read_texts, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +77,14 @@ def read_depmap(
     if min_effect <= max_effect:
         msg = f"min_effect={min_effect} must be above max_effect={max_effect}."
         raise ValueError(msg)
-    symbols = _depmap_symbols(path)
+    columns, _, n_before = first_line(path, None, ",")
+    symbols = _depmap_symbols(path, columns)
     kept = [i for i, name in enumerate(symbols) if genes is None or name in set(genes)]
     with opened(path, None) as file:
-        wide = pd.read_csv(file, usecols=[0, *(i + 1 for i in kept)], index_col=0)
+        wide = pd.read_csv(
+            file, header=None, skiprows=n_before + 1, usecols=[0, *(i + 1 for i in kept)], index_col=0, dtype={0: str},
+            na_values={i + 1: MISSING for i in kept}, keep_default_na=False,
+        ).set_axis([columns[i + 1] for i in kept], axis=1)  # fmt: skip
     if other := [name for name, dtype in wide.dtypes.items() if dtype.kind not in "fi"]:
         msg = f"{path}: column {other[0]!r} has values that are no numbers."
         raise ValueError(msg)
@@ -104,9 +108,8 @@ def read_depmap(
     return told(frame, path, Counter(dropped), format="DepMap")
 
 
-def _depmap_symbols(path: Path) -> list[str]:
+def _depmap_symbols(path: Path, columns: list[str]) -> list[str]:
     """Symbols of the columns but the first."""
-    columns, _ = first_line(path, None)
     found = [re.fullmatch(r"(\S+) \([^()]*\)", name) for name in columns[1:]]
     if not found or not all(found):
         other = [name for name, match in zip(columns[1:], found, strict=True) if not match]
@@ -122,8 +125,7 @@ def _depmap_lines(keys: pd.Index, models: str | Path | None) -> pd.DataFrame:
     """Name and lineage of cell lines, by identifier."""
     if models is None:
         return pd.DataFrame({"cell_line": keys}, index=keys)
-    with opened(Path(models), None) as file:
-        table = pd.read_csv(file, dtype=str)
+    table = read_texts(Path(models), None, sep=",")
     columns = {"ModelID": "key", "CellLineName": "cell_line", "OncotreeLineage": "lineage"}
     if missing := sorted({"ModelID", "CellLineName"} - set(table)):
         msg = f"{models}: no column {missing}; expected Model.csv of DepMap. Found: {list(table)[:20]}."
@@ -132,7 +134,7 @@ def _depmap_lines(keys: pd.Index, models: str | Path | None) -> pd.DataFrame:
     if unknown := sorted(set(keys) - set(table.index)):
         msg = f"{models} lacks {len(unknown):,} of {len(keys):,} cell lines, such as {unknown[:3]}. Use one release."
         raise ValueError(msg)
-    lines = table.loc[keys, [name for name in ("cell_line", "lineage") if name in table]].fillna("")
+    lines = table.loc[keys, [name for name in ("cell_line", "lineage") if name in table]].copy()
     lines["cell_line"] = np.where(lines["cell_line"] == "", lines.index, lines["cell_line"])
     return lines
 

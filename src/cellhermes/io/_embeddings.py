@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from .. import _zip
-from ._graphs import DAMAGED
-from ._tables import first_line, opened, told
+from ._files import DAMAGED
+from ._tables import MISSING, first_line, opened, read_parquet, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MOST = 100_000  # numbers of a vector
 SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet", ".h5ad")
 REFUSED = (".pkl", ".pickle", ".p", ".joblib", ".pt", ".pth", ".bin", ".npy")
 
@@ -144,17 +145,18 @@ def _whole(path: Path, name: str) -> Iterator[Path]:
 
 
 def _text(path: Path, member: str | None) -> pd.DataFrame:
-    first, sep = first_line(path, member)
+    first, sep, n_before = first_line(path, member)
     if len(first) == 1:  # neither tabs nor commas
         first, sep = first[0].split(), " "
     of_word2vec = sep == " " and len(first) == 2 and all(text.isdigit() for text in first)
     numbered = first[1:] in ([str(i + start) for i in range(len(first) - 1)] for start in (0, 1))
     is_header = of_word2vec or numbered or not all(map(_is_number, first[1:]))
     with opened(path, member) as file:
-        return pd.read_csv(
-            file, sep=r"\s+" if sep == " " else sep, header=None, skiprows=int(is_header), index_col=0,
-            na_values=[""], keep_default_na=False, dtype={0: str}, engine="c",
+        table = pd.read_csv(
+            file, sep=r"\s+" if sep == " " else sep, header=None, skiprows=n_before + int(is_header), index_col=0,
+            na_values=dict.fromkeys(range(1, MOST), MISSING), keep_default_na=False, dtype={0: str}, engine="c",
         )  # fmt: skip
+    return table.loc[:, table.columns[: -1 if table.iloc[:, -1:].isna().all(axis=None) else None]]  # a sep at the end
 
 
 def _is_number(text: str) -> bool:
@@ -189,11 +191,7 @@ def _npz(file: Path, where: str, key: str | None) -> pd.DataFrame:
 
 
 def _parquet(file: Path, where: str) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(file)
-    except (ValueError, KeyError, TypeError) as error:  # those of pyarrow name no file
-        msg = f"{where} cannot be read as parquet: {error}"
-        raise ValueError(msg) from error
+    table = read_parquet(file, where)
     text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     if len(text) == 1 and pd.api.types.is_integer_dtype(table.index):
         return table.set_index(text[0])

@@ -15,13 +15,11 @@ from xml.parsers import expat
 
 import pandas as pd
 
-from ._graphs import _lines
-from ._tables import is_symbol, once, opened
+from ._files import is_symbol, lines
+from ._tables import HEAD, once, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-HEAD = 200  # lines in which a header is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +117,21 @@ def read_gene_categories(path: str | Path, *, species: str | None = "Human", mem
 
 def _categories(path: Path, member: str | None, species: str | None, dropped: Counter[str]) -> tuple[str, pd.DataFrame]:
     """The name of a table's layout, and its genes and categories."""
-    lines = (line.decode("utf-8", "replace") for line in _lines(path, member))
-    name, names, sep, n_before = _header(path, lines)
+    texts = (line.decode("utf-8", "replace") for line in lines(path, member))
+    name, names, sep, n_before = _header(path, texts)
     layout = LAYOUTS[name]
     columns = {"gene": layout.gene, "category": layout.category, **layout.extra}
     columns = {what: names.index(column) for what, column in columns.items() if column in names}
     at_species, at_needed = (names.index(c) if c in names else None for c in (layout.species, layout.needed))
     at_gene, at_category = columns["gene"], columns["category"]
     # A quotation mark in a table with tabs is a part of the text.
-    rows = csv.reader(lines, delimiter=sep, quoting=csv.QUOTE_NONE if sep == "\t" else csv.QUOTE_MINIMAL)
+    rows = csv.reader(texts, delimiter=sep, quoting=csv.QUOTE_NONE if sep == "\t" else csv.QUOTE_MINIMAL)
     found: list[tuple[str, ...]] = []
     for row in rows:
-        if not row or (not found and len(row) == 1 and row[0].startswith("#")):  # comments go on below the names
+        is_comment = not found and len(row) == 1 and row[0].startswith("#")  # they go on below the names
+        if not any(map(str.strip, row)) or is_comment:
             continue
+        row = _cut(row, len(names))
         if len(row) != len(names):
             msg = f"{path}, line {n_before + rows.line_num}: {len(row)} columns, expected {len(names)}. Row: {row[:6]}."
             raise ValueError(msg)
@@ -142,11 +142,16 @@ def _categories(path: Path, member: str | None, species: str | None, dropped: Co
         else:
             genes = re.split(r"[\[\],]+", row[at_gene]) if layout.several else [row[at_gene]]
             for gene in (gene.strip(' "') for gene in genes if gene.strip() or not layout.several):
-                if is_symbol(gene) and row[at_category].strip():
+                if is_symbol(gene) and gene != "NA" and row[at_category].strip():  # which these databases write
                     found.append((gene, *(row[place].strip(' "') for place in [*columns.values()][1:])))
                 else:
                     dropped["no symbol or category"] += 1
     return name, pd.DataFrame(found, columns=[*columns])
+
+
+def _cut(row: list[str], n: int) -> list[str]:
+    """A row without empty fields behind the last column."""
+    return row[:n] if not any(row[n:]) else row
 
 
 def _header(path: Path, lines: Iterator[str]) -> tuple[str, list[str], str, int]:
@@ -171,7 +176,7 @@ def _header(path: Path, lines: Iterator[str]) -> tuple[str, list[str], str, int]
 
 def _names(line: str, sep: str) -> list[str]:
     """Names in a header, which may stand in a comment (CTD) or spell its tabs out (HPO)."""
-    text = line.strip("\ufeff# \r\n").removeprefix("Format:").strip(" ").replace("<tab>", "\t")
+    text = line.strip("\ufeff# \r\n").removeprefix("Format:").strip(" \t").replace("<tab>", "\t")
     return [name.strip() for name in next(csv.reader([text], delimiter=sep), [])]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ._tables import first_line, is_symbol, once, opened
+from ._files import is_symbol
+from ._tables import first_line, once, read_texts
 
 GENES = ("symbol", "gene", "gene_symbol", "gene_name", "ensembl_id")
 ANSWERS = ("class", "answer", "label", "category")
@@ -54,17 +55,16 @@ def read_gene_labels(path: str | Path, *, member: str | None = None) -> pd.DataF
     ({'gene': ['MYOD1', 'CTCF'], 'answer': ['short', 'long']}, {'repeated': 1})
     """
     path = Path(path)
-    names, sep = first_line(path, member)
+    names, sep, _ = first_line(path, member)
     gene, answer = (next((name for name in known if name in names), None) for known in (GENES, ANSWERS))
     if gene is None or answer is None:
         msg = f"{path} has the columns {names[:10]}; expected a gene, one of {GENES}, and a class, one of {ANSWERS}."
         raise ValueError(msg)
-    with opened(path, member) as file:
-        table = pd.read_csv(file, sep=sep, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
+    table = read_texts(path, member, sep=sep)
     name = path.name.split(".")[0] if member is None else Path(member).stem
     frame = pd.DataFrame({"task": table.get("task", name), "gene": table[gene], "answer": table[answer]})
     if "ensembl_id" in table and gene != "ensembl_id":
         frame["ensembl_id"] = table["ensembl_id"]
-    usable = frame["gene"].map(is_symbol) & frame[["task", "answer"]].notna().all(axis=1)
+    usable = frame["gene"].map(is_symbol) & (frame[["task", "answer"]] != "").all(axis=1)
     dropped = Counter({"no gene or class": int((~usable).sum())})
     return once(frame[usable], ["task", "gene", "answer"], path, dropped, format="genes and classes")

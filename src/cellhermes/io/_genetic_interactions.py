@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ._graphs import TAB3, _places, _rows
-from ._tables import is_symbol, once
+from ._files import is_symbol, rows
+from ._graphs import TAB3, places
+from ._tables import once
 
 # https://wiki.thebiogrid.org/doku.php/experimental_systems, in the four types of the paper. It does not say which
 # systems are "general"; here they are the interactions by score.
@@ -78,8 +79,8 @@ def read_genetic_interactions(
     >>> frame.loc[0, ["gene_a", "gene_b", "type"]].tolist()
     ['BRCA1', 'PARP1', 'synthetic']
     """
-    rows = _rows(path, "\t", member)
-    place = _places(path, next(rows), TAB3, "BioGRID TAB3 has 37 columns")
+    table = rows(Path(path), "\t", member)
+    place = places(path, next(table), TAB3, "BioGRID TAB3 has 37 columns")
     names = ("Official Symbol Interactor A", "Official Symbol Interactor B", "Experimental System")
     a, b, system = (place[name] for name in names)
     organisms = place["Organism ID Interactor A"], place["Organism ID Interactor B"]
@@ -87,7 +88,7 @@ def read_genetic_interactions(
     kinds = {name.encode(): (kind, name) for name, kind in GENETIC.items()}
     dropped: Counter[str] = Counter()
     found = []
-    for row in rows:
+    for _, row in table:
         pair = sorted(row[column].decode("utf-8", "replace").strip() for column in (a, b))
         if wanted is not None and any(row[column] != wanted for column in organisms):
             dropped["other organism"] += 1

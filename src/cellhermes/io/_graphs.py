@@ -6,27 +6,20 @@ organisms, self-loops, repeats) is counted in ``graph.graph["dropped"]``.
 
 from __future__ import annotations
 
-import gzip
 import logging
-import lzma
 import re
-import struct
-import zipfile
-import zlib
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tqdm.auto import tqdm
-
-from .. import _zip
+from ._files import is_symbol, rows, told_of_na
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
+    from collections.abc import Sequence
 
     import networkx as nx
+
+    from ._files import Row
 
 logger = logging.getLogger("cellhermes")
 
@@ -70,10 +63,8 @@ TAB3 = (
     "Organism Name Interactor A",
     "Organism Name Interactor B",
 )
-# What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that is not known here.
-DAMAGED = (EOFError, OSError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 BLOCK = 2**16  # edges that are handed to networkx at once
-STRING_ID = re.compile(rb"\d+\.ENS")
+STRING_ID = re.compile(rb"\d+\.\S")  # taxonomy id, dot, identifier: 9606.ENSP..., 4932.YAL001C
 
 
 def read_biogrid(
@@ -135,14 +126,14 @@ def read_biogrid(
     if evidence not in ("physical", "genetic", None):
         msg = f"evidence={evidence!r}; expected 'physical', 'genetic' or None."
         raise ValueError(msg)
-    rows = _rows(path, "\t", member)
-    place = _places(path, next(rows), TAB3, "BioGRID TAB3 has 37 columns")
+    table = rows(Path(path), "\t", member)
+    place = places(path, next(table), TAB3, "BioGRID TAB3 has 37 columns")
     symbol_a, symbol_b = place["Official Symbol Interactor A"], place["Official Symbol Interactor B"]
     organism_a, organism_b = place["Organism ID Interactor A"], place["Organism ID Interactor B"]
     kind = place["Experimental System Type"]
     wanted_organism, wanted_kind = str(organism).encode(), str(evidence).encode()
     edges = _Edges()
-    for row in rows:
+    for _, row in table:
         if organism is not None and not row[organism_a] == row[organism_b] == wanted_organism:
             edges.dropped["other organism"] += 1
         elif evidence is not None and row[kind] != wanted_kind:
@@ -164,8 +155,8 @@ def read_string(
     path
         The file as downloaded: blanks between columns, with ``protein1``, ``protein2`` and ``combined_score``.
     info
-        The file ``9606.protein.info.v12.0.txt.gz`` of the same version, with ``#string_protein_id`` and
-        ``preferred_name``. Without it, the links file must have symbols.
+        The file ``9606.protein.info.v12.0.txt.gz`` of the same version and species, with ``#string_protein_id`` (in
+        version 11 ``protein_external_id``) and ``preferred_name``. Without it, the links file must have symbols.
     min_score
         Smallest combined score, of 1,000. STRING calls 700 high confidence.
     member
@@ -197,12 +188,12 @@ def read_string(
     >>> list(graph.edges)
     [('TP53', 'MDM2')]
     """
-    symbols = None if info is None else _string_symbols(info)
-    rows = _rows(path, " ", member)
-    place = _places(path, next(rows), ("protein1", "protein2", "combined_score"), "a STRING links file has them")
+    symbols = None if info is None else _string_symbols(Path(info))
+    table = rows(Path(path), " ", member)
+    place = places(path, next(table), ("protein1", "protein2", "combined_score"), "a STRING links file has them")
     a, b, score = place.values()
     edges = _Edges()
-    for number, row in enumerate(rows, 2):
+    for number, row in table:
         if not row[score].isdigit():
             msg = f"{path}, line {number}: the score {row[score].decode('utf-8', 'replace')!r} is no whole number."
             raise ValueError(msg)
@@ -273,22 +264,24 @@ def read_edges(
     if len(columns) != 2:
         msg = f"columns={columns!r}; expected two, by name or by number."
         raise ValueError(msg)
-    rows = _rows(path, sep, member)
-    first = next(rows)
+    table = rows(Path(path), sep, member)
+    header_or_edge = next(table)
     edges = _Edges()
+    first = header_or_edge.fields
     if all(isinstance(column, int) for column in columns):
         a, b = columns
         if not 0 <= min(columns) <= max(columns) < len(first):
-            msg = f"{path}, line 1: {len(first)} columns with sep={sep!r}; expected columns {list(columns)}."
+            msg = f"{path}, line {header_or_edge.number}: {len(first)} columns with sep={sep!r}; expected columns "
+            msg += f"{list(columns)}."
             raise ValueError(msg)
     elif header:
-        a, b = _places(path, first, columns, f"asked for with columns={columns!r}, sep={sep!r}").values()
+        a, b = places(path, header_or_edge, columns, f"asked for with columns={columns!r}, sep={sep!r}").values()
     else:
         msg = f"columns={columns!r}: columns have numbers only where header=False."
         raise ValueError(msg)
     if not header:
         edges.add(first[a], first[b])
-    for row in rows:
+    for _, row in table:
         edges.add(row[a], row[b])
     return edges.graph(path)
 
@@ -323,7 +316,7 @@ class _Edges:
         """The symbol, ``""`` for what is none: nothing, a dash, or words."""
         if raw not in self._symbols:
             text = raw.decode("utf-8", "replace").strip().strip('"')
-            self._symbols[raw] = text if text != "-" and len(text.split()) == 1 else ""
+            self._symbols[raw] = text if is_symbol(text) else ""
         return self._symbols[raw]
 
     def _flush(self) -> None:
@@ -342,79 +335,27 @@ class _Edges:
             msg = f"{path} has no edge that can be used. Dropped lines: {listed}."
             raise ValueError(msg)
         graph.graph.update(source=Path(path).name, rows=rows, dropped=dict(self.dropped))
+        told_of_na(path, graph)
         logger.info("%s: %s edges of %s genes. Dropped lines: %s.", path, f"{n_edges:,}", f"{len(graph):,}", listed)
         return graph
 
 
-def _string_symbols(path: str | Path) -> dict[bytes, bytes]:
-    rows = _rows(path, "\t", None)
-    place = _places(path, next(rows), ("string_protein_id", "preferred_name"), "a STRING info file has them")
-    identifier, symbol = place.values()
-    return {row[identifier]: row[symbol] for row in rows}
+def _string_symbols(path: Path) -> dict[bytes, bytes]:
+    table = rows(path, "\t", None)
+    header = next(table)
+    of_version_11 = b"protein_external_id" in header.fields[0]
+    names = ("protein_external_id" if of_version_11 else "string_protein_id", "preferred_name")
+    identifier, symbol = places(path, header, names, "a STRING info file has them").values()
+    return {row[identifier].strip(b'"'): row[symbol] for _, row in table}
 
 
-def _places(path: str | Path, header: list[bytes], names: Sequence[str], why: str) -> dict[str, int]:
+def places(path: str | Path, header: Row, names: Sequence[str], why: str) -> dict[str, int]:
     """Where the named columns stand; the first name may have a ``#`` before it."""
-    found = [name.decode("utf-8", "replace").strip('"') for name in header]
+    found = [name.decode("utf-8", "replace").strip().strip('"') for name in header.fields]
     found[0] = found[0].lstrip("#")
     missing = [name for name in names if name not in found]
     if missing:
-        msg = f"{path}, line 1: no column {', '.join(map(repr, missing))} ({why}). Found: {', '.join(found)[:200]!r}."
+        msg = f"{path}, line {header.number}: no column {', '.join(map(repr, missing))} ({why}). "
+        msg += f"Found: {', '.join(found)[:200]!r}."
         raise ValueError(msg)
     return {name: found.index(name) for name in names}
-
-
-def _rows(path: str | Path, sep: str, member: str | None) -> Iterator[list[bytes]]:
-    """Fields of each line; all lines must have as many as the first."""
-    n_fields = 0
-    tab = sep.encode()
-    for number, line in enumerate(_lines(Path(path), member), 1):
-        fields = line.rstrip(b"\r\n").split(tab)
-        n_fields = n_fields or len(fields)
-        if len(fields) != n_fields:
-            text = line.decode("utf-8", "replace").rstrip()
-            msg = (
-                f"{path}, line {number}: {len(fields)} columns, expected {n_fields} as in line 1. Text: {text[:120]!r}."
-            )
-            raise ValueError(msg)
-        yield fields
-    if not n_fields:
-        msg = f"{path} is empty."
-        raise ValueError(msg)
-
-
-def _lines(path: Path, member: str | None) -> Iterator[bytes]:
-    """Lines of a file, a gzip file or one file of a zip archive, with a progress bar."""
-    with ExitStack() as stack:
-        raw = stack.enter_context(path.open("rb"))
-        bar = stack.enter_context(
-            tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=2, leave=False)
-        )
-        try:
-            for number, line in enumerate(stack.enter_context(_unpacked(raw, path, member))):
-                if not number % 2**16:
-                    bar.update(max(0, raw.tell() - bar.n))
-                yield line
-        except DAMAGED as error:
-            msg = f"{path} is damaged or not complete: {error}. Download it again."
-            raise ValueError(msg) from error
-
-
-def _unpacked(raw: BinaryIO, path: Path, member: str | None) -> BinaryIO:
-    magic = raw.read(4)
-    raw.seek(0)
-    if magic[:2] == b"\x1f\x8b":
-        return gzip.open(raw)
-    if magic != b"PK\x03\x04":
-        return raw
-    with _zip.named():
-        archive = zipfile.ZipFile(raw)
-    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-    if member is None and len(names) == 1:
-        member = names[0]
-    if member not in names:
-        msg = f"{path} has no file {member!r}" if member else f"{path} has {len(names)} files"
-        msg += f". Pass one of them as member=: {', '.join(names)[:500]}."
-        raise ValueError(msg)
-    with _zip.named():
-        return archive.open(member)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ._tables import first_line, once, opened
+from ._tables import first_line, numbers, once, read_texts
 
 EFFECTS = {  # what a column of a table of differential expression may be called, compared in lower case
     "perturbation": (
@@ -81,7 +81,7 @@ def read_perturbation_effects(
     [['KLF1', 'HBZ', 'Yes', 'Up'], ['KLF1', 'ACTB', 'No', nan]]
     """
     path = Path(path)
-    names, sep = first_line(path, member)
+    names, sep, _ = first_line(path, member)
     by_lower = {name.strip().lower(): name for name in reversed(names)}
     found = {
         what: next((by_lower[alias] for alias in aliases if alias in by_lower), None)
@@ -96,14 +96,13 @@ def read_perturbation_effects(
             f"Rename a column to one of {', '.join(EFFECTS[missing[0]])}.{hint}"
         )
         raise ValueError(msg)
-    with opened(path, member) as file:
-        table = pd.read_csv(file, sep=sep, usecols=[name for name in found.values() if name], keep_default_na=True)
+    table = read_texts(path, member, sep=sep, columns=[name for name in found.values() if name])
     table = table.rename(columns={name: what for what, name in found.items() if name})
     if "cell_line" not in table:
         table["cell_line"] = cell_line
-    if other := [name for name in ("log2fc", "padj") if table[name].dtype.kind not in "fi"]:
-        msg = f"{path}: column {found[other[0]]!r} has values that are no numbers."
-        raise ValueError(msg)
+    for what in ("log2fc", "padj"):
+        table[what] = numbers(table[what], path, found[what])
+    table = table.mask(table == "")
     dropped: Counter[str] = Counter()
     table["perturbation"] = table["perturbation"].map(_perturbed, na_action="ignore")
     is_whole = table.notna().all(axis=1) & (table["perturbation"] != "")

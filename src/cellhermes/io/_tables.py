@@ -1,49 +1,172 @@
-"""What readers of tables share: opening of files, and frames that say what was read and what was left out."""
+"""What readers of tables share: text as it is written, and frames that say what was read and what was left out."""
 
 from __future__ import annotations
 
 import csv
 import logging
+import re
+import sys
 from contextlib import contextmanager
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import pandas as pd
 
-from ._graphs import DAMAGED, _lines, _unpacked
+from ._files import lines, told_of_na, unpacked
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 logger = logging.getLogger("cellhermes")
 
+MISSING = ("", "NA", "N/A", "NaN", "nan", "NAN", "<NA>", "None", "null", "NULL")  # among numbers; in texts, only ""
+HEAD = 200  # lines in which a header is looked for
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
-def is_symbol(text: object) -> bool:
-    return isinstance(text, str) and len(text.split()) == 1 and text not in ("-", "NA", "nan", "None")
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    r"""A table of questions, cells or genes: ``.csv``, ``.tsv`` (plain, gzip or zip) or ``.parquet``.
+
+    Text stays as it is written: ``NA``, ``MARCH1``, ``1E5`` and ``007`` may be names. Only an empty field is missing.
+    Columns of a parquet file keep their types.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    One row a line, columns by the names in the first line.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it ends otherwise, is damaged, or a line has more or fewer fields than the first (the message has its
+        number).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import cellhermes as ch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "questions.csv")
+    ...     _ = path.write_text("gene,answer\nNA,1\n1E5,\n")
+    ...     frame = ch.io.read_table(path)
+    >>> frame["gene"].tolist(), frame["answer"].isna().tolist()
+    (['NA', '1E5'], [False, True])
+    """
+    path = Path(path)
+    suffix = Path(re.sub(r"\.(gz|zip)$", "", path.name.lower())).suffix
+    if suffix == ".parquet":
+        return read_parquet(path, str(path))
+    if suffix not in SEPARATORS:
+        msg = f"{path} ends with {path.suffix!r}; expected {', '.join(SEPARATORS)} or .parquet."
+        raise ValueError(msg)
+    frame = read_texts(path, None, sep=SEPARATORS[suffix])
+    return frame.mask(frame == "")
 
 
-def first_line(path: Path, member: str | None) -> tuple[list[str], str]:
-    """Names in the first line, and what stands between them."""
-    line = next(_lines(path, member), b"").decode("utf-8", "replace").rstrip("\r\n")
-    sep = "\t" if "\t" in line else ","
+def read_parquet(path: Path, where: str) -> pd.DataFrame:
+    """A parquet file; errors of pyarrow, which name no file, do so."""
     try:
-        return next(csv.reader([line.lstrip("\ufeff")], delimiter=sep), []), sep
+        return pd.read_parquet(path)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        msg = f"{where} cannot be read as parquet: {error}"
+        raise ValueError(msg) from error
+
+
+def first_line(path: Path, member: str | None, sep: str | None = None) -> tuple[list[str], str, int]:
+    """Names of the columns, what stands between them, and how many lines stand before them.
+
+    Blank lines are passed over, and comments, which have fewer fields than the line behind them.
+    """
+    head = [line.decode("utf-8", "replace").rstrip("\r\n") for line in islice(lines(path, member), HEAD)]
+    at = next((i for i, line in enumerate(head) if line.strip() and not line.startswith("#")), 0)
+    line = head[at] if head else ""
+    sep = sep or ("\t" if "\t" in line else ",")
+    before = [i for i, text in enumerate(head[:at]) if text.startswith("#")]
+    if before and len(_fields(path, head[before[-1]], sep)) == len(_fields(path, line, sep)) > 1:
+        at = before[-1]  # names behind a #
+    names = [name.strip() for name in _fields(path, head[at].lstrip("#") if head else "", sep)]
+    while names and not names[-1]:
+        names.pop()
+    return names, sep, at
+
+
+def _fields(path: Path, line: str, sep: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=sep), [])
     except csv.Error as error:
         msg = f"{path} cannot be read as a table, line 1: {error}."
         raise ValueError(msg) from None
 
 
+def read_texts(
+    path: Path, member: str | None = None, *, sep: str | None = None, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """All fields of a table as text, ``""`` where there is nothing; of some columns, if they are named."""
+    names, sep, n_before = first_line(path, member, sep)
+    if not names:
+        msg = f"{path} is empty; expected a table with names in its first line."
+        raise ValueError(msg)
+    if twice := sorted({name for name in names if names.count(name) > 1 and (columns is None or name in columns)}):
+        msg = f"{path} has several columns {', '.join(map(repr, twice))}; expected names that differ."
+        raise ValueError(msg)
+    kept = [i for i, name in enumerate(names) if columns is None or name in columns]
+    found: list[list[str]] = [[] for _ in kept]
+    with opened(path, member) as file:
+        for row in _rows(path, file, sep, len(names), n_before):
+            for values, i in zip(found, kept, strict=True):
+                values.append(sys.intern(row[i]))  # one string a value, however often it occurs
+    columns_by_name = {names[i]: values for i, values in zip(kept, found, strict=True)}
+    return pd.DataFrame(columns_by_name, dtype=object)
+
+
+def _rows(path: Path, file: BinaryIO, sep: str, n: int, n_before: int) -> Iterator[list[str]]:
+    """Rows below the names, without blank ones; each has as many fields, but for empty ones behind the last."""
+    with TextIOWrapper(file, "utf-8", newline="") as text:
+        for _ in range(n_before + 1):
+            next(text)
+        reader = csv.reader(text, delimiter=sep)
+        for fields in reader:
+            row = [field.strip() for field in fields]
+            if any(row[n:]) or (len(row) < n and any(row)):
+                at = n_before + 1
+                msg = f"{path}, line {at + reader.line_num}: {len(row)} fields, but line {at} has {n} names. "
+                msg += f"Row: {row[:6]}."
+                if len(row) == n + 1:
+                    msg += " (R writes names of rows without a name of their column; row.names=FALSE leaves them out.)"
+                raise ValueError(msg)
+            if any(row):
+                yield row
+
+
+def numbers(values: pd.Series, path: Path, name: str) -> pd.Series:
+    """Texts as numbers, missing ones as NaN."""
+    texts = values.str.strip()
+    found = pd.to_numeric(texts.mask(texts.isin(MISSING)), errors="coerce")
+    if (bad := found.isna() & ~texts.isin(MISSING)).any():
+        msg = f"{path}: column {name!r} has values that are no numbers, such as {values[bad].iloc[0]!r}."
+        raise ValueError(msg)
+    return found.astype(float)
+
+
 @contextmanager
 def opened(path: Path, member: str | None) -> Iterator[BinaryIO]:
-    """A file, a gzip file or one file of a zip archive; what cannot be read is a ``ValueError`` that names the file."""
-    with path.open("rb") as raw:
+    """The bytes of a text file; what cannot be read is a ``ValueError`` that names the file."""
+    with unpacked(path, member) as (file, _):
         try:
-            yield _unpacked(raw, path, member)
-        except DAMAGED as error:
-            msg = f"{path} is damaged or not complete: {error}. Download it again."
-            raise ValueError(msg) from error
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            yield file
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error) as error:
             msg = f"{path} cannot be read as a table: {error}"
             raise ValueError(msg) from error
 
@@ -62,6 +185,8 @@ def told(frame: pd.DataFrame, path: Path, dropped: Counter[str], **about: object
     if frame.empty:
         msg = f"{path} has no row that can be used. Dropped: {listed}."
         raise ValueError(msg)
+    if "gene" in frame:
+        told_of_na(path, {*frame["gene"].unique()})
     frame.attrs = {**about, "source": path.name, "rows": len(frame) + sum(counts.values()), "dropped": counts}
     logger.info("%s: %s rows (%s). Dropped: %s.", path, f"{len(frame):,}", about["format"], listed)
     return frame

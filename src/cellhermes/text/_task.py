@@ -440,7 +440,7 @@ def tasks() -> Mapping[str, Task]:
 
 def _read(name: str, content: bytes, where: str) -> Task:
     try:
-        entry = tomllib.loads(content.decode())
+        entry = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
         msg = f"{where} is no TOML: {error}."
         raise ValueError(msg) from None

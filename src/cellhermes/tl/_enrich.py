@@ -1,7 +1,7 @@
 """Over-representation of gene sets in modules, in the neighbourhood of a gene, or in any list of genes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ def enrich(
     gene_sets: str | Path | Mapping[str, Sequence[str]],
     *,
     of: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
-    background: Sequence[str] | None = None,
+    background: Iterable[str] | int | None = None,
     group: str | None = None,
     min_size: int = 3,
     network_key: str = NETWORK,
@@ -69,8 +69,9 @@ def enrich(
         the network. A list of symbols: these genes. A dict: several lists by name.
     background
         Genes that could have been in a list, such as all that stand in a sentence for recurrent genes
-        (:func:`cellhermes.get.recurrence`); no network is needed then, and ``of`` must be lists. None takes the genes
-        of the network.
+        (:func:`cellhermes.get.recurrence`); no network is needed then, and ``of`` must be lists. A number is how many
+        they are, where only this is known: the genes of the lists and sets, and others that are in none. None takes
+        the genes of the network.
     group
         Group whose network and modules are meant; None takes that of the modules, or the network without groups.
     min_size
@@ -129,8 +130,9 @@ def enrich(
         background = pd.Index(pd.unique(symbols[present & (symbols != "")]))
         lists = _lists(adata, of, group, modules_key, weights, symbols)
     else:
-        background = _given(background, of)
+        _check_lists(background, of)
         lists = _lists(adata, of, group, modules_key, None, None)
+        background = _given(background, lists, gene_sets)
     members = {
         name: background.intersection(pd.unique(np.asarray(genes, dtype=object))) for name, genes in lists.items()
     }
@@ -153,15 +155,33 @@ def enrich(
     logger.info(message, n_enriched, len(lists), ALPHA, f"{len(usable):,}", key_added)
 
 
-def _given(background: Sequence[str], of: str | Sequence[str] | Mapping[str, Sequence[str]] | None) -> pd.Index:
-    """The caller's background, for the caller's lists."""
+def _check_lists(background: object, of: object) -> None:
+    """The caller's background is for the caller's lists."""
     if of is None or isinstance(of, str):
         msg = f"background= is for lists of your own, and of={of!r} is read from a network. Pass lists as of=."
         raise ValueError(msg)
-    if isinstance(background, str):
-        msg = f"background is the single string {background!r}; expected a list of gene symbols."
+    is_number = isinstance(background, int | np.integer) and not isinstance(background, bool)
+    if isinstance(background, str) or not (is_number or isinstance(background, Iterable)):
+        kind = "the single string " if isinstance(background, str) else ""
+        msg = f"background is {kind}{background!r}; expected symbols (a list or a set), or how many genes there are."
         raise TypeError(msg)
-    return pd.Index(pd.unique(np.asarray(background, dtype=object)))
+
+
+def _given(
+    background: Iterable[str] | int,
+    lists: Mapping[str, Iterable[str]],
+    gene_sets: str | Path | Mapping[str, Sequence[str]],
+) -> pd.Index:
+    """Genes of the caller's background, each once; for a number, those that are known by name, and others."""
+    if isinstance(background, Iterable):
+        return pd.Index(pd.unique(np.array([*background], dtype=object)))
+    sets, _ = gene_sets_of(gene_sets)
+    named = {gene for genes in [*lists.values(), *sets.values()] for gene in genes}
+    if background < len(named):
+        msg = f"background={background:,}, but lists and gene sets have {len(named):,} genes; pass at least as many."
+        raise ValueError(msg)
+    others = [("other", i) for i in range(background - len(named))]
+    return pd.Index([*sorted(named, key=str), *others], tupleize_cols=False)
 
 
 def _lists(

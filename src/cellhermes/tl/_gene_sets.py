@@ -1,13 +1,12 @@
 """Gene sets from a GMT file, a mapping, or a library of Enrichr by name: term to genes. Knows no AnnData."""
 
-import gzip
 import hashlib
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .._fetch import fetch
+from ..io import read_gmt
 
 LIBRARY = "https://maayanlab.cloud/Enrichr/geneSetLibrary?mode=text&libraryName={name}"
 ADVICE = (
@@ -27,7 +26,7 @@ def gene_sets_of(source: str | Path | Mapping[str, Sequence[str]]) -> tuple[dict
         msg = f"gene_sets is a {type(source).__name__}; expected a GMT file, a dict of lists, or a library's name."
         raise TypeError(msg)
     elif (path := Path(source)).is_file() or re.search(r"\.gmt(\.gz)?$|[/\\]", str(source), re.I):
-        sets, name = read_gmt(path), path.name
+        sets, name = _of_file(path), path.name
     else:
         sets, name = read_gmt(library(str(source))), str(source)
     if not sets:
@@ -36,38 +35,11 @@ def gene_sets_of(source: str | Path | Mapping[str, Sequence[str]]) -> tuple[dict
     return sets, name
 
 
-def read_gmt(path: Path) -> dict[str, list[str]]:
-    """Read a GMT file, plain or gzipped: term, description, genes, separated by tabs.
-
-    Weights that Enrichr writes behind a gene (``CD3E,1.0``) are left out.
-    """
+def _of_file(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         msg = f"gene_sets={str(path)!r}: no such file."
         raise FileNotFoundError(msg)
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            lines = list(file)
-    except (EOFError, UnicodeDecodeError, zlib.error, gzip.BadGzipFile) as error:
-        msg = f"{path.name} is damaged, or no text: {error}."
-        raise ValueError(msg) from error
-    sets: dict[str, list[str]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        term, *rest = line.rstrip("\r\n").split("\t")
-        if not rest or not term:
-            msg = (
-                f"{path.name}, line {number}: expected term, description and genes separated by tabs, "
-                f"got {line.strip()[:60]!r}."
-            )
-            raise ValueError(msg)
-        genes = [gene.split(",")[0].strip() for gene in rest[1:]]
-        sets[term] = list(dict.fromkeys([*sets.get(term, []), *filter(None, genes)]))
-    if not sets:
-        msg = f"{path.name} holds no gene sets."
-        raise ValueError(msg)
-    return sets
+    return read_gmt(path)
 
 
 def library(name: str) -> Path:

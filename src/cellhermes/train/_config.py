@@ -295,7 +295,7 @@ class TrainConfig:
         4
         """
         try:
-            content = tomllib.loads(Path(path).read_text("utf-8"))
+            content = tomllib.loads(Path(path).read_text("utf-8-sig"))
         except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
             msg = f"{path} is not TOML: {error}"
             raise ValueError(msg) from error

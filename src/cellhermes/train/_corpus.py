@@ -220,6 +220,8 @@ def _pair(record: object, where: str) -> QAPair:
 def _read_lines(path: Path) -> Iterator[tuple[str, object]]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end

@@ -6,8 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import pandas as pd
-
+from ..io import read_table
 from ..model import _card
 from . import _folder
 from ._config import TrainConfig
@@ -19,6 +18,8 @@ from ._reinforce_config import ReinforceConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
     from ..text import QAPair
     from ._held_out import HeldOut
@@ -137,7 +138,7 @@ def _content(path: Path) -> Table:
         msg = f"{path} is not a file."
         raise FileNotFoundError(msg)
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
         msg = f"{path} is not TOML: {error}"
         raise ValueError(msg) from error
@@ -251,16 +252,13 @@ def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, objec
 
 
 def _table(file: Path) -> pd.DataFrame:
-    if file.suffix == ".parquet":
-        return pd.read_parquet(file)
     if file.suffix == ".h5ad":
         import anndata
 
         adata = anndata.read_h5ad(file, backed="r")
         adata.file.close()
         return adata.obs
-    separator = "\t" if file.suffix == ".tsv" else ","
-    return pd.read_csv(file, sep=separator, keep_default_na=False, na_values=[""])  # NA may be a symbol
+    return read_table(file)
 
 
 def _target(content: Table, out: str | Path | None, path: Path) -> Path:

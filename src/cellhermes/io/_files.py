@@ -1,0 +1,139 @@
+"""What all readers of text share: a plain file, a gzip file or a member of a zip archive; its bytes, lines and fields.
+
+A byte-order mark, ends of lines of Windows, blank lines, comments and delimiters at the end of a line say nothing and
+are left out, everywhere in the same way.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import lzma
+import struct
+import zipfile
+import zlib
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from tqdm.auto import tqdm
+
+from .. import _zip
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+logger = logging.getLogger("cellhermes")
+
+# What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that is not known here.
+DAMAGED = (EOFError, OSError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+BOM = b"\xef\xbb\xbf"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Row(NamedTuple):
+    """Fields of a line, and its number from 1."""
+
+    number: int
+    fields: list[bytes]
+
+
+@contextmanager
+def unpacked(path: Path, member: str | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The text of a file, behind a byte-order mark, and the file itself; what is damaged is a ``ValueError``."""
+    with ExitStack() as stack:
+        raw = stack.enter_context(path.open("rb"))
+        try:
+            text = stack.enter_context(_member(raw, path, member))
+            start = text.peek(3)[:3]
+            if start[:2] in UTF16:
+                msg = f"{path} is text in UTF-16; expected UTF-8. Save it as UTF-8, as Excel's 'CSV UTF-8' does."
+                raise ValueError(msg)
+            if start == BOM:
+                text.read(3)
+            yield text, raw
+        except DAMAGED as error:
+            msg = f"{path} is damaged or not complete: {error}. Download it again."
+            raise ValueError(msg) from error
+
+
+def lines(path: Path, member: str | None) -> Iterator[bytes]:
+    """Lines of a file, with a progress bar."""
+    with ExitStack() as stack:
+        text, raw = stack.enter_context(unpacked(path, member))
+        bar = stack.enter_context(
+            tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=2, leave=False)
+        )
+        for number, line in enumerate(text):
+            if not number % 2**16:
+                bar.update(max(0, raw.tell() - bar.n))
+            yield line
+
+
+def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
+    """Fields of each line that says something; all lines must have as many as the first.
+
+    Left out are blank lines, empty fields behind the last one, and comments: ``#`` and a blank, or ``#`` and another
+    number of fields than the rest.
+    """
+    tab = sep.encode()
+    least = most = 0
+    for number, line in enumerate(lines(path, member), 1):
+        fields = line.rstrip(b"\r\n").split(tab)
+        is_comment = line.startswith(b"#") and (len(fields) == 1 if not least else len(fields) != most)
+        if not any(field.strip() for field in fields) or is_comment or line.startswith(b"# "):
+            continue
+        if not least:
+            least, most = len(_without_end(fields)), len(fields)
+        if len(fields) > most and len(_without_end(fields)) <= most:
+            fields = fields[:most]
+        elif least <= len(fields) < most:
+            fields += [b""] * (most - len(fields))
+        if len(fields) != most:
+            shown = line.decode("utf-8", "replace").rstrip()[:120]
+            msg = f"{path}, line {number}: {len(fields)} columns, expected {most} as in line 1. Text: {shown!r}."
+            raise ValueError(msg)
+        yield Row(number, fields)
+    if not least:
+        msg = f"{path} is empty."
+        raise ValueError(msg)
+
+
+def is_symbol(text: object) -> bool:
+    """Whether it is one word, as are ``NA``, ``NAN`` and ``1E5``, which other readers take for something else."""
+    return isinstance(text, str) and len(text.split()) == 1 and text != "-"
+
+
+def told_of_na(path: str | Path, symbols: Container[str]) -> None:
+    """Warn of a gene that R may have written for a missing one."""
+    if "NA" in symbols:
+        logger.warning("%s has a gene 'NA'. If that is R's missing value, leave these rows out of the file.", path)
+
+
+def _without_end(fields: list[bytes]) -> list[bytes]:
+    """Fields without the empty ones at the end."""
+    n = len(fields)
+    while n and not fields[n - 1].strip():
+        n -= 1
+    return fields[:n]
+
+
+def _member(raw: BinaryIO, path: Path, member: str | None) -> BinaryIO:
+    magic = raw.read(4)
+    raw.seek(0)
+    if magic[:2] == b"\x1f\x8b":
+        return gzip.open(raw)
+    if magic != b"PK\x03\x04":
+        return raw
+    with _zip.named():
+        archive = zipfile.ZipFile(raw)
+    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    if member is None and len(names) == 1:
+        member = names[0]
+    if member not in names:
+        msg = f"{path} has no file {member!r}" if member else f"{path} has {len(names)} files"
+        msg += f". Pass one of them as member=: {', '.join(names)[:500]}."
+        raise ValueError(msg)
+    with _zip.named():
+        return archive.open(member)
