@@ -20,7 +20,6 @@ from ._tables import MISSING, first_line, opened, read_parquet, told
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST = 100_000  # numbers of a vector
 SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet", ".h5ad")
 REFUSED = (".pkl", ".pickle", ".p", ".joblib", ".pt", ".pth", ".bin", ".npy")
 
@@ -154,7 +153,7 @@ def _text(path: Path, member: str | None) -> pd.DataFrame:
     with opened(path, member) as file:
         table = pd.read_csv(
             file, sep=r"\s+" if sep == " " else sep, header=None, skiprows=n_before + int(is_header), index_col=0,
-            na_values=dict.fromkeys(range(1, MOST), MISSING), keep_default_na=False, dtype={0: str}, engine="c",
+            na_values=MISSING, keep_default_na=False, converters={0: str}, engine="c",
         )  # fmt: skip
     return table.loc[:, table.columns[: -1 if table.iloc[:, -1:].isna().all(axis=None) else None]]  # a sep at the end
 
