@@ -82,9 +82,9 @@ def read_depmap(
     kept = [i for i, name in enumerate(symbols) if genes is None or name in set(genes)]
     with opened(path, None) as file:
         wide = pd.read_csv(
-            file, header=None, skiprows=n_before + 1, usecols=[0, *(i + 1 for i in kept)], index_col=0, converters={0: str},
-            na_values=MISSING, keep_default_na=False,
-        ).set_axis([columns[i + 1] for i in kept], axis=1)  # fmt: skip
+            file, header=None, skiprows=n_before + 1, usecols=[0, *(i + 1 for i in kept)], index_col=False,
+            converters={0: str}, na_values=MISSING, keep_default_na=False,
+        ).set_index(0).set_axis([columns[i + 1] for i in kept], axis=1)  # fmt: skip
     if other := [name for name, dtype in wide.dtypes.items() if dtype.kind not in "fi"]:
         msg = f"{path}: column {other[0]!r} has values that are no numbers."
         raise ValueError(msg)

@@ -152,10 +152,11 @@ def _text(path: Path, member: str | None) -> pd.DataFrame:
     is_header = of_word2vec or numbered or not all(map(_is_number, first[1:]))
     with opened(path, member) as file:
         table = pd.read_csv(
-            file, sep=r"\s+" if sep == " " else sep, header=None, skiprows=n_before + int(is_header), index_col=0,
+            file, sep=r"\s+" if sep == " " else sep, header=None, skiprows=n_before + int(is_header), index_col=False,
             na_values=MISSING, keep_default_na=False, converters={0: str}, engine="c",
         )  # fmt: skip
-    return table.loc[:, table.columns[: -1 if table.iloc[:, -1:].isna().all(axis=None) else None]]  # a sep at the end
+    at_end = table.shape[1] > 2 and table.iloc[:, -1].isna().all()  # a separator at the end of each line
+    return (table.iloc[:, :-1] if at_end else table).set_index(0)
 
 
 def _is_number(text: str) -> bool:
