@@ -227,3 +227,59 @@ def test_raw_has_its_own_columns_of_symbols():
 def test_without_values_a_symbol_means_its_first_column():
     adata = ad.AnnData(var=pd.DataFrame({"symbol": ["A", "B", "A"]}, index=["x", "y", "z"]), shape=(2, 3))
     assert _adata.columns_of_symbols(adata, "symbol").to_dict() == {"A": 0, "B": 1}
+
+
+NUMBERS = ["float16", "float32", "float64", "longdouble", ">f4", ">i2", "bool", "int8", "uint8", "uint16", "int64"]
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_every_kind_of_number_is_read_from_every_container(dtype, tmp_path):
+    values = np.array([[0, 1, 0, 3], [2, 0, 0, 1], [0, 0, 5, 0]])
+    x = values.astype(dtype)
+    expected = x.astype(np.float64)
+    adata = ad.AnnData(x)
+    containers = {"dense": adata.X, "dask": da.from_array(x, chunks=(2, 4))}
+    if dtype != "longdouble":  # which hdf5 has in another form
+        adata.write_h5ad(tmp_path / "dense.h5ad")
+        containers["backed"] = ad.read_h5ad(tmp_path / "dense.h5ad", backed="r").X
+    if dtype not in ("float16", ">f4", ">i2"):  # which scipy has not
+        containers |= {"csr": sparse.csr_matrix(x), "csc": sparse.csc_matrix(x), "csr_array": sparse.csr_array(x)}
+    for name, matrix in containers.items():
+        blocks = [block for _, block in _adata.row_blocks(matrix, 2)]
+        blocks += [*_adata.map_rows(matrix, [slice(0, 2), slice(2, 3)], csr_of)]
+        assert {block.dtype.isnative and block.dtype.itemsize <= 8 for block in blocks} == {True}, name
+        np.testing.assert_array_equal(sparse.vstack(blocks).toarray(), np.vstack([expected, expected]), name)
+
+
+def csr_of(block):
+    return block
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_matrix"])
+def test_half_precision_is_read_from_sparse_files(kind, tmp_path):
+    values = np.array([[0, 1, 0, 3], [2, 0, 0, 1], [0, 0, 5, 0]], dtype=np.float32)
+    ad.AnnData(getattr(sparse, kind)(values)).write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:
+        stored = file["X/data"][:].astype(np.float16)
+        del file["X/data"]
+        file["X/data"] = stored
+    matrix = ad.read_h5ad(tmp_path / "a.h5ad", backed="r").X
+    read = sparse.vstack([block for _, block in _adata.row_blocks(matrix, 2)])
+    np.testing.assert_array_equal(read.toarray(), values)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "says"),
+    [(object, "Python objects (type object)"), (str, "texts (type <U"), (complex, "complex numbers (type complex128)")],
+)
+def test_what_is_no_number_is_named(adata, dtype, says):
+    x = adata.X.toarray().astype(dtype)
+    adata.layers["other"] = x
+    with pytest.raises(TypeError, match=message(f"`adata.layers['other']` holds {says}")):
+        _adata.expression(adata, "other")
+    adata.X = x
+    with pytest.raises(TypeError, match=message("expected real numbers. If they are, convert it with")):
+        _adata.expression(adata)
+    adata.raw = adata
+    with pytest.raises(TypeError, match=message(f"`adata.raw.X` holds {says}")):
+        _adata.expression(adata, use_raw=True)

@@ -99,20 +99,41 @@ def expression(adata: AnnData, layer: str | None = None, *, use_raw: bool = Fals
         )
         msg += "copy the store again."
         raise OSError(msg)
-    if use_raw:
-        if layer is not None:
-            msg = f"layer={layer!r} and use_raw=True exclude each other; pass one of them."
-            raise ValueError(msg)
-        return _raw(adata).X
-    if layer is not None:
-        if layer not in adata.layers:
-            msg = f"layer {layer!r} not found; the object has the layers {list(adata.layers)}. Pass layer=None for X."
-            raise KeyError(msg)
-        return adata.layers[layer]
-    if adata.X is None:
+    if use_raw and layer is not None:
+        msg = f"layer={layer!r} and use_raw=True exclude each other; pass one of them."
+        raise ValueError(msg)
+    if layer is not None and layer not in adata.layers:
+        msg = f"layer {layer!r} not found; the object has the layers {list(adata.layers)}. Pass layer=None for X."
+        raise KeyError(msg)
+    matrix = _raw(adata).X if use_raw else adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
         msg = f"`adata.X` is empty; pass layer= (the object has {list(adata.layers)}) or use_raw=True."
         raise ValueError(msg)
-    return adata.X
+    try:
+        number_type(matrix)
+    except TypeError as error:
+        at = "adata.raw.X" if use_raw else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        msg = f"`{at}` holds {error}; expected real numbers. If they are, convert it with .astype('float32')."
+        raise TypeError(msg) from None
+    return matrix
+
+
+def number_type(matrix: object) -> np.dtype:
+    """The type that values of a matrix are read as: one that sparse matrices have, in the order of this machine.
+
+    Raises
+    ------
+    TypeError
+        If they are no real numbers; it names the type.
+    """
+    dtype = np.dtype(matrix.dtype)
+    if dtype.kind not in "biuf":
+        names = {"O": "Python objects", "U": "texts", "S": "texts", "T": "texts", "c": "complex numbers"}
+        msg = f"{names.get(dtype.kind, 'no numbers')} (type {dtype})"
+        raise TypeError(msg)
+    if dtype.kind == "b" or dtype == np.float16:
+        return np.dtype(np.float32)
+    return dtype.newbyteorder("=") if dtype.itemsize <= 8 else np.dtype(np.float64)
 
 
 def var_of(adata: AnnData, *, use_raw: bool = False) -> pd.DataFrame:
@@ -157,7 +178,7 @@ def row_blocks(matrix: object, size: int) -> Iterator[tuple[int, sparse.csr_matr
     if hasattr(matrix, "dask"):
         first = 0
         for i in range(matrix.numblocks[0]):  # by its own chunks, so that each is computed once
-            chunk = matrix.blocks[i].compute()
+            chunk = _csr(matrix.blocks[i].compute())
             for start, block in row_blocks(chunk, size):
                 yield first + start, block
             first += chunk.shape[0]
@@ -170,10 +191,16 @@ def row_blocks(matrix: object, size: int) -> Iterator[tuple[int, sparse.csr_matr
 def by_rows(matrix: object) -> object:
     """The matrix, if rows can be cut from it; a CSC matrix is read and turned first. Refuses one that is not whole."""
     if getattr(matrix, "format", None) == "csc":
-        return (matrix if sparse.issparse(matrix) else matrix.to_memory()).tocsr()
+        return _csr(matrix if sparse.issparse(matrix) else _stored_columns(matrix))
     if not sparse.issparse(matrix) and hasattr(matrix, "group"):
         return _StoredRows.of(matrix)
     return matrix
+
+
+def _stored_columns(matrix: object) -> sparse.csc_matrix:
+    """A CSC matrix on disk, read; ``to_memory`` of anndata can't where scipy has no such type."""
+    values, indices, indptr = (matrix.group[name][:] for name in ("data", "indices", "indptr"))
+    return sparse.csc_matrix((values.astype(number_type(matrix), copy=False), indices, indptr), shape=matrix.shape)
 
 
 @dataclass(frozen=True)
@@ -199,7 +226,8 @@ class _StoredRows:
 
     def __getitem__(self, rows: slice) -> sparse.csr_matrix:
         first, last = self.indptr[rows.start], self.indptr[rows.stop]
-        arrays = self.group["data"][first:last], self.group["indices"][first:last]
+        values = self.group["data"][first:last].astype(number_type(self), copy=False)
+        arrays = values, self.group["indices"][first:last]
         return sparse.csr_matrix(
             (*arrays, self.indptr[rows.start : rows.stop + 1] - first), (rows.stop - rows.start, self.shape[1])
         )
@@ -216,13 +244,19 @@ def rows(matrix: object, start: int, stop: int) -> sparse.csr_matrix:
     if sparse.issparse(matrix) and matrix.format == "csr":
         return _cut_csr(matrix, start, stop)
     if hasattr(matrix, "dask"):
-        return sparse.csr_matrix(matrix[start:stop].compute())
+        return _csr(matrix[start:stop].compute())
     try:
-        return sparse.csr_matrix(matrix[start:stop])
+        return _csr(matrix[start:stop])
     except (OSError, RuntimeError, ValueError) as error:
         msg = f"Rows {start:,} to {stop:,} of {_file_of(matrix)} can't be read: it is truncated or damaged. Copy it "
         msg += f"again, then call again. ({error})"
         raise OSError(msg) from error
+
+
+def _csr(block: object) -> sparse.csr_matrix:
+    """Rows as CSR, of a type that it may have; what is CSR of such a type is not copied."""
+    dtype = number_type(block)
+    return sparse.csr_matrix(block.astype(dtype, copy=False) if sparse.issparse(block) else np.asarray(block, dtype))
 
 
 def _file_of(matrix: object) -> str:
@@ -287,7 +321,7 @@ def _map_dask(matrix: object, parts: Sequence[slice], function: Callable[[sparse
 def _on_rows(function: Callable[[sparse.csr_matrix], T], block: object) -> T | ValueError:
     """The error comes back as a result, so that it is raised in the place of its part."""
     try:
-        return function(sparse.csr_matrix(block))
+        return function(_csr(block))
     except ValueError as error:
         return error
 
@@ -311,8 +345,9 @@ def about_matrix(matrix: object) -> dict[str, object]:
 def _cut_csr(matrix: sparse.csr_matrix, start: int, stop: int) -> sparse.csr_matrix:
     """Rows of a CSR matrix without a copy (slicing would make one, and so would the constructor)."""
     first, last = matrix.indptr[start], matrix.indptr[stop]
-    block = sparse.csr_matrix((stop - start, matrix.shape[1]), dtype=matrix.dtype)
-    block.data, block.indices = matrix.data[first:last], matrix.indices[first:last]
+    dtype = number_type(matrix)
+    block = sparse.csr_matrix((stop - start, matrix.shape[1]), dtype=dtype)
+    block.data, block.indices = matrix.data[first:last].astype(dtype, copy=False), matrix.indices[first:last]
     block.indptr = matrix.indptr[start : stop + 1] - first
     block.has_canonical_format = matrix.has_canonical_format  # looked up once, for all blocks
     return block

@@ -267,8 +267,8 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
     if adata.n_obs < 2:
         msg = f"the data have {adata.n_obs} cell(s); expected at least two to compare."
         raise ValueError(msg)
-    matrix = _adata.expression(adata, layer)
-    matrix = sp.csr_array(matrix if sp.issparse(matrix) else np.asarray(matrix), dtype=np.float32)
+    blocks = [block for _, block in _adata.row_blocks(_adata.expression(adata, layer), 4096)]
+    matrix = sp.csr_array(sp.vstack(blocks), dtype=np.float32)
     if _adata.is_counts(sp.csr_matrix(matrix[: min(100, adata.n_obs)])):
         msg = "expression looks like counts; pass log-normalised values (sc.pp.normalize_total, sc.pp.log1p) or layer=."
         raise ValueError(msg)
