@@ -139,6 +139,11 @@ def stored_params(params: Mapping[str, Param | None]) -> dict[str, Param]:
     return {name: "" if value is None else value for name, value in params.items()} | {"version": version()}
 
 
+def modality_of(adata: AnnData, sentence_key: str = SENTENCE) -> str:
+    """What the words of the sentences are, as far as it is stored; ``""`` where it is not."""
+    return str(read_params(adata, sentence_key).get("modality", ""))
+
+
 def read_params(adata: AnnData, key: str, *, name: str = "params") -> dict[str, Param]:
     """Return ``uns[key][name]``, or an empty dict where nothing was stored."""
     return dict(adata.uns.get(key, {}).get(name, {}))

@@ -442,7 +442,9 @@ def pairs(
     metadata: Annotated[
         list[str] | None, typer.Option(help="A column of obs to show in every second question; may be repeated.")
     ] = None,
-    modality: Annotated[str, typer.Option(help="What the cells' sentences are of: rna, protein, ...")] = "rna",
+    modality: Annotated[
+        str | None, typer.Option(help="What the cells' sentences are of: rna, protein, ...; default: as they say.")
+    ] = None,
     mod: Annotated[str | None, typer.Option(help="Modality of an h5mu file.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
     gene_symbols: Annotated[
@@ -470,7 +472,7 @@ def pairs(
     if cells is not None:
         data = _read_cells(cells, mod)
         if "cell_sentence" not in (data if mod is None else data.mod[mod]).obs:
-            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols, mod=mod)
+            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols, modality=modality, mod=mod)
         options = {"metadata": metadata, "modality": modality, "seed": seed, "mod": mod}
         sets += [ch.train.mlm_pairs(data, **options), ch.train.ar_pairs(data, **options)]
     if graph is not None:

@@ -135,7 +135,7 @@ def test_a_mask_of_ones_own_is_used(adata):
 def test_parameters_are_stored_and_survive(adata, tmp_path):
     ch.pp.cell_sentences(adata, n_genes=12, layer="counts")
     expected = {"n_genes": 12, "layer": "counts", "use_raw": False, "gene_symbols": "", "gene_mask": GENE_MASK}
-    assert adata.uns[SENTENCE]["params"] == {**expected, "version": version()}
+    assert adata.uns[SENTENCE]["params"] == {**expected, "modality": "rna", "version": version()}
     adata.write_h5ad(tmp_path / "a.h5ad")
     adata.write_zarr(tmp_path / "a.zarr")
     for back in (ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_zarr(tmp_path / "a.zarr")):
@@ -249,3 +249,111 @@ def test_real_cells_are_told_by_their_first_genes(data_dir):
         counts = adata[i, adata.var[GENE_MASK].to_numpy()].to_df().iloc[0]
         assert (np.diff(counts[words.iloc[i]]) <= 0).all()
         assert counts.drop(words.iloc[i]).max() <= counts[words.iloc[i]].min()
+
+
+# ---- modalities
+
+
+def panel(n_obs=12, **var):
+    """Surface proteins, an isotype control among them; every cell has all."""
+    names = ["CD4", "CD19", "CD56", "IgG1-isotype"]
+    x = np.random.default_rng(0).poisson(5, (n_obs, 4)).astype(np.float32) + 1
+    obs = pd.DataFrame(index=[f"cell {i}" for i in range(n_obs)])
+    return ad.AnnData(x, obs=obs, var=pd.DataFrame(var, index=names))
+
+
+@pytest.mark.parametrize(
+    ("var", "mod", "given", "expected"),
+    [
+        ({}, "rna", "protein", "protein"),
+        ({}, "prot", None, "protein"),
+        ({}, "ADT", None, "protein"),
+        ({"feature_types": "Antibody Capture"}, "x", None, "protein"),
+        ({"feature_types": pd.Categorical(["Antibody Capture"] * 4)}, "rna", None, "protein"),
+        ({"feature_types": ["Antibody Capture", None, "Gene Expression", "Peaks"]}, "prot", None, "rna"),
+        ({}, "x", None, "rna"),
+        ({"feature_types": "Peaks"}, "x", "metabolite", "metabolite"),
+    ],
+)
+def test_modality_is_told_by_argument_feature_types_or_name(var, mod, given, expected):
+    mdata = mudata.MuData({mod: panel(**var)})
+    mdata[mod].var["own"] = True
+    ch.pp.cell_sentences(mdata, mod=mod, modality=given, gene_mask="own")
+    assert mdata[mod].uns[SENTENCE]["params"]["modality"] == expected
+
+
+def test_default_mask_of_proteins_leaves_controls_out():
+    adata = panel()
+    assert {frozenset(s.split()) for s in sentences(adata, modality="protein")} == {frozenset(["CD4", "CD19", "CD56"])}
+    assert adata.var[GENE_MASK].tolist() == [True, True, True, False]
+    with pytest.raises(ValueError, match="none of 1 features may stand in a sentence of proteins"):
+        ch.pp.cell_sentences(panel()[:, 3:].copy(), modality="protein")
+    with pytest.raises(KeyError, match="No modality 'atac'. Known: rna, protein"):
+        ch.pp.cell_sentences(panel(), modality="atac")
+
+
+def test_antibodies_beside_genes_are_no_genes(adata):
+    expected = sentences(adata.copy())
+    names = list(adata.var_names[:30])
+    antibodies = ad.AnnData(
+        np.full((adata.n_obs, 30), 1e3, np.float32), var=pd.DataFrame({"symbol": names}, index=names)
+    )
+    antibodies.var_names = [f"{name}.1" for name in names]
+    antibodies.obs_names, adata.var["symbol"] = adata.obs_names, adata.var_names
+    both = ad.concat({"Gene Expression": adata, "Antibody Capture": antibodies}, axis=1, label="feature_types")
+    assert sentences(both, gene_symbols="symbol") == expected
+    assert both.uns[SENTENCE]["params"]["modality"] == "rna"
+    del both.var[GENE_MASK]
+    ch.pp.mask_genes(both, gene_symbols="symbol")
+    assert not both.var.loc[both.var["feature_types"] == "Antibody Capture", GENE_MASK].any()
+
+
+def test_what_reads_sentences_of_proteins_announces_proteins(tmp_path, tiny):
+    said = "A cell with surface proteins ranked by abundance: "
+    mdata = mudata.MuData({"prot": panel()})
+    ch.pp.cell_sentences(mdata, mod="prot")
+    sentence = mdata["prot"].obs[SENTENCE].iloc[0]
+    ch.tl.embed_cells(mdata, tiny, mod="prot")
+    shown = ch.get.prompts(mdata, mod="prot")["prompt"].iloc[0]
+    assert said + sentence in shown
+    own = tiny.embed([ch.text.template("cell/protein").fill(genes=sentence.split())])
+    np.testing.assert_allclose(mdata["prot"].obsm["X_cellhermes"][:1], own, atol=1e-5)
+    assert mdata["prot"].uns["X_cellhermes"]["params"]["template"] == "cell/protein"
+
+    ch.pp.cell_sentences(panel(), modality="protein", out=tmp_path / "s.zarr")
+    ch.tl.embed_cells(tmp_path / "s.zarr", tiny, out=tmp_path / "v.zarr")
+    stored = ad.read_zarr(tmp_path / "v.zarr")
+    np.testing.assert_allclose(stored.obsm["X_cellhermes"], mdata["prot"].obsm["X_cellhermes"], atol=1e-5)
+
+    question = ch.text.task("t_cell_reactivity").in_words("protein")
+    ch.tl.predict(mdata, tiny, "t_cell_reactivity", mod="prot", key_added="answer")
+    expected = ch.tl.answer(mdata["prot"].obs, tiny, question)
+    assert said in question.prompts(mdata["prot"].obs)[0].text
+    np.testing.assert_allclose(mdata["prot"].obsm["answer"], expected.filter(regex="^probability:"), atol=1e-5)
+    ch.tl.explain(mdata, tiny, "t_cell_reactivity", mod="prot")
+    ch.tl.faithfulness(mdata, tiny, "t_cell_reactivity", steps=[1], cells=2, mod="prot")
+
+    for data in (mdata, tmp_path / "s.zarr"):
+        mod = "prot" if data is mdata else None
+        masked = ch.train.mlm_pairs(data, mask_fraction=0.4, mod=mod)
+        for pairs in (masked, ch.train.ar_pairs(data, n_prefix=1, n_answer=2, mod=mod)):
+            assert said in pairs[0].prompt.text
+        with pytest.raises(ValueError, match="modality='rna', but .* was made with 'protein'"):
+            ch.train.mlm_pairs(data, modality="rna", mod=mod)
+
+
+@pytest.mark.parametrize(
+    ("name", "slots", "text"),
+    [
+        ("gene/protein", {"gene": "CD3"}, "Protein CD3"),
+        ("gene/gene_activity", {"gene": "CD3E"}, "Gene CD3E"),
+        ("cell/metabolite", {"genes": ["a", "b"]}, "A cell with metabolites ranked by abundance: a b"),
+        (
+            "gene_in_cell/protein",
+            {"genes": ["CD3", "CD8"], "gene": "CD4"},
+            "A cell with surface proteins ranked by abundance: CD3 CD8. In this cell, Protein CD4",
+        ),
+    ],
+)
+def test_templates_speak_the_words_of_a_modality(name, slots, text):
+    assert ch.text.template(name).fill(**slots).text == text

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from .. import _adata
-from .._keys import CONTEXTS, EMBEDDING, SENTENCE, label_of, read_params
+from .._keys import CONTEXTS, EMBEDDING, SENTENCE, label_of, modality_of, read_params
 from .._vectors import made_with, vectors_of
 from ..text import Wrap, template
 from ..text import wrap as wrap_of
+from ..text._template import in_words
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,7 +108,7 @@ def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> 
             msg = f"{len(missing)} cells are not in the data, such as {missing[0]!r}."
             raise KeyError(msg)
         column = column.loc[list(names)]
-    fill = template("cell").fill
+    fill = template(in_words("cell", modality_of(adata, sentence_key))).fill
     return [(name, "", fill(genes=s.split(" ")).text) for name, s in column.items() if isinstance(s, str) and s]
 
 

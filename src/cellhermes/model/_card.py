@@ -84,7 +84,8 @@ class ModelCard:
         """Which token to read for a kind of prompt (the name of its template)."""
         if isinstance(self.read_at, str):
             return self.read_at
-        return self.read_at.get(kind, self.read_at.get("default", "prompt_end"))
+        plain = kind.partition("/")[0]  # "cell" of "cell/protein"
+        return self.read_at.get(kind, self.read_at.get(plain, self.read_at.get("default", "prompt_end")))
 
 
 def _check_read_at(read_at: ReadAt | Mapping[str, ReadAt], where: str = "") -> None:

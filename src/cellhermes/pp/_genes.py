@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +12,18 @@ import pandas as pd
 from .. import _adata
 from .._keys import GENE_MASK
 from .._symbols import human_symbols, is_ensembl_id
+from ..text import modalities, modality
+from ..text._modality import PROTEIN_CODING
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from ..text import Modality
+
 logger = logging.getLogger("cellhermes")
 
+FEATURES = "feature_types"  # var, as scanpy names that column of 10x files
 MIN_MATCHED = 0.5  # below, the names are probably not human symbols, and the sentences would be of what is left
 
 
@@ -40,6 +46,7 @@ def mask_genes(
     - does not begin with ``RPL`` or ``RPS``, where ``RPS6K*`` (kinases) and ``RPS19BP1`` (binds a ribosomal protein, is
       none) are kept. ``MRPL*`` and ``MRPS*``, the ribosome of the mitochondrion, are kept too.
 
+    Features of another modality (``var["feature_types"]`` says ``Antibody Capture``) are no genes, whatever their name.
     Where several columns have one symbol, the column with the largest total is kept (the first, if totals are equal).
     Segments of immunoglobulins and T-cell receptors (``IGKC``, ``TRAC``) have biotypes of their own and are left out.
     To choose genes yourself, write any boolean column and pass its name as ``gene_mask`` to
@@ -78,9 +85,48 @@ def mask_genes(
     _adata.check_own_genes(adata, use_raw=use_raw)
     _adata.check_not_empty(adata)
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
+    names = names_of_modality(adata, names, modality("rna"), use_raw=use_raw)
     mask = gene_mask(names, _adata.expression(adata, use_raw=use_raw))
     adata.var[key_added] = mask
     logger.info("mask_genes: stored in var[%r]", key_added)
+
+
+def modality_told(adata: AnnData, mod: str | None, given: str | None, *, use_raw: bool) -> Modality:
+    """What the words of the sentences are: as given, else as feature types or the name in the MuData say, else genes.
+
+    Genes stand before others where an object has several feature types, as 10x files of antibodies and genes have.
+    """
+    if given is not None:
+        return modality(given)
+    var = _adata.var_of(adata, use_raw=use_raw)
+    types = var[FEATURES].dropna().astype(str).unique() if FEATURES in var else []
+    told = [one for one in modalities().values() if any(re.search(one.features, name) for name in types)]
+    named = [one for one in modalities().values() if mod is not None and re.search(one.features, mod)]
+    return (told or named or [modality("rna")])[0]
+
+
+def names_of_modality(adata: AnnData, names: np.ndarray, of: Modality, *, use_raw: bool) -> np.ndarray:
+    """Names of features; ``""`` for those whose feature type is another modality's (antibodies beside genes)."""
+    var = _adata.var_of(adata, use_raw=use_raw)
+    if FEATURES not in var:
+        return names
+    others = "|".join(f"({one.features.removeprefix('(?i)')})" for one in modalities().values() if one != of)
+    is_other = var[FEATURES].astype(object).fillna("").astype(str).str.contains(f"(?i:{others})", regex=True)
+    return np.where(is_other, "", names)
+
+
+def default_mask(names: np.ndarray, matrix: object, of: Modality) -> np.ndarray:
+    """Which features may stand in a sentence, by the rule of their modality; of equal names one column."""
+    if of.mask == PROTEIN_CODING:
+        return gene_mask(names, matrix)
+    keep = np.array(of.keeps(names), bool)
+    mask = np.zeros(len(names), bool)
+    mask[_adata.one_column_each(np.where(keep, names, ""), matrix)] = True
+    if not mask.any():
+        msg = f"none of {len(names):,} features may stand in a sentence of {of.nouns} (e.g. {[*names[:3]]}). Pass your "
+        msg += "own mask as gene_mask=."
+        raise ValueError(msg)
+    return mask
 
 
 def gene_mask(names: np.ndarray, matrix: object) -> np.ndarray:

@@ -23,8 +23,7 @@ from .._hash import hashed_rows, total
 from .._keys import GENE_MASK, SENTENCE, write_params
 from .._result import Result
 from ..text import _cell
-from ._genes import gene_mask as default_mask
-from ._genes import stored_mask
+from ._genes import default_mask, modality_told, names_of_modality, stored_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +46,7 @@ def cell_sentences(
     use_raw: bool = False,
     gene_symbols: str | None = None,
     gene_mask: str = GENE_MASK,
+    modality: str | None = None,
     key_added: str = SENTENCE,
     chunk_size: int = 2048,
     out: str | Path | None = None,
@@ -79,6 +79,11 @@ def cell_sentences(
         Boolean column of ``var``: the genes that may stand in a sentence. Where the default column is missing, it is
         made by the rules of :func:`~cellhermes.pp.mask_genes` and kept (in ``raw.var``, if ``data.raw`` is read and has
         other genes than the object).
+    modality
+        What the words are, a key of :func:`cellhermes.text.modalities`: whatever reads the sentences announces them in
+        its words (``"protein"``: "surface proteins ranked by abundance"), and the default mask follows its rule. None
+        takes what ``var["feature_types"]`` says (genes, if there are genes), or the name ``mod`` (``"prot"``), else
+        ``"rna"``.
     key_added
         Column to write.
     chunk_size
@@ -98,7 +103,7 @@ def cell_sentences(
     ``obs[key_added]``
         str: the sentence; ``""`` for a cell that expresses no gene of the mask.
     ``uns[key_added]["params"]``
-        dict: the arguments and the version of cellhermes.
+        dict: the arguments, the modality and the version of cellhermes.
     ``var[gene_mask]``, or ``raw.var[gene_mask]``
         bool, if the default column was missing.
 
@@ -108,7 +113,7 @@ def cell_sentences(
     Raises
     ------
     KeyError
-        If a layer or a column of ``var`` is not there.
+        If a layer, a column of ``var`` or the modality is not there.
     ValueError
         If a value is negative, NaN or infinite, the mask is unfit, or ``out`` belongs to other data or arguments.
     BlockingIOError
@@ -130,11 +135,13 @@ def cell_sentences(
     _adata.check_not_empty(adata)
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     stored = stored_mask(adata, gene_mask, use_raw=use_raw)
-    mask = default_mask(names, matrix) if stored is None else stored
+    of = modality_told(adata, mod, modality, use_raw=use_raw)
+    fits = names_of_modality(adata, names, of, use_raw=use_raw)
+    mask = default_mask(fits, matrix, of) if stored is None else stored
     _check_words(names, mask)
     writer = _Writer(_adata.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
     params = {"n_genes": int(n_genes), "layer": layer, "use_raw": bool(use_raw), "gene_symbols": gene_symbols}
-    params["gene_mask"] = gene_mask
+    params |= {"gene_mask": gene_mask, "modality": of.name}
 
     if out is not None:
         n_empty, where = writer.to_store(out, chunk_size, key_added, params), str(out)

@@ -29,6 +29,9 @@ class Modality:
     mask
         ``"protein_coding"`` for the rules of :func:`cellhermes.pp.mask_genes`; otherwise a regular expression that
         finds the names to keep.
+    features
+        A regular expression that finds the feature types (``var["feature_types"]``) and names of modalities that mean
+        it.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class Modality:
     measure: str
     sentence: str
     mask: str
+    features: str
 
     def keeps(self, names: Sequence[str]) -> list[bool]:
         """Which features may stand in a sentence, for ``var["sentence_gene"]``.

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from ._template import Prompt, Template
+from ._modality import modality as modality_named
+from ._template import Prompt, Template, reworded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,6 +168,38 @@ class Task:
         """
         answers = tuple(map(str, answers))
         return replace(self, answers=answers, labels={k: v for k, v in self.labels.items() if v in answers})
+
+    def in_words(self, modality: str) -> "Task":
+        """The same task about cells whose sentences are of a modality, such as surface proteins.
+
+        Parameters
+        ----------
+        modality
+            A key of :func:`modalities`.
+
+        Returns
+        -------
+        A task that says so in front of a cell's list. :func:`cellhermes.tl.predict` asks in the words that the
+        sentences were made with; train and ask tables with this task.
+
+        Raises
+        ------
+        KeyError
+            If there is no such modality.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> task = ch.text.task("t_cell_reactivity").in_words("protein")
+        >>> print(task.prompts({"cell_sentence": ["CD3 CD8"]})[0].text.splitlines()[1])
+        A cell with surface proteins ranked by abundance: CD3 CD8
+        """
+        of = modality_named(modality).name
+
+        def said(template: Template | None) -> Template | None:
+            return template and replace(template, variants=tuple(reworded(text, of) for text in template.variants))
+
+        return replace(self, template=said(self.template), expression=said(self.expression))
 
     def prompts(
         self,

@@ -229,7 +229,11 @@ def templates() -> dict[str, Template]:
         if "kinds" in entry:
             found |= {template.name: template for template in _expand(name).values()}
         elif "variants" in entry:
-            found[name] = Template(name=name, **entry | {"variants": tuple(entry["variants"])})
+            words = entry.get("words")
+            about = {key: value for key, value in entry.items() if key != "words"}
+            for of in _entries()[words] if words else [""]:
+                variants = tuple(_named(reworded(text, of), of) for text in entry["variants"])
+                found[in_words(name, of)] = Template(in_words(name, of), **about | {"variants": variants})
     return found
 
 
@@ -259,6 +263,23 @@ def _expand(task: str) -> dict[tuple[str, str], Template]:
             variants = tuple(_put(f"{text}\n{block}", words) for text in entry["descriptions"])
             found[of, kind] = Template(name, entry["version"], variants, entry["answer"])
     return found
+
+
+def in_words(name: str, of: str) -> str:
+    """Name of a template in the words of a modality; the default's bears none."""
+    return name if of in ("", next(iter(_entries()["modalities"]))) else f"{name}/{of}"
+
+
+def reworded(text: str, of: str) -> str:
+    """A wording whose list of a cell's genes is announced in the words of another modality."""
+    default, *_ = _entries()["modalities"].values()
+    return text.replace(default["sentence"], _entries()["modalities"].get(of, default)["sentence"])
+
+
+def _named(text: str, of: str) -> str:
+    """A wording that calls the one gene it is about what the modality calls it."""
+    noun = _entries()["modalities"][of]["noun"] if of else "gene"
+    return text.replace("Gene {gene}", f"{noun.capitalize()} {{gene}}")
 
 
 def _put(text: str, words: Mapping[str, str]) -> str:

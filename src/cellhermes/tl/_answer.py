@@ -11,10 +11,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy.special import softmax
 
 from .._blocks import Shard, fill, wait
-from .._keys import SENTENCE, Param
+from .._keys import SENTENCE, Param, modality_of
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, Task
 from ..text import task as task_of
@@ -177,6 +178,11 @@ class Question:
         if wrong := question._wrong():
             raise ValueError(wrong)
         return question
+
+    def of_sentences(self, adata: AnnData, sentence_key: str) -> "Question":
+        """The question in the words of the modality that the sentences of some cells are of."""
+        of = modality_of(adata, sentence_key)
+        return replace(self, task=self.task.in_words(of)) if of else self
 
     def _wrong(self) -> str:
         if self.decode not in ("score", "generate"):

@@ -17,11 +17,12 @@ from .. import _adata
 from .._blocks import Keeper, Shard, Sourced, fill, wait
 from .._chunks import Numbers
 from .._hash import hashed, hashed_rows, total
-from .._keys import EMBEDDING, SENTENCE, write_params
+from .._keys import EMBEDDING, SENTENCE, modality_of, write_params
 from .._result import Result
 from .._vectors import entry_of, made_with, vectors_of
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, template
+from ..text._template import in_words
 from ._checkpoint import checkpoint as checkpoint_of
 from ._expression import check_no_counts, check_values
 from ._model import as_model, provenance
@@ -207,12 +208,13 @@ class _Sentences:
         self.key, self.batch_size, self.size = key, batch_size, BLOCK
         self.parts = _parts(len(self.names), self.size)
         self._model, self.n_empty = model, 0
+        self.template = template(in_words("cell", modality_of(adata, key)))
 
     def begin(self) -> None:
         """Load the model, which takes long."""
         self.model = as_model(self._model)
         self.dim = self.model.dim
-        self.about = {**provenance(self.model, template("cell")), "sentence_key": self.key}
+        self.about = {**provenance(self.model, self.template), "sentence_key": self.key}
 
     def texts(self) -> Iterator[str]:
         """All sentences. A cell that is too long is found before anything is computed, and empty ones are counted."""
@@ -222,7 +224,7 @@ class _Sentences:
             # a text has at most as many tokens as bytes
             risky = [i for i, sentence in enumerate(part) if len(sentence.encode()) > room]
             try:
-                self.model.check(_prompts([part[i] for i in risky]))
+                self.model.check(self.prompts([part[i] for i in risky]))
             except PromptLengthError as error:
                 row = risky[error.index]
                 words = part[row].count(" ") + 1
@@ -237,8 +239,11 @@ class _Sentences:
         vectors = np.full((len(sentences), self.dim), np.nan, np.float32)
         filled = [i for i, sentence in enumerate(sentences) if sentence]
         if filled:
-            vectors[filled] = self.model.embed(_prompts([sentences[i] for i in filled]), batch_size=self.batch_size)
+            vectors[filled] = self.model.embed(self.prompts([sentences[i] for i in filled]), batch_size=self.batch_size)
         return vectors
+
+    def prompts(self, sentences: Sequence[str]) -> list[Prompt]:
+        return [self.template.fill(genes=sentence.split(" ")) for sentence in sentences]
 
     values = None  # the hash of the sentences tells other data
 
@@ -249,11 +254,6 @@ class _Sentences:
 
 def _parts(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
-
-
-def _prompts(sentences: Sequence[str]) -> list[Prompt]:
-    cell = template("cell")
-    return [cell.fill(genes=sentence.split(" ")) for sentence in sentences]
 
 
 class _Weighted:

@@ -165,7 +165,7 @@ def explain(
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
     _check_options(method, head, over, {"n_top": n_top, "max_new_tokens": max_new_tokens})
-    question = question_of(task, answers, variant, normalize)
+    question = question_of(task, answers, variant, normalize).of_sentences(adata, sentence_key)
     _check_key(adata, key_added)
     frame = _frame(adata, question, sentence_key)
     rng = np.random.default_rng(rng)

@@ -132,7 +132,7 @@ def faithfulness(
     steps = _checked_steps(steps)
     matrix, answer = importance_of(adata, key)
     params = read_params(adata, key)
-    question = _question(task, params, key)
+    question = _question(adata, task, params, key)
     rng = np.random.default_rng(rng)
     explained = np.flatnonzero(answer.notna())
     rows = drawn(adata.obs_names, explained, cells, rng, "cells")
@@ -170,9 +170,10 @@ def _checked_steps(steps: Sequence[int]) -> tuple[int, ...]:
     return steps
 
 
-def _question(task: str | Path | Task, params: Mapping[str, object], key: str) -> Question:
+def _question(adata: AnnData, task: str | Path | Task, params: Mapping[str, object], key: str) -> Question:
     """The question that was explained."""
     question = question_of(task, list(params["answers"]), int(params["variant"]), str(params["normalize"]))
+    question = question.of_sentences(adata, str(params["sentence_key"]))
     if question.task.fingerprint() != params["task_sha256"]:
         msg = f"Task {question.task.name!r} is not the one of explanation {key!r}, {params['template']!r}; pass that."
         raise ValueError(msg)

@@ -175,6 +175,7 @@ def predict(
         abstain_below=abstain_below,
         max_new_tokens=max_new_tokens,
     )
+    question = question.of_sentences(adata, sentence_key)
     key = key_added or question.task.name
     _columns(question)
     rows, fields = _rows(adata, question, sentence_key)

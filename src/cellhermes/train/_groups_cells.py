@@ -11,8 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from .. import _adata
-from .._keys import SENTENCE, read_params
+from .._keys import SENTENCE, modality_of, read_params
 from ..text import template
+from ..text._template import in_words
 from ._groups import Group, Groups, normalised
 from ._groups_graph import Partners, _version
 from ._pairs_cells import _hashed, _numbered
@@ -196,6 +197,8 @@ class _Source:
     """(components, words) standardised expression regressed on ``basis``."""
     number: np.ndarray
     """Of each word of the sentences among the words of all sources."""
+    modality: str
+    """What the words are."""
 
     def sentence(self, cell: int) -> np.ndarray:
         first = self.sentences.first
@@ -233,10 +236,12 @@ class _Cells:
         words = sorted({word for sentences, _, _, _ in parts for word in sentences.words})
         number = {word: i for i, word in enumerate(words)}
         sources = []
-        for sentences, known, (rep, basis), loadings in parts:
+        for one, (sentences, known, (rep, basis), loadings) in zip(several, parts, strict=True):
+            of = modality_of(one, sentence_key)
             own = np.zeros((len(loadings), len(words)), np.float32)
             own[:, [number[word] for word in known]] = loadings
-            sources.append(_Source(sentences, rep, basis, own, np.array([number[word] for word in sentences.words])))
+            numbers = np.array([number[word] for word in sentences.words])
+            sources.append(_Source(sentences, rep, basis, own, numbers, of))
         about = {
             "data": [_hashed_source(one, use_rep, sentence_key) for one in several],
             "use_rep": use_rep, "layer": layer, "n_genes": n_genes, "panel": list(panel), "seed": seed,
@@ -307,7 +312,7 @@ class _CellGroups:
         np.fill_diagonal(logits, -np.inf)
         near = normalised(np.exp(logits - logits.max(1, keepdims=True)))
         profile = normalised(np.maximum(source.basis[rows] @ source.loadings, 0))
-        fill = template("cell").fill
+        fill = template(in_words("cell", source.modality)).fill
         prompts = [fill(genes=[cells.words[i] for i in view]) for view in views]
         return Group(prompts, near, sp.csr_array(profile))
 
@@ -328,7 +333,7 @@ class _GeneInCellGroups:
         rng = np.random.default_rng([cells.seed, 30, number])
         source, rows, views = cells.draw(rng, self.n_cells)
         gene_of = self.gene_of
-        fill = template("gene_in_cell").fill
+        fill = template(in_words("gene_in_cell", source.modality)).fill
         prompts, first = [], np.zeros((len(rows), len(partners.symbols)), np.float32)
         for i, (row, view) in enumerate(zip(rows.tolist(), views, strict=True)):
             gene = cells.words[rng.choice(view)] if rng.random() < 0.5 else str(rng.choice(partners.symbols))

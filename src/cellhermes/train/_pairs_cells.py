@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
-from .._keys import SENTENCE
+from .._keys import SENTENCE, modality_of
 from ..text import QAPair, modality
 from ..text._template import Template, kinds
 from ._pairs import Pairs, below, hashed
@@ -41,7 +41,7 @@ def mlm_pairs(
     *,
     metadata: Sequence[str] | Mapping[str, str] | None = None,
     mask_fraction: float = 0.15,
-    modality: str = "rna",
+    modality: str | None = None,
     sentence_key: str = SENTENCE,
     seed: int = 0,
     mod: str | None = None,
@@ -66,7 +66,8 @@ def mlm_pairs(
         Share of the genes that are masked, above 0 and below 1, rounded to whole genes. The paper does not state its
         own.
     modality
-        A key of :func:`cellhermes.text.modalities`: what the words of the sentences are.
+        A key of :func:`cellhermes.text.modalities`: what the words of the sentences are. None takes what the sentences
+        were made with, else ``"rna"``; another one is an error, as vectors of these cells are read behind those words.
     sentence_key
         Column of ``obs`` with the sentences.
     seed
@@ -114,7 +115,7 @@ def ar_pairs(
     metadata: Sequence[str] | Mapping[str, str] | None = None,
     n_prefix: int | tuple[int, int] = (10, 80),
     n_answer: int = 20,
-    modality: str = "rna",
+    modality: str | None = None,
     sentence_key: str = SENTENCE,
     seed: int = 0,
     mod: str | None = None,
@@ -137,7 +138,8 @@ def ar_pairs(
     n_answer
         How many genes are asked for, at least 2. The paper does not state its own lengths.
     modality
-        A key of :func:`cellhermes.text.modalities`: what the words of the sentences are.
+        A key of :func:`cellhermes.text.modalities`: what the words of the sentences are. None takes what the sentences
+        were made with, else ``"rna"``; another one is an error, as vectors of these cells are read behind those words.
     sentence_key
         Column of ``obs`` with the sentences.
     seed
@@ -222,12 +224,17 @@ class _Cells:
 def _cells(
     data: AnnData | MuData | str | Path,
     metadata: Sequence[str] | Mapping[str, str] | None,
-    of: str,
+    of: str | None,
     sentence_key: str,
     mod: str | None,
 ) -> _Cells:
-    modality(of)  # says which there are
     adata = _adata.resolve(_adata.opened(data), mod)
+    made = modality_of(adata, sentence_key)
+    of = modality(of or made or "rna").name  # says which there are
+    if made and of != made:
+        msg = f"modality={of!r}, but `adata.obs[{sentence_key!r}]` was made with {made!r}. Leave modality out, or make "
+        msg += f"the sentences again: `ch.pp.cell_sentences(data, modality={of!r})`."
+        raise ValueError(msg)
     hint = "Run `ch.pp.cell_sentences(data)` first, or pass `sentence_key=`."
     column = _adata.obs_column(adata, sentence_key, hint)
     names = _called(metadata)
