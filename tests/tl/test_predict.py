@@ -114,7 +114,7 @@ def test_a_modality_of_a_mudata_and_a_backed_file(cells, tiny, tmp_path):
 
 def test_a_column_of_the_users_is_not_written_over(cells, tiny):
     before = cells.obs["cell_type"].copy()
-    with pytest.raises(ValueError, match="'cell_type' already.*key_added="):
+    with pytest.raises(ValueError, match=r"obs\['cell_type'\] is there already.*key_added="):
         ch.tl.predict(cells, tiny, "cell_type", answers=TYPES)
     assert cells.obs["cell_type"].equals(before)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
-from .._keys import GENE_MASK
+from .._entries import check_free, written
+from .._keys import GENE_MASK, write_params
 from .._symbols import human_symbols, is_ensembl_id
 from ..text import modalities, modality
 from ..text._modality import PROTEIN_CODING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from .._keys import Param
     from ..text import Modality
 
 logger = logging.getLogger("cellhermes")
@@ -71,6 +73,13 @@ def mask_genes(
 
     ``var[key_added]``
         bool: the gene may stand in a sentence.
+    ``uns[key_added]["params"]``
+        dict: the arguments and the version of cellhermes.
+
+    Raises
+    ------
+    ValueError
+        If ``var[key_added]`` is a mask of yours, under half of the names are human symbols, or no gene is left.
 
     Examples
     --------
@@ -84,11 +93,22 @@ def mask_genes(
     _adata.check_writable(adata)
     _adata.check_own_genes(adata, use_raw=use_raw)
     _adata.check_not_empty(adata)
+    check_free(adata, key_added, [f"var/{key_added}"])
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     names = names_of_modality(adata, names, modality("rna"), use_raw=use_raw)
     mask = gene_mask(names, _adata.expression(adata, use_raw=use_raw))
-    adata.var[key_added] = mask
+    write_mask(adata, key_added, mask, {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)})
     logger.info("mask_genes: stored in var[%r]", key_added)
+
+
+def write_mask(adata: AnnData, key: str, mask: np.ndarray, params: dict[str, Param | None]) -> None:
+    """Store a mask that the rules made, in var of raw if it is of other genes."""
+    if not _adata.has_own_genes(adata, use_raw=bool(params["use_raw"])):
+        adata.raw.var[key] = mask
+        return
+    with written(adata, key, [f"var/{key}"]):
+        adata.var[key] = mask
+        write_params(adata, key, params)
 
 
 def modality_told(adata: AnnData, mod: str | None, given: str | None, *, use_raw: bool) -> Modality:
@@ -110,9 +130,10 @@ def names_of_modality(adata: AnnData, names: np.ndarray, of: Modality, *, use_ra
     var = _adata.var_of(adata, use_raw=use_raw)
     if FEATURES not in var:
         return names
-    others = "|".join(f"({one.features.removeprefix('(?i)')})" for one in modalities().values() if one != of)
-    is_other = var[FEATURES].astype(object).fillna("").astype(str).str.contains(f"(?i:{others})", regex=True)
-    return np.where(is_other, "", names)
+    types = var[FEATURES].astype(object).fillna("").astype(str)
+    others = [one.features for one in modalities().values() if one != of]
+    elsewhere = [name for name in types.unique() if any(re.search(pattern, name) for pattern in others)]
+    return np.where(types.isin(elsewhere), "", names)
 
 
 def default_mask(names: np.ndarray, matrix: object, of: Modality) -> np.ndarray:

@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 from .. import _adata
 from .._blocks import Sourced, missing
 from .._chunks import Encoded, Texts
+from .._entries import check_free, written
 from .._hash import hashed_rows, total
 from .._keys import GENE_MASK, SENTENCE, write_params
 from .._result import Result
 from ..text import _cell
-from ._genes import default_mask, modality_told, names_of_modality, stored_mask
+from ._genes import default_mask, modality_told, names_of_modality, stored_mask, write_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,7 +116,8 @@ def cell_sentences(
     KeyError
         If a layer, a column of ``var`` or the modality is not there.
     ValueError
-        If a value is negative, NaN or infinite, the mask is unfit, or ``out`` belongs to other data or arguments.
+        If ``obs[key_added]`` is yours, a value is negative, NaN or infinite, the mask is unfit,
+        or ``out`` belongs to other data or arguments.
     BlockingIOError
         If another process is writing to ``out``.
     OSError
@@ -131,6 +133,8 @@ def cell_sentences(
     """
     adata = _adata.source(data, mod, out)
     _check_positive(n_genes=n_genes, chunk_size=chunk_size)
+    if out is None:
+        check_free(adata, key_added, [f"obs/{key_added}"])
     matrix = _adata.expression(adata, layer, use_raw=use_raw)
     _adata.check_not_empty(adata)
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
@@ -147,12 +151,13 @@ def cell_sentences(
         n_empty, where = writer.to_store(out, chunk_size, key_added, params), str(out)
     else:
         sentences, where = writer.to_list(chunk_size), f"obs[{key_added!r}]"
-        adata.obs[key_added] = pd.Series(sentences, index=adata.obs_names, dtype=object)
-        if stored is None:
-            own = _adata.has_own_genes(adata, use_raw=use_raw)
-            (adata if own else adata.raw).var[gene_mask] = mask
-            logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
-        write_params(adata, key_added, params)
+        with written(adata, key_added, [f"obs/{key_added}"]):
+            adata.obs[key_added] = pd.Series(sentences, index=adata.obs_names, dtype=object)
+            if stored is None:
+                made = {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)}
+                write_mask(adata, gene_mask, mask, made)
+                logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
+            write_params(adata, key_added, params)
         n_empty = sentences.count("")
     if n_empty:
         msg = f"{n_empty:,} of {adata.n_obs:,} cells express no gene of the mask and get an empty sentence."

@@ -16,6 +16,7 @@ from anndata import AnnData
 from .. import _adata
 from .._blocks import Keeper, Shard, Sourced, fill, wait
 from .._chunks import Numbers
+from .._entries import check_free, written
 from .._hash import hashed, hashed_rows, total
 from .._keys import EMBEDDING, SENTENCE, modality_of, write_params
 from .._result import Result
@@ -108,7 +109,8 @@ def embed_cells(
     KeyError
         If sentences or vectors of genes are not there; the message names the call that makes them.
     ValueError
-        If the expression is not log-normalised (``"weighted"``), a checkpoint or ``out`` belongs to other data, another
+        If ``obsm[key_added]`` is yours, the expression is not log-normalised (``"weighted"``),
+        a checkpoint or ``out`` belongs to other data, another
         model or other arguments, or a cell's prompt is longer than the model's context
         (:class:`~cellhermes.model.PromptLengthError` names the cell).
     BlockingIOError
@@ -137,9 +139,12 @@ def embed_cells(
         msg = f"method={method!r} is not known; expected 'sentence' or 'weighted'."
         raise ValueError(msg)
     if out is None:
-        where = f"obsm[{key_added!r}]"
-        adata.obsm[key_added] = _in_memory(way, adata.n_obs, checkpoint)
-        write_params(adata, key_added, {**way.about, "method": method})
+        where, entry = f"obsm[{key_added!r}]", f"obsm/{key_added}"
+        check_free(adata, key_added, [entry])
+        vectors = _in_memory(way, adata.n_obs, checkpoint)
+        with written(adata, key_added, [entry]):
+            adata.obsm[key_added] = vectors
+            write_params(adata, key_added, {**way.about, "method": method})
     else:
         where = str(out)
         _to_store(way, adata.obs_names, out, key_added, method)

@@ -12,6 +12,7 @@ from scipy.stats import false_discovery_control
 from tqdm.auto import tqdm
 
 from .. import _adata
+from .._entries import check_free, written
 from .._keys import ENRICH, MODULES, NETWORK, read_params, write_params
 from .._networks import modules_of, network_of
 from ._gene_sets import fingerprint, gene_sets_of
@@ -104,7 +105,7 @@ def enrich(
     KeyError
         If the network, the modules or the gene are not there.
     ValueError
-        If no gene set, or no gene of a list, is in the network.
+        If ``uns[key_added]`` is yours, or no gene set, or no gene of a list, is in the network.
     ConnectionError
         If a library is not in the cache and can't be downloaded.
 
@@ -123,6 +124,7 @@ def enrich(
     """
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
+    check_free(adata, key_added, [])
     if of is None and group is None:
         group = str(read_params(adata, modules_key).get("group", "")) or None
     if background is None:
@@ -146,10 +148,11 @@ def enrich(
     ]
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(COLUMNS))
     table = table.assign(group=group or "")[list(COLUMNS)].astype(COLUMNS)
-    adata.uns[key_added] = {"table": table, "lists": tested}
     params = {"gene_sets": source, "gene_sets_sha256": fingerprint(sets), "n_sets": len(sets), "n_tested": len(usable)}
     params |= {"n_background": len(background), "min_size": min_size, "group": group, "of": _described(of)}
-    write_params(adata, key_added, {**params, "network_key": network_key, "modules_key": modules_key})
+    with written(adata, key_added, []):
+        adata.uns[key_added] = {"table": table, "lists": tested}
+        write_params(adata, key_added, {**params, "network_key": network_key, "modules_key": modules_key})
     n_enriched = table.loc[table["pval_adj"] < ALPHA, "of"].nunique()
     message = "%d of %d lists have a gene set with adjusted p < %s (%s sets tested); uns[%r]['table']."
     logger.info(message, n_enriched, len(lists), ALPHA, f"{len(usable):,}", key_added)

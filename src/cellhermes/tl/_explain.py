@@ -12,16 +12,17 @@ from anndata import AnnData
 from scipy import sparse
 
 from .. import _adata
+from .._entries import check_free, written
 from .._explained import top_of
 from .._hash import hashed
-from .._keys import EXPLAIN, SENTENCE, read_params, write_params
+from .._keys import EXPLAIN, SENTENCE, write_params
 from ..model import CellHermes
 from ..text import Task
 from ..text import task as task_of
 from ._answer import Question, Rows, ask
 from ._importance import Attention, Listed, Occlusion
 from ._model import as_model
-from ._predict import _frame
+from ._predict import frame_of
 from ._reasons import write_reasons
 
 if TYPE_CHECKING:
@@ -166,8 +167,9 @@ def explain(
     _adata.check_writable(adata)
     _check_options(method, head, over, {"n_top": n_top, "max_new_tokens": max_new_tokens})
     question = question_of(task, answers, variant, normalize).of_sentences(adata, sentence_key)
-    _check_key(adata, key_added)
-    frame = _frame(adata, question, sentence_key)
+    entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obs/{key_added}_answer"]
+    check_free(adata, key_added, entries)
+    frame = frame_of(data, mod, question, sentence_key)
     rng = np.random.default_rng(rng)
     rows = drawn(adata.obs_names, np.flatnonzero(frame[SENTENCE] != ""), cells, rng, "cells")
     told = None if reasons is None else drawn(adata.obs_names, rows, reasons, rng, "reasons")
@@ -195,12 +197,13 @@ def explain(
             model, question, frame.iloc[at], found["answer"].iloc[at], symbols=listed.symbols, **options
         )
 
-    _write(adata, key_added, rows, listed, values, beside, found, question, n_top)
     tables = {"heads": way.heads(), "reasons": texts}
-    adata.uns[key_added] |= {name: table for name, table in tables.items() if table is not None}
     arguments = {"method": method, "sentence_key": sentence_key, "gene_symbols": listed.gene_symbols, "n_top": n_top}
     counts = {"n_explained": len(rows), "n_without_genes": n_without}
-    write_params(adata, key_added, {**about, **arguments, **way.about(), "fields": list(frame), **counts})
+    with written(adata, key_added, entries):
+        _write(adata, key_added, rows, listed, values, beside, found, question, n_top)
+        adata.uns[key_added] |= {name: table for name, table in tables.items() if table is not None}
+        write_params(adata, key_added, {**about, **arguments, **way.about(), "fields": list(frame), **counts})
     if n_without:
         msg = f"{n_without:,} of {adata.n_obs:,} cells have an empty sentence and are not explained."
         warnings.warn(msg, UserWarning, stacklevel=2)
@@ -231,16 +234,6 @@ def _check_head(head: int | str, model: CellHermes) -> None:
     n = model.n_heads
     if not isinstance(head, str) and not 0 <= head < n:
         msg = f"head={head}; the last layer of {model.card.name!r} has the heads 0 to {n - 1}."
-        raise ValueError(msg)
-
-
-def _check_key(adata: AnnData, key: str) -> None:
-    """Refuse to write over what no call of ours made."""
-    if "method" in read_params(adata, key):
-        return
-    slots = {"layers": key, "obsm": key, "obs": f"{key}_answer", "uns": key}
-    if taken := [f"{slot}[{name!r}]" for slot, name in slots.items() if name in getattr(adata, slot)]:
-        msg = f"{', '.join(taken)} is there already, and not of ch.tl.explain. Pass another key_added=."
         raise ValueError(msg)
 
 

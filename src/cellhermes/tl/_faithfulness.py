@@ -22,7 +22,7 @@ from ._answer import Question
 from ._explain import drawn, question_of
 from ._importance import BLOCK, Listed, score
 from ._model import as_model
-from ._predict import _frame
+from ._predict import frame_of
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -136,7 +136,7 @@ def faithfulness(
     rng = np.random.default_rng(rng)
     explained = np.flatnonzero(answer.notna())
     rows = drawn(adata.obs_names, explained, cells, rng, "cells")
-    frame = _frame(adata, question, str(params["sentence_key"]))
+    frame = frame_of(data, mod, question, str(params["sentence_key"]))
     every = _Cells.of(adata, frame[SENTENCE].to_numpy()[explained], explained, matrix, str(params["sentence_key"]))
     compared = _agreements(adata, key, markers, others, every, answer.iloc[explained], int(params["n_top"]))
     model = as_model(model)
@@ -155,7 +155,8 @@ def faithfulness(
     start = full[np.arange(len(rows)), codes]
     table = pd.concat([_table(read[..., 0], names), *compared], ignore_index=True)
     about = {"steps": list(steps), "n_cells": len(rows), "others": list(others), "version": version()}
-    adata.uns[key] |= {"faithfulness": {"curves": _curves(read, start, steps, names), "table": table, "params": about}}
+    tested = {"curves": _curves(read, start, steps, names), "table": table, "params": about}
+    adata.uns[key] = {**adata.uns[key], "faithfulness": tested}
     logger.info("Faithfulness of %s cells in uns[%r]['faithfulness'].", f"{len(rows):,}", key)
 
 

@@ -15,8 +15,9 @@ from .. import _adata
 from .._blocks import Shard, fill
 from .._chunks import Chunks, Numbers
 from .._chunks import Texts as Strings
+from .._entries import check_free, is_ours, written
 from .._hash import hashed
-from .._keys import SENTENCE, read_params, write_params
+from .._keys import SENTENCE, write_params
 from .._result import Result
 from ..model import CellHermes
 from ..text import Task
@@ -138,7 +139,7 @@ def predict(
     KeyError
         If the task, a column of ``obs`` or the sentences are not there.
     ValueError
-        If ``obs[key_added]`` is a column of yours, ``out`` belongs to another call, or as for
+        If ``obs[key_added]`` or another entry is yours, ``out`` belongs to another call, or as for
         :func:`cellhermes.tl.answer`.
     BlockingIOError
         If another process is writing to the same place.
@@ -159,6 +160,7 @@ def predict(
     >>> list(adata.obsm["predicted"])
     ['B cell', 'NK cell']
     """
+    data = data if out is None else _adata.opened(data)
     adata = _adata.source(data, mod, out)
     if out is not None and checkpoint is not None:
         msg = "out= and checkpoint= exclude each other: a call with out= goes on by itself. Leave checkpoint out."
@@ -178,17 +180,19 @@ def predict(
     question = question.of_sentences(adata, sentence_key)
     key = key_added or question.task.name
     _columns(question)
-    rows, fields = _rows(adata, question, sentence_key)
+    rows, fields = _rows(data, mod, question, sentence_key)
     options = {"calibration": calibration, "abstain_below": abstain_below, "sentence_key": sentence_key}
     if out is None:
-        _check_key(adata, key)
+        entries = [f"obs/{key}", f"obsm/{key}" if question.decode == "score" else f"obs/{key}_text"]
+        check_free(adata, key, entries)
         shard = Shard.here() if checkpoint else None
         found, about = ask(question, rows, model, batch_size, checkpoint, shard)
         if about["zero_shot"]:
             warn_of_collapse(found["answer"].value_counts().to_dict(), question.task, stacklevel=3)
         counts = _counts(found["status"].value_counts(), adata.n_obs)
-        _write(adata, key, found, question)
-        write_params(adata, key, {**about, "fields": fields, **options, **counts})
+        with written(adata, key, entries):
+            _write(adata, key, found, question)
+            write_params(adata, key, {**about, "fields": fields, **options, **counts})
         logger.info("%s cells in obs[%r]: %s.", f"{adata.n_obs:,}", key, counted(found))
     else:
         counts = _to_store(question, rows, model, batch_size, out, key, {"fields": fields, **options})
@@ -205,18 +209,11 @@ def _counts(n_of: "pd.Series | Counter", n_cells: int) -> dict[str, int]:
     return {**counts, "n_without_genes": n_cells - int(sum(n_of.values() if isinstance(n_of, Counter) else n_of))}
 
 
-def _check_key(adata: AnnData, key: str) -> None:
-    """Refuse to write over columns that no call of ours made, such as the true cell types."""
-    if (key in adata.obs or key in adata.obsm) and "fields" not in read_params(adata, key):
-        msg = f"obs or obsm has an entry {key!r} already, which is not of ch.tl.predict. Pass another key_added=."
-        raise ValueError(msg)
-
-
-def _rows(adata: AnnData, question: Question, sentence_key: str) -> tuple[Rows, list[str]]:
+def _rows(data: "AnnData | MuData", mod: str | None, question: Question, sentence_key: str) -> tuple[Rows, list[str]]:
     """The cells with the columns that the questions need, under the names of the task; and these names."""
-    task = question.task
+    adata, task = _adata.resolve(data, mod), question.task
     hint = f"Task {task.name!r} asks with the columns {list(task.fields)} of obs; rename yours, or use ch.tl.answer."
-    columns = {name: _adata.obs_column(adata, name, hint) for name in task.fields if name != SENTENCE}
+    columns = {name: _adata.obs_column(data, name, hint, mod=mod) for name in task.fields if name != SENTENCE}
     if question.expression or SENTENCE in task.fields:
         columns[SENTENCE] = Texts(adata, sentence_key)
 
@@ -226,9 +223,9 @@ def _rows(adata: AnnData, question: Question, sentence_key: str) -> tuple[Rows, 
     return Rows(adata.obs_names, read, skips=True), list(columns)
 
 
-def _frame(adata: AnnData, question: Question, sentence_key: str) -> pd.DataFrame:
+def frame_of(data: "AnnData | MuData", mod: str | None, question: Question, sentence_key: str) -> pd.DataFrame:
     """Columns that the questions need, of all cells."""
-    return _rows(adata, question, sentence_key)[0].read(slice(None))
+    return _rows(data, mod, question, sentence_key)[0].read(slice(None))
 
 
 def _columns(question: Question) -> list[str]:
@@ -245,9 +242,10 @@ def _write(adata: AnnData, key: str, found: pd.DataFrame, question: Question) ->
     """Answers and what they come from; what an earlier call wrote and this one does not is taken away."""
     categories = question.task.answers or sorted(found["answer"].dropna().unique())
     adata.obs[key] = pd.Categorical(found["answer"], categories=categories)
-    if f"{key}_text" in adata.obs:
+    if f"{key}_text" in adata.obs and is_ours(adata, key, f"obs/{key}_text"):
         del adata.obs[f"{key}_text"]
-    adata.obsm.pop(key, None)
+    if key in adata.obsm and is_ours(adata, key, f"obsm/{key}"):
+        del adata.obsm[key]
     if question.decode == "score":
         probability = found[[f"{PROBABILITY}{answer}" for answer in question.task.answers]]
         adata.obsm[key] = probability.set_axis(_columns(question), axis=1)

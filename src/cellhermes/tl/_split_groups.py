@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
+from .._entries import check_free, written
 from .._groups import groups_of
 from .._keys import HALF, half_labels, write_params
 
@@ -63,7 +64,8 @@ def split_groups(
     KeyError
         If the column is not there.
     ValueError
-        If ``groups`` is empty or names an unknown group, or a group has fewer than two cells.
+        If ``obs[key_added]`` is yours, ``groups`` is empty or names an unknown group, or a group has fewer than two
+        cells.
 
     Examples
     --------
@@ -76,6 +78,8 @@ def split_groups(
     """
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
+    entry = f"obs/{key_added}"
+    check_free(adata, key_added, [entry])
     found = groups_of(data, groupby, groups, mod=mod)
     cells = {label: np.flatnonzero(found.codes == i) for i, label in enumerate(found.labels)}
     if small := [label for label, at in cells.items() if len(at) < 2]:
@@ -87,7 +91,8 @@ def split_groups(
         mixed, middle = generator.permutation(at), (len(at) + 1) // 2
         halves[mixed[:middle]], halves[mixed[middle:]] = half_labels(label)
     names = [half for label in cells for half in half_labels(label)]
-    adata.obs[key_added] = pd.Categorical(halves, categories=names)
     seed = int(rng) if isinstance(rng, int | np.integer) else "unknown"
-    write_params(adata, key_added, {"groupby": groupby, "groups": list(cells), "seed": seed})
+    with written(adata, key_added, [entry]):
+        adata.obs[key_added] = pd.Categorical(halves, categories=names)
+        write_params(adata, key_added, {"groupby": groupby, "groups": list(cells), "seed": seed})
     logger.info("%d groups in two halves each, obs[%r].", len(cells), key_added)
