@@ -2,19 +2,18 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import DynamicCache
 
 from ..text import Prompt, Wrap
-from . import _forward, _identity
+from . import _forward, _identity, _selfcheck
 from ._attention import GeneAttention, per_gene
 from ._tokens import Batch, Encoded, Encoder, check_batch_size, check_vocabulary, plan, run_batches
 from ._trie import Trie
@@ -102,6 +101,7 @@ class CellHermes:
         self._config = lm.config.get_text_config()
         self._encoder = Encoder(tokenizer, card.wrap, system=card.system)
         check_vocabulary(lm, tokenizer, card.name)
+        self._able = self._check_itself()
 
     @classmethod
     def from_pretrained(
@@ -173,6 +173,20 @@ class CellHermes:
             _forward.compile_layers(lm)
         return cls(lm, tokenizer, card, quantize=quantize, sha256=sha256)
 
+    def _check_itself(self) -> _selfcheck.Abilities:
+        """Compare with the model's own forward; a warning says what is slower then."""
+        encoded = [one.ids for one in self._encoder.prompts(list(map(Prompt, _selfcheck.PROMPTS)))]
+        answers = [self._encoder.answer(answer) for answer in _selfcheck.ANSWERS]
+        exact = self._lm.dtype == torch.float32 and not self.quantize
+        able = _selfcheck.check(self._lm, encoded, answers, exact=exact)
+        if not able.shares:
+            msg = (
+                f"{self.card.name!r} is a {type(self._lm).__name__}, of which keys and values of a beginning are not "
+                "all that counts: what prompts share is computed for each of them. Results are right, and slower."
+            )
+            warnings.warn(msg, stacklevel=4)
+        return able
+
     @property
     def device(self) -> str:
         """Where the weights are."""
@@ -207,12 +221,12 @@ class CellHermes:
     @property
     def n_heads(self) -> int:
         """Attention heads of a layer."""
-        return self._config.num_attention_heads
+        return _forward.size(self._config, "num_attention_heads", 1)
 
     @property
     def max_tokens(self) -> int:
         """Longest prompt in tokens, turn markers and answer included."""
-        return self._config.max_position_embeddings
+        return _forward.context(self._config)
 
     @property
     def wrap(self) -> str:
@@ -529,35 +543,26 @@ class CellHermes:
         temperature: float,
         members: list[int],
     ) -> list[list[int]]:
-        """New token ids of one batch, padded on the left so that all rows grow at the same end."""
-        ids = [encoded[i].ids for i in members]
+        """New token ids of one batch."""
         streams = [np.random.default_rng(seeds[i]) for i in members]
-        batch = Batch.pad(ids, device=self._lm.device, side="left")
-        mask, positions, step = batch.mask, batch.positions, batch.ids
-        # transformers 5.24 has given the argument a new name
-        name = "cache" if "cache" in signature(self._decoder.forward).parameters else "past_key_values"
-        cache = {name: DynamicCache(config=self._decoder.config)}
+        grow = _forward.grow if self._able.caches else _forward.grow_whole
+        rows = grow(self._decoder, [encoded[i].ids for i in members], device=self._lm.device)
+        states = next(rows)
         stop = self._encoder.stop
-        new: list[list[int]] = [[] for _ in ids]
-        open_rows = set(range(len(ids)))
-        for _ in range(max_new_tokens):
-            with torch.compiler.set_stance("force_eager"):  # a cache that grows would be compiled again and again
-                found = self._decoder(
-                    input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache
-                )
-            logits = _forward.logits(self._lm, found.last_hidden_state[:, -1])
-            self._check_finite(logits.amax(-1).cpu().numpy(), range(len(ids)), [prompts[i] for i in members])
+        new: list[list[int]] = [[] for _ in members]
+        open_rows = set(range(len(members)))
+        for step in range(max_new_tokens):
+            logits = _forward.logits(self._lm, states)
+            self._check_finite(logits.amax(-1).cpu().numpy(), range(len(members)), [prompts[i] for i in members])
             tokens = _draw(logits, temperature, streams)
             for row in sorted(open_rows):
                 if tokens[row] in stop:
                     open_rows.discard(row)
                 else:
                     new[row].append(tokens[row])
-            if not open_rows:
+            if not open_rows or step == max_new_tokens - 1:
                 break
-            step = torch.tensor(tokens, device=mask.device)[:, None]
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-            positions = positions[:, -1:] + 1
+            states = rows.send(tokens)
         return new
 
     # ------------------------------------------------------------------------------------------------- attend
@@ -595,6 +600,12 @@ class CellHermes:
         ('CD3E', 'IL7R', 'LTB')
         """
         check_batch_size(batch_size)
+        if not self._able.attends:
+            msg = (
+                f"{self.card.name!r} is a {type(self._lm).__name__}, whose attention in its last layer cannot be seen. "
+                "tl.explain works with method='occlusion'."
+            )
+            raise ValueError(msg)
         prompts, encoded = self._encode(prompts, positions=True)
         for i, prompt in enumerate(prompts):
             if not prompt.spans:
@@ -688,22 +699,22 @@ class CellHermes:
 
     def _may_share(self, encoded: Sequence[Encoded]) -> bool:
         """Whether keys of a prefix are all visible: no layer forgets what is further away than its window."""
-        window = getattr(self._config, "sliding_window", None)
-        return window is None or max((len(one.ids) for one in encoded), default=0) <= window
+        longest = max((len(one.ids) for one in encoded), default=0)
+        return self._able.shares and longest <= _forward.window(self._config)
 
     def _budget(self, n_shared: int) -> int:
         """Tokens per forward pass, from the memory that is free."""
         config, size = self._config, torch.empty((), dtype=self._lm.dtype).element_size()
-        width = getattr(config, "intermediate_size", 4 * config.hidden_size)
-        per_token = size * (12 * config.hidden_size + 3 * width) + 12 * n_shared * config.num_attention_heads
+        width = _forward.size(config, "intermediate_size", 4 * config.hidden_size)
+        per_token = size * (12 * config.hidden_size + 3 * width) + 12 * n_shared * self.n_heads
         most = 2_048 if self.device == "cpu" else 131_072  # on a CPU larger batches leave its caches and are slower
         return int(max(1, min(most, _free_bytes(self._lm.device) // 4 // per_token)))
 
     def _rows(self, n_tokens: int) -> int:
         """Prompts whose keys and values of all layers are held at once, from the memory that is free."""
         config, size = self._config, torch.empty((), dtype=self._lm.dtype).element_size()
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = _forward.size(config, "head_dim", config.hidden_size // self.n_heads)
+        heads = _forward.size(config, "num_key_value_heads", self.n_heads)
         per_token = 2 * size * config.num_hidden_layers * heads * width
         return max(1, _free_bytes(self._lm.device) // 4 // (per_token * n_tokens))
 

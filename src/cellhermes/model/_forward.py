@@ -6,12 +6,14 @@ name
 and to torch's scaled dot product attention otherwise.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -20,6 +22,7 @@ from ._tokens import Batch
 from ._trie import Trie
 
 NAME = "cellhermes"
+NO_LIMIT = 1 << 20  # tokens: the context of a model that names none
 Tap = Callable[..., torch.Tensor]
 
 
@@ -104,9 +107,9 @@ def _run(
     hermes: Tap | None = None,
 ) -> torch.Tensor:
     extra = {} if hermes is None else {"hermes": hermes}
-    return decoder(
-        input_ids=ids, position_ids=positions, attention_mask=attention_mask, use_cache=False, **extra
-    ).last_hidden_state
+    if "position_ids" in signature(decoder.forward).parameters:  # others count by themselves
+        extra["position_ids"] = positions
+    return decoder(input_ids=ids, attention_mask=attention_mask, use_cache=False, **extra).last_hidden_state
 
 
 def output_layer(lm: PreTrainedModel) -> torch.nn.Module:
@@ -126,8 +129,77 @@ def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None
     else:
         bias = None if head.bias is None else head.bias[words]
         found = torch.nn.functional.linear(states, head.weight[words], bias).float()
-    cap = getattr(lm.config.get_text_config(), "final_logit_softcapping", None)
+    config = lm.config.get_text_config()
+    found = found * _scale(config)
+    cap = getattr(config, "final_logit_softcapping", None)
     return found if cap is None else torch.tanh(found / cap) * cap
+
+
+def _scale(config: PretrainedConfig) -> float:
+    """What families multiply their logits by; whether this is all is checked when a model is loaded."""
+    if config.model_type == "hyperclovax":
+        return config.logits_scaling
+    return (
+        getattr(config, "logit_scale", 1.0)
+        * getattr(config, "lm_head_multiplier", 1.0)
+        / getattr(config, "logits_scaling", 1.0)
+    )
+
+
+def grow(
+    decoder: PreTrainedModel, rows: Sequence[list[int]], *, device: torch.device
+) -> Generator[torch.Tensor, list[int], None]:
+    """(rows, dim) states at the ends of rows; each is sent a token and gives the next, from keys and values kept.
+
+    Rows are padded on the left, so that all grow at the same end.
+    """
+    batch = Batch.pad(rows, device=device, side="left")
+    mask, positions, step = batch.mask, batch.positions, batch.ids
+    # transformers 5.24 has given the argument a new name
+    name = "cache" if "cache" in signature(decoder.forward).parameters else "past_key_values"
+    cache = {name: DynamicCache(config=decoder.config)}
+    while True:
+        with torch.compiler.set_stance("force_eager"):  # a cache that grows would be compiled again and again
+            found = decoder(input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache)
+        tokens = yield found.last_hidden_state[:, -1]
+        step = torch.tensor(tokens, device=device)[:, None]
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        positions = positions[:, -1:] + 1
+
+
+def grow_whole(
+    decoder: PreTrainedModel, rows: Sequence[list[int]], *, device: torch.device
+) -> Generator[torch.Tensor, list[int], None]:
+    """The same as :func:`grow`, with each row computed anew for each token."""
+    while True:
+        batch = Batch.pad(rows, device=device)
+        tokens = yield hidden(decoder, batch)[torch.arange(len(rows), device=device), batch.last]
+        rows = [[*row, token] for row, token in zip(rows, tokens, strict=True)]
+
+
+def size(config: PretrainedConfig, name: str, default: int) -> int:
+    """A size of a config; the largest, where layers differ in it."""
+    found = getattr(config, name, None) or default
+    return max(found) if isinstance(found, list | tuple) else found
+
+
+def window(config: PretrainedConfig) -> float:
+    """Tokens up to which every layer sees the whole text."""
+    names = ("sliding_window", "attention_chunk_size", "index_topk")
+    return min((length for name in names if (length := getattr(config, name, None))), default=math.inf)
+
+
+def context(config: PretrainedConfig) -> int:
+    """Longest text in tokens.
+
+    Where the frequencies of positions are others in long texts (longrope), it is the longest short one: beyond it the
+    vector of a text would depend on how long the others of its batch are.
+    """
+    longest = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        return min(longest, rope.get("original_max_position_embeddings") or longest)
+    return longest
 
 
 @dataclass(slots=True)

@@ -67,7 +67,7 @@ def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
 
 def context_of(card: "ModelCard") -> int:
     """Longest text of a card's base in tokens, told before its weights are read."""
-    return _config(located(card)).get_text_config().max_position_embeddings
+    return _forward.context(_config(located(card)).get_text_config())
 
 
 def width_of(card: "ModelCard") -> int:
