@@ -130,7 +130,7 @@ def write_model(folder, tokenizer, family, **changes):
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=None,
-        **SHAPE | FAMILIES[family] | changes,
+        **SHAPE | FAMILIES.get(family, {}) | changes,
     )
     with torch.random.fork_rng():
         torch.random.manual_seed(0)

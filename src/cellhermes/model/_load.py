@@ -107,18 +107,32 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
     if card.adapters:
         _check_adapters(card, config)
     with _explained(base), _quiet() if card.base.startswith("bundled:") else nullcontext(), _unreported():
-        lm, found = AutoModelForCausalLM.from_pretrained(
+        lm, found = _read(
             base,
             revision=card.revision or None,
             dtype=_dtype_before(card.adapters, kind),
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # told of below, with all others
-            output_loading_info=True,
             **{"attn_implementation": _forward.NAME, **options},
         )
     _check_tensors(lm, base, found)
     return _adapter.merge(lm, card.adapters, kind) if card.adapters else lm
+
+
+def _read(base: str, *, attn_implementation: str, **options: object) -> "tuple[PreTrainedModel, dict[str, set]]":
+    """The weights, and which tensors were found."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            base,
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # told of with all others
+            output_loading_info=True,
+            **options,
+        )
+    except KeyError as error:
+        if error.args != (_forward.NAME,):
+            raise
+        return _read(base, attn_implementation="eager", **options)  # a family with a table of attentions of its own
 
 
 def _dtype_before(adapters: Sequence[str], dtype: torch.dtype) -> torch.dtype | str:

@@ -21,8 +21,8 @@ from ._trie import Trie
 logger = logging.getLogger("cellhermes")
 
 EXACT, ROUNDED = 1e-4, 0.1  # of the largest number: in float32; where numbers or weights have fewer bits
-PROMPTS = ("Genes: CD3E LYZ NKG7. Gene CD3E", "Genes: CD3E LYZ NKG7. Gene B2M, MS4A1")
-ANSWERS = ("B cell", "B")
+TEXT = "Genes: CD3E LYZ NKG7 MS4A1 B2M, FCGR3A (PPBP) of a T cell; which?"
+N_IDS, N_SHARED = 20, 8
 OWN = ("sdpa", "eager")  # attention of transformers, the faster one first
 
 
@@ -48,17 +48,15 @@ class Abilities:
     attends: bool
 
 
-def check(lm: PreTrainedModel, rows: Sequence[list[int]], answers: Sequence[list[int]], *, exact: bool) -> Abilities:
+def check(lm: PreTrainedModel, ids: Sequence[int], *, exact: bool) -> Abilities:
     """Compare, and leave the model with an attention that is right.
 
     Parameters
     ----------
     lm
         A model with our attention, if its family takes one from outside.
-    rows
-        Ids of two prompts of different lengths that begin alike.
-    answers
-        Ids of two answers that begin alike.
+    ids
+        Of some text, of which two prompts are made that are shorter than any window of attention.
     exact
         Whether numbers and weights have all bits of float32.
 
@@ -68,17 +66,13 @@ def check(lm: PreTrainedModel, rows: Sequence[list[int]], answers: Sequence[list
         If not even the model's own attention gives each prompt of a batch what it gives it alone.
     """
     with torch.inference_mode(), _quiet(), torch.compiler.set_stance("force_eager"):
-        truth = _Truth.of(lm, rows, answers, EXACT if exact else ROUNDED)
+        truth = _truth(lm, _distinct(ids), EXACT if exact else ROUNDED)
         for attention in (_forward.NAME, *OWN):
             _set(lm, attention)
             if _holds(truth.in_a_batch):
                 break
         else:
-            msg = (
-                f"{lm.name_or_path!r} is a {type(lm).__name__}, whose vectors or logits of a prompt would not be those "
-                "of transformers, so that it is refused. The page on models lists the families that can be read."
-            )
-            raise ValueError(msg)
+            raise ValueError(_refused(lm, "whose vectors or logits would not be those of transformers"))
         ours = attention == _forward.NAME
         return Abilities(
             attention,
@@ -94,6 +88,12 @@ class _Truth:
 
     Parameters
     ----------
+    rows
+        Ids of two prompts of different lengths.
+    answers
+        Ids of two answers that begin alike.
+    tolerance
+        Of the largest number.
     states
         (tokens, dim) of each prompt.
     logits
@@ -111,13 +111,13 @@ class _Truth:
     weights: list[torch.Tensor]
 
     @classmethod
-    def of(
-        cls, lm: PreTrainedModel, rows: Sequence[list[int]], answers: Sequence[list[int]], tolerance: float
-    ) -> "_Truth":
-        """Run each prompt alone, with the attention that a paper would call the model's."""
+    def of(cls, lm: PreTrainedModel, ids: list[int], tolerance: float) -> "_Truth":
+        """Run two prompts that begin alike, each alone, with the plainest attention of transformers."""
+        rows = [ids[:11], ids[:N_SHARED] + ids[11:16]]
+        answers = [ids[16:19], [ids[16], ids[19]]]
         _set(lm, "eager")
-        decoder, ids = lm.get_decoder(), [torch.tensor([row], device=lm.device) for row in rows]
-        found = [decoder(input_ids=one, use_cache=False, output_attentions=True) for one in ids]
+        decoder, alone = lm.get_decoder(), [torch.tensor([row], device=lm.device) for row in rows]
+        found = [decoder(input_ids=one, use_cache=False, output_attentions=True) for one in alone]
         with_answer = [torch.tensor([row + answers[0]], device=lm.device) for row in rows]
         has_head = lm.get_output_embeddings() is not None
         logits = [lm(input_ids=one, use_cache=False).logits[0].float() for one in with_answer if has_head]
@@ -135,20 +135,18 @@ class _Truth:
 
     def behind_a_prefix(self) -> bool:
         """States of what follows the beginning that both prompts share."""
-        n = next(i for i, (a, b) in enumerate(zip(*self.rows, strict=False)) if a != b)
-        prefix = self._prefix([self.rows[0][:n]])
-        rests = [row[n:] for row in self.rows]
+        prefix = self._prefix([self.rows[0][:N_SHARED]])
+        rests = [row[N_SHARED:] for row in self.rows]
         found = _forward.hidden_behind(self.lm.get_decoder(), prefix, self._pad(rests))
         return all(
-            self._close(states[: len(rest)], wanted[n:])
+            self._close(states[: len(rest)], wanted[N_SHARED:])
             for rest, states, wanted in zip(rests, found, self.states, strict=True)
         )
 
     def in_a_trie(self) -> bool:
         """Logits of an answer among others, behind the beginning and what follows it."""
-        n = next(i for i, (a, b) in enumerate(zip(*self.rows, strict=False)) if a != b)
-        shared, trie = self._prefix([self.rows[0][:n]]), Trie.of(self.answers)
-        behind = _forward.read_behind(self.lm.get_decoder(), shared, self._pad([row[n:] for row in self.rows]))
+        shared, trie = self._prefix([self.rows[0][:N_SHARED]]), Trie.of(self.answers)
+        behind = _forward.read_behind(self.lm.get_decoder(), shared, self._pad([row[N_SHARED:] for row in self.rows]))
         at = [0, *trie.parent[trie.paths[0, 1 : len(self.answers[0])]].tolist()]
         return all(
             self._predicts(i, states[at], len(row) - 1)
@@ -191,6 +189,25 @@ class _Truth:
             return False
         # NaN and infinity are told of by the verbs
         return not (found - wanted).abs().max() > self.tolerance * wanted.abs().max()
+
+
+def _truth(lm: PreTrainedModel, ids: list[int], tolerance: float) -> _Truth:
+    try:
+        return _Truth.of(lm, ids, tolerance)
+    except Exception as error:
+        raise ValueError(_refused(lm, f"which does not read text alone ({error})")) from error
+
+
+def _refused(lm: PreTrainedModel, why: str) -> str:
+    return (
+        f"{lm.name_or_path!r} is a {type(lm).__name__}, {why}, so that it is refused. The documentation lists the "
+        "families of models that can be read."
+    )
+
+
+def _distinct(ids: Sequence[int]) -> list[int]:
+    """Different ids, filled up where a text has few."""
+    return [*dict.fromkeys([*ids, *range(N_IDS)])][:N_IDS]
 
 
 def _set(lm: PreTrainedModel, attention: str) -> None:
