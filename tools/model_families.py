@@ -165,7 +165,7 @@ def written(model: ch.CellHermes, reference: PreTrainedModel, ids: list[list[int
         new = []
         for _ in range(6):
             token = int(run(reference, row + new).logits[0, -1].argmax())
-            if token in model._encoder.end:
+            if token in model._encoder.stop:
                 break
             new.append(token)
         texts.append(model._encoder.decode(new))
