@@ -115,7 +115,7 @@ def test_number_formats_are_chosen_from_the_shell(run, source, tmp_path):
     for words in (("embed",), ("predict", "--task", "cell_type"), ("explain", "--task", "cell_type")):
         done = run(*words, source, tmp_path / "other.h5ad", "--quantize", "2bit")
         assert done.exit_code == 1
-        assert "quantize='2bit' is not known" in done.output
+        assert "--quantize 2bit is not known" in done.output
         assert "cell_sentences" not in done.output, "it is told before anything is made"
 
 
@@ -197,6 +197,52 @@ def test_pairs_writes_what_the_functions_write(run, source, edges, tmp_path):
     assert "--overwrite" in again.output
 
 
+@pytest.fixture
+def h5mu(adata, tmp_path):
+    """A modality whose raw has the expression, and whose X is scaled."""
+    cells = adata[:12].copy()
+    cells.raw = cells.copy()
+    cells.X = -np.ones(cells.shape, np.float32)
+    mudata.MuData({"rna": cells}).write(tmp_path / "in.h5mu")
+    return tmp_path / "in.h5mu"
+
+
+@pytest.mark.parametrize("command", ["embed", "predict", "explain"])
+def test_a_modality_and_raw_are_read_by_every_command(run, h5mu, tmp_path, command):
+    asked = ("--task", "cell_type", "--answer", "B", "--answer", "NK", "--key-added", "made")
+    words = () if command == "embed" else asked
+    done = run(command, h5mu, tmp_path / "out.h5mu", *words, "--mod", "rna", "--use-raw")
+    assert done.exit_code == 0, done.output
+    found = mudata.read_h5mu(tmp_path / "out.h5mu")["rna"]
+    expected = mudata.read_h5mu(h5mu)["rna"]
+    ch.pp.cell_sentences(expected, use_raw=True)
+    assert found.obs["cell_sentence"].tolist() == expected.obs["cell_sentence"].tolist()
+    assert ("X_cellhermes" if command == "embed" else "made") in found.obsm
+    for words, message in (
+        (("--mod", "protein"), "modality 'protein' not found"),
+        ((), "choose a modality with --mod"),
+        (("--mod", "rna"), "Pass the layer that holds them as --layer, or --use-raw"),
+    ):
+        done = run("embed", h5mu, tmp_path / "other.h5mu", *words)
+        assert done.exit_code == 1
+        assert message in done.output.replace("\n", " ")
+    assert "expected OUT to end with .h5mu" in run("embed", h5mu, tmp_path / "o.h5ad", "--mod", "rna").output
+    assert not (tmp_path / "other.h5mu").exists()
+
+
+def test_stores_of_a_modality_and_files_of_other_formats(run, h5mu, tmp_path):
+    done = run("sentences", h5mu, tmp_path / "s.zarr", "--mod", "rna", "--use-raw")
+    assert done.exit_code == 0, done.output
+    expected = mudata.read_h5mu(h5mu)["rna"]
+    ch.pp.cell_sentences(expected, use_raw=True)
+    assert ad.read_zarr(tmp_path / "s.zarr").obs["cell_sentence"].tolist() == expected.obs["cell_sentence"].tolist()
+    (tmp_path / "matrix.mtx").write_text("%%MatrixMarket")
+    for out in ("o.h5ad", "o.zarr"):
+        done = run("embed", tmp_path / "matrix.mtx", tmp_path / out)
+        assert done.exit_code == 1
+        assert "Read it with `adata = scanpy.read_10x_mtx(" in done.output.replace("\n", " ")
+
+
 def test_pairs_of_a_modality(run, adata, tmp_path):
     adata = adata[:20].copy()
     adata.var["sentence_gene"] = True
@@ -208,7 +254,7 @@ def test_pairs_of_a_modality(run, adata, tmp_path):
     assert "masked_genes/plain/protein" in done.output
     done = run(*words, "--overwrite")
     assert done.exit_code == 1
-    assert "has the modalities ['prot']" in done.output
+    assert "choose a modality with --mod, one of ['prot']" in done.output
 
 
 @pytest.mark.parametrize(
@@ -272,7 +318,7 @@ def test_predict_answers_for_cells(run, source, tmp_path):
     [
         (["{pairs}", "{tmp}/o.csv", "--task", "synthetic"], "No task 'synthetic'. Known: "),
         (["{pairs}", "{tmp}/o.h5ad", "--task", "cell_type"], "questions as a table"),
-        (["{pairs}", "{tmp}/o.xlsx", "--task", "cell_type"], "expected .h5ad, or .csv, .tsv, .parquet"),
+        (["{pairs}", "{tmp}/o.xlsx", "--task", "cell_type"], "expected .h5ad, .h5mu, or .csv, .tsv, .parquet"),
         (["{pairs}", "{pairs}", "--task", "cell_type"], "the input is left as it is"),
         (["{pairs}", "{tmp}/o.csv", "--task", "cell_fitness"], "needs the column 'cell_line'"),
         (["{in}", "{tmp}/o.h5ad", "--task", "cell_type", "--key-added", "p"], "lists its answers, and has none yet"),

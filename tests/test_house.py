@@ -50,7 +50,8 @@ MAY_IMPORT = {
     "pl": {"get"},
     "datasets": {"_fetch", "io"},
     "train": {"text", "model", "_adata", "_blocks", "_fetch", "_keys", "io"},
-    "cli": {"cellhermes", "_blocks", *NAMESPACES},
+    "_options": set(),
+    "cli": {"cellhermes", "_adata", "_blocks", "_options", "_paths", *NAMESPACES},
     "__main__": {"cli"},
     "__init__": {"cellhermes", *NAMESPACES},
 }

@@ -50,13 +50,7 @@ def open_path(path: Path) -> AnnData | MuData:
     OSError
         If it is truncated or damaged.
     """
-    if not path.exists():
-        msg = f"There is no file {path}; expected an h5ad file or the folder of a zarr store."
-        raise FileNotFoundError(msg)
-    if call := other_format(path):
-        msg = f"{path} is not h5ad. Read it with `adata = {call}`, and pass adata; or write it once, as "
-        msg += "`adata.write_h5ad('cells.h5ad')`."
-        raise ValueError(msg)
+    check_format(path)
     import anndata as ad
 
     try:
@@ -66,12 +60,42 @@ def open_path(path: Path) -> AnnData | MuData:
         adata = ad.experimental.read_lazy(path)
         setattr(adata, VALUELESS, valueless)
     except (OSError, KeyError, ValueError) as error:
-        msg = f"{path} can't be read as AnnData: it is truncated, damaged, or something else. Copy it again. ({error})"
-        raise OSError(msg) from error
+        raise _damaged(path, error) from error
     except (ImportError, AttributeError) as error:
         msg = "Reading zarr lazily needs anndata 0.12, xarray and dask: pip install 'cellhermes[lazy]'."
         raise ImportError(msg) from error
     return adata
+
+
+def read_path(path: Path) -> AnnData | MuData:
+    """Read a file of cells, h5ad or h5mu, into memory; raises what :func:`open_path` does."""
+    check_format(path)
+    import anndata as ad
+
+    try:
+        if path.suffix.lower() != ".h5mu":
+            return ad.read_h5ad(path)
+        import mudata
+
+        return mudata.read_h5mu(path)
+    except (OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def check_format(path: Path) -> None:
+    """Refuse what is not there, and other formats, with the call that reads them."""
+    if not path.exists():
+        msg = f"There is no file {path}; expected an h5ad file or the folder of a zarr store."
+        raise FileNotFoundError(msg)
+    if call := other_format(path):
+        msg = f"{path} is not h5ad. Read it with `adata = {call}`, and pass adata; or write it once, as "
+        msg += "`adata.write_h5ad('cells.h5ad')`."
+        raise ValueError(msg)
+
+
+def _damaged(path: Path, error: Exception) -> OSError:
+    msg = f"{path} can't be read as AnnData: it is truncated, damaged, or something else. Copy it again. ({error})"
+    return OSError(msg)
 
 
 def _backed(path: Path) -> AnnData | MuData:

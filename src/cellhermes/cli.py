@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import _blocks
+from ._options import as_options
+from ._paths import open_path, read_path
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -44,7 +46,8 @@ def _friendly(command: Callable[..., None]) -> Callable[..., None]:
             command(**options)
         except (FloatingPointError, ImportError, KeyError, MemoryError, OSError, TypeError, ValueError) as error:
             text = error.args[0] if isinstance(error, KeyError) and error.args else error
-            typer.secho("\n".join(["Error: " + str(text), *getattr(error, "__notes__", [])]), fg="red", err=True)
+            message = "\n".join(["Error: " + str(text), *getattr(error, "__notes__", [])])
+            typer.secho(as_options(message, options), fg="red", err=True)
             raise typer.Exit(1) from None
         finally:
             logger.removeHandler(handler)
@@ -97,6 +100,10 @@ Shard = Annotated[
     str | None, typer.Option(help="k/n, such as 0/4: do every n-th block, where n processes write one OUT.zarr.")
 ]
 
+Layer = Annotated[str | None, typer.Option(help="Layer with the expression; default X.")]
+GeneSymbols = Annotated[str | None, typer.Option(help="Column of var with gene symbols; default its index.")]
+UseRaw = Annotated[bool, typer.Option("--use-raw", help="Expression and genes of raw.")]
+Mod = Annotated[str | None, typer.Option(help="Modality of an h5mu file.")]
 Dtype = Annotated[
     str | None, typer.Option(help="'float32', 'bfloat16' or 'float16'; default float32 on a CPU, else the model's.")
 ]
@@ -107,20 +114,21 @@ Resume = Annotated[bool, typer.Option("--resume", help="For older scripts: an in
 @app.command()
 @_friendly
 def sentences(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Annotated data to read in blocks: .h5ad or .zarr.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Cells to read in blocks: .h5ad, .h5mu or .zarr.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="Store to write.")],
     n_genes: Annotated[int, typer.Option(min=1, help="Genes of a sentence, at most.")] = 100,
-    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
-    gene_symbols: Annotated[
-        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
-    ] = None,
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
     shard: Shard = None,
 ) -> None:
     """Write the sentences of all cells of a file that need not fit into memory; goes on after an interruption."""
     import cellhermes as ch
 
     with _sharded(shard):
-        ch.pp.cell_sentences(source, n_genes=n_genes, layer=layer, gene_symbols=gene_symbols, out=target)
+        expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+        ch.pp.cell_sentences(source, n_genes=n_genes, **expression, out=target)
     _say_state(target)
 
 
@@ -128,19 +136,21 @@ def sentences(
 @_friendly
 def embed(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Annotated data to read: .h5ad; or .zarr, where OUT is one.")
+        Path, typer.Argument(metavar="IN", help="Annotated data to read: .h5ad or .h5mu; or .zarr, where OUT is one.")
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help=".h5ad: the same with obsm['X_cellhermes']; .zarr: vectors, in blocks."),
+        typer.Argument(
+            metavar="OUT", help=".h5ad, .h5mu: the same with obsm['X_cellhermes']; .zarr: vectors in blocks."
+        ),
     ],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
     dtype: Dtype = None,
     quantize: Quantize = "",
-    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
-    gene_symbols: Annotated[
-        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
-    ] = None,
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts per forward pass; default from free memory.")
     ] = None,
@@ -152,23 +162,21 @@ def embed(
     With OUT.zarr, nothing is read at once, and an interrupted call goes on: sentences stand in IN, or are written to
     OUT.sentences.zarr beside it.
     """
-    import anndata as ad
-
     import cellhermes as ch
 
+    expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
     lm = _loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _sharded(shard):
-            data = _with_sentences(source, target, layer, gene_symbols)
-            ch.tl.embed_cells(data, lm, batch_size=batch_size, out=target)
+            ch.tl.embed_cells(_with_sentences(source, target, expression), lm, batch_size=batch_size, out=target)
         _say_state(target)
         return
     _check_no_shard(shard)
     with _kept(source, target) as blocks:
-        adata = ad.read_h5ad(source)
-        ch.pp.cell_sentences(adata, layer=layer, gene_symbols=gene_symbols)
-        ch.tl.embed_cells(adata, lm, batch_size=batch_size, checkpoint=blocks)
-        _finish(adata.write_h5ad, target, blocks)
+        data, adata = _read_cells(source, target, mod)
+        ch.pp.cell_sentences(data, **expression)
+        ch.tl.embed_cells(data, lm, batch_size=batch_size, mod=mod, checkpoint=blocks)
+        _finish(_writer(data), target, blocks)
     typer.echo(f"{adata.n_obs} cells embedded: {target}")
 
 
@@ -200,19 +208,35 @@ def _check_no_shard(shard: str | None) -> None:
         raise ValueError(msg)
 
 
-def _with_sentences(source: Path, target: Path, layer: str | None, gene_symbols: str | None) -> Path:
+def _with_sentences(source: Path, target: Path, expression: dict[str, object]) -> Path:
     """A file with the sentences: the source, or a store of them beside the target."""
     import cellhermes as ch
 
     if source.suffix == ".zarr" and (source / "obs" / "cell_sentence").exists():
         return source
     beside = target.with_name(f"{target.stem}.sentences.zarr")
-    ch.pp.cell_sentences(source, layer=layer, gene_symbols=gene_symbols, out=beside)
+    ch.pp.cell_sentences(source, **expression, out=beside)
     if not beside.exists():
         msg = f"{beside} lacks the other shares. Call again when they are finished, or write it first with "
         msg += "`cellhermes sentences`."
         raise ValueError(msg)
     return beside
+
+
+def _read_cells(source: Path, target: Path, mod: str | None) -> "tuple[AnnData | MuData, AnnData]":
+    """What IN holds, and the cells in it that are meant; OUT has to be a name for the same."""
+    from ._adata import resolve
+
+    data = read_path(source)
+    ending = ".h5ad" if hasattr(data, "write_h5ad") else ".h5mu"
+    if target.suffix != ending:
+        msg = f"IN is {source.name} and OUT {target.name}; expected OUT to end with {ending}, as IN."
+        raise ValueError(msg)
+    return data, resolve(data, mod)
+
+
+def _writer(data: "AnnData | MuData") -> Callable[[Path], None]:
+    return data.write_h5ad if hasattr(data, "write_h5ad") else data.write
 
 
 def _say_state(target: Path) -> None:
@@ -266,7 +290,7 @@ def _finish(write: Callable[[Path], None], target: Path, blocks: Path) -> None:
 @_friendly
 def predict(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Cells (.h5ad, .zarr) or questions (.csv, .tsv, .parquet).")
+        Path, typer.Argument(metavar="IN", help="Cells (.h5ad, .h5mu, .zarr) or questions (.csv, .tsv, .parquet).")
     ],
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="The same with answers: .h5ad, or a table; .zarr: answers, in blocks.")
@@ -298,10 +322,10 @@ def predict(
     key_added: Annotated[
         str | None, typer.Option(help="Column of the answers; default the task's name, in a table 'predicted'.")
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
-    gene_symbols: Annotated[
-        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
-    ] = None,
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
     ] = None,
@@ -315,35 +339,34 @@ def predict(
 
     options = {"answers": answer, "expression": expression, "decode": decode, "normalize": normalize, "prior": prior}
     options |= {"calibration": calibration, "abstain_below": abstain_below, "batch_size": batch_size}
+    read_as = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
     lm = _loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _sharded(shard):
             asked, data = ch.text.task(task), source
             if expression or "cell_sentence" in asked.fields:
-                data = _with_sentences(source, target, layer, gene_symbols)
-            ch.tl.predict(data, lm, asked, key_added=key_added, out=target, **options)
+                data, mod = _with_sentences(source, target, read_as), None
+            ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, out=target, **options)
         _say_state(target)
         return
     _check_no_shard(shard)
-    if source.suffix not in TABLES | {".h5ad": None} or target.suffix not in TABLES | {".h5ad": None}:
-        msg = f"IN is {source.name} and OUT {target.name}; expected .h5ad, or {', '.join(TABLES)}."
+    if target.suffix not in (*TABLES, *CELLS):
+        msg = f"IN is {source.name} and OUT {target.name}; expected {', '.join(CELLS)}, or {', '.join(TABLES)}."
         raise ValueError(msg)
-    if (source.suffix == ".h5ad") != (target.suffix == ".h5ad"):
-        msg = f"IN is {source.name} and OUT {target.name}; cells are written as .h5ad, questions as a table."
+    if (source.suffix in TABLES) != (target.suffix in TABLES):
+        msg = f"IN is {source.name} and OUT {target.name}; cells are written as they were, questions as a table."
         raise ValueError(msg)
     asked = ch.text.task(task)
     with _kept(source, target) as blocks:
         options["checkpoint"] = blocks
-        if source.suffix == ".h5ad":
-            import anndata as ad
-
-            data = ad.read_h5ad(source)
-            if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in data.obs:
-                ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
-            ch.tl.predict(data, lm, asked, key_added=key_added, **options)
-            write = data.write_h5ad
+        if source.suffix not in TABLES:
+            data, cells = _read_cells(source, target, mod)
+            if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in cells.obs:
+                ch.pp.cell_sentences(data, **read_as)
+            ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, **options)
+            write = _writer(data)
         else:
-            data, key = _read_table(source), key_added or "predicted"
+            data, key = ch.io.read_table(source), key_added or "predicted"
             if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
                 msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
                 raise ValueError(msg)
@@ -356,8 +379,8 @@ def predict(
 @app.command()
 @_friendly
 def explain(
-    source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Annotated data to read.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.h5ad", help="Annotated data to write, with explanations.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Annotated data to read: .h5ad or .h5mu.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with explanations.")],
     task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
     model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
     dtype: Dtype = None,
@@ -370,42 +393,36 @@ def explain(
     reasons: Annotated[int | None, typer.Option(min=1, help="Write rationales of so many cells.")] = None,
     test: Annotated[bool, typer.Option("--test", help="Test the explanation, and print how it did.")] = False,  # noqa: FBT002
     key_added: Annotated[str, typer.Option(help="Where the explanation is stored.")] = "explain",
-    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
-    gene_symbols: Annotated[
-        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
-    ] = None,
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
     ] = None,
     resume: Resume = False,  # noqa: FBT002
 ) -> None:
     """Say which genes of each cell an answer comes from, and test whether that is true."""
-    import anndata as ad
-
     import cellhermes as ch
 
     asked = ch.text.task(task)
     with _kept(source, target) as blocks:
         lm = _loaded(model, dtype, quantize)
-        data = ad.read_h5ad(source)
-        if "cell_sentence" not in data.obs:
-            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols)
+        data, seen = _read_cells(source, target, mod)
+        if "cell_sentence" not in seen.obs:
+            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols, use_raw=use_raw, mod=mod)
         options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
+        options["mod"] = mod
         ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=blocks)
         if test:
-            ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size)
-            typer.echo(ch.get.explanation_quality(data, key=key_added).round(3).to_string(index=False))
-        _finish(data.write_h5ad, target, blocks)
-    typer.echo(f"{int(data.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
+            ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size, mod=mod)
+            typer.echo(ch.get.explanation_quality(seen, key=key_added).round(3).to_string(index=False))
+        _finish(_writer(data), target, blocks)
+    typer.echo(f"{int(seen.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
 
 
+CELLS = (".h5ad", ".h5mu")
 TABLES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # and what stands between columns
-
-
-def _read_table(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=TABLES[path.suffix])
 
 
 def _write_table(table: "pd.DataFrame", path: Path) -> None:
@@ -445,11 +462,10 @@ def pairs(
     modality: Annotated[
         str | None, typer.Option(help="What the cells' sentences are of: rna, protein, ...; default: as they say.")
     ] = None,
-    mod: Annotated[str | None, typer.Option(help="Modality of an h5mu file.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer with the expression; default X.")] = None,
-    gene_symbols: Annotated[
-        str | None, typer.Option(help="Column of var with gene symbols; default its index.")
-    ] = None,
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
     graph_format: Annotated[
         str | None, typer.Option(help="'biogrid' (TAB3), 'string' or 'edges'; default: from the name of the file.")
     ] = None,
@@ -466,13 +482,16 @@ def pairs(
     """Write the pretraining corpus of cells, of a graph, or of both; goes on after an interruption."""
     import cellhermes as ch
 
+    from ._adata import resolve
+
     inputs = [path for path in (cells, graph, graph_info) if path is not None]
     _check_pairs(target, inputs, overwrite=overwrite)
     sets = []
     if cells is not None:
-        data = _read_cells(cells, mod)
-        if "cell_sentence" not in (data if mod is None else data.mod[mod]).obs:
-            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols, modality=modality, mod=mod)
+        data = open_path(cells)
+        if "cell_sentence" not in resolve(data, mod).obs:
+            expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+            ch.pp.cell_sentences(data, **expression, modality=modality)
         options = {"metadata": metadata, "modality": modality, "seed": seed, "mod": mod}
         sets += [ch.train.mlm_pairs(data, **options), ch.train.ar_pairs(data, **options)]
     if graph is not None:
@@ -511,21 +530,6 @@ def _check_pairs(target: Path, inputs: list[Path], *, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         msg = f"{target} is there already; pass --overwrite to replace it, or another path."
         raise FileExistsError(msg)
-
-
-def _read_cells(path: Path, mod: str | None) -> "AnnData | MuData":
-    """Read the table of cells; expression stays on disk."""
-    if path.suffix == ".h5mu":
-        import mudata
-
-        data = mudata.read_h5mu(path, backed="r")
-        if mod not in data.mod:
-            msg = f"--mod is {mod!r}; {path} has the modalities {list(data.mod)}."
-            raise KeyError(msg)
-        return data
-    import anndata as ad
-
-    return ad.read_h5ad(path, backed="r")
 
 
 def _read_graph(path: Path, form: str | None, info: Path | None, member: str | None) -> "nx.Graph":
