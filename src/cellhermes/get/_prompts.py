@@ -117,10 +117,11 @@ def _genes(adata: "AnnData", names: Sequence[str] | None, group: str | None, key
         stored = vectors_of(adata, label_of(group or ""), key)
         names = stored.genes if names is None else names
     if group is None:
-        return [(name, "", template("gene").fill(gene=name).text) for name in names]
+        fill = template(made_with(adata, "", key).get("template", "gene")).fill
+        return [(name, "", fill(gene=name).text) for name in names]
     contexts = adata.uns[key][CONTEXTS]
     contexts = contexts[contexts["label"] == label_of(group)]
-    fill = template("gene_in_cell").fill
+    fill = template(made_with(adata, label_of(group), key).get("template", "gene_in_cell")).fill
     return [
         (name, cell, fill(genes=sentence.split(" "), gene=name).text)
         for cell, sentence in zip(contexts["cell"], contexts["sentence"], strict=True)

@@ -13,11 +13,13 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _adata
+from .._entries import check_free, written
 from .._groups import groups_of
-from .._keys import EMBEDDING, GENE_MASK, SENTENCE, Param, read_params
+from .._keys import EMBEDDING, GENE_MASK, SENTENCE, Param, modality_of, read_params
 from .._vectors import write_groups_of, write_plain
 from ..model import CellHermes, PromptLengthError
-from ..text import template
+from ..text import Template, template
+from ..text._template import in_words
 from ._contexts import Context, Source, check_context
 from ._embed_cells import sentences_of
 from ._model import as_model, dim_of, provenance
@@ -123,7 +125,8 @@ def embed_genes(
     KeyError
         If a column is missing or a gene is not in the data.
     ValueError
-        If a group is unknown or has no cell with a sentence, or the expression holds negative values, NaN or infinity.
+        If ``varm[key_added]`` is yours, a group is unknown or has no cell with a sentence, or the expression holds
+        negative values, NaN or infinity.
     MemoryError
         If the vectors are larger than the memory of this machine; their size is logged before the model is loaded.
 
@@ -147,7 +150,9 @@ def embed_genes(
     """
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
-    read = read_params(adata, sentence_key)
+    entries = [f"var/{key_added}_unseen"] if groupby is not None else [f"varm/{key_added}", f"var/{key_added}_unseen"]
+    check_free(adata, key_added, entries)
+    read, of = read_params(adata, sentence_key), modality_of(adata, sentence_key)
     gene_symbols = gene_symbols or read.get("gene_symbols") or None
     if groupby is None:
         symbols = _adata.symbols(adata, gene_symbols)
@@ -155,11 +160,12 @@ def embed_genes(
         values = _room((adata.n_vars, dim_of(model)), f"varm[{key_added!r}]")
         values[:] = np.nan
         model = as_model(model)
-        filled = template("gene").fill
+        prompt = template(in_words("gene", of))
         for some in _parts(columns):
-            values[some] = model.embed([filled(gene=symbol) for symbol in symbols[some]], batch_size=batch_size)
-        write_plain(adata, key_added, values, {**provenance(model, template("gene")), "gene_symbols": gene_symbols})
-        _flag_unseen(adata, model, symbols[columns], gene_symbols, key_added)
+            values[some] = model.embed([prompt.fill(gene=symbol) for symbol in symbols[some]], batch_size=batch_size)
+        with written(adata, key_added, entries):
+            write_plain(adata, key_added, values, {**provenance(model, prompt), "gene_symbols": gene_symbols})
+            _flag_unseen(adata, model, symbols[columns], gene_symbols, key_added)
         logger.info("%s genes embedded in varm[%r].", f"{len(columns):,}", key_added)
         return
     grouping = groups_of(data, groupby, groups, mod=mod)
@@ -170,20 +176,21 @@ def embed_genes(
     columns = _columns(adata, source.symbols, genes, gene_symbols, gene_mask, use_raw=use_raw)
     contexts = source.contexts(grouping, context, n_cells, np.random.default_rng(rng))
     values = _room((len(labels), len(columns), dim_of(model)), f"uns[{key_added!r}]['vectors']")
-    model = as_model(model)
+    model, prompt = as_model(model), template(in_words("gene_in_cell", of))
     asked = source.symbols[columns]
     for row, label in enumerate(labels):
         behind = contexts.rows[contexts.rows["label"] == label]
         for some in _parts(np.arange(len(asked))):
-            values[row, some] = _behind(model, asked[some], behind, batch_size)
-    made = {**provenance(model, template("gene_in_cell")), "gene_symbols": gene_symbols, "context": context}
+            values[row, some] = _behind(model, prompt, asked[some], behind, batch_size)
+    made = {**provenance(model, prompt), "gene_symbols": gene_symbols, "context": context}
     made |= {"n_cells": n_cells if context == "cells" else 1, **_about(source, read, sentence_key)}
     array = {"values": values, "genes": asked, "groups": np.array(labels, object)}
     array["n_expressing"] = contexts.n_expressing[:, columns]
     table = pd.DataFrame({"label": labels, "groupby": groupby, "n_in_group": contexts.n_in_group})
     seed = int(rng) if isinstance(rng, int | np.integer) else "unknown"
-    write_groups_of(adata, key_added, array, table, contexts.rows, made, {"groupby": groupby, "seed": seed})
-    _flag_unseen(adata, model, asked, gene_symbols, key_added)
+    with written(adata, key_added, entries):
+        write_groups_of(adata, key_added, array, table, contexts.rows, made, {"groupby": groupby, "seed": seed})
+        _flag_unseen(adata, model, asked, gene_symbols, key_added)
     logger.info("%s genes embedded in %d groups, uns[%r]['vectors'].", f"{len(asked):,}", len(labels), key_added)
 
 
@@ -281,13 +288,15 @@ def _about(source: Source, read: dict[str, Param], sentence_key: str) -> dict[st
     }
 
 
-def _behind(model: CellHermes, symbols: np.ndarray, contexts: pd.DataFrame, batch_size: int | None) -> np.ndarray:
+def _behind(
+    model: CellHermes, prompt: Template, symbols: np.ndarray, contexts: pd.DataFrame, batch_size: int | None
+) -> np.ndarray:
     """(genes, dim) mean of the genes' vectors behind each context."""
-    fill, total = template("gene_in_cell").fill, 0.0
+    total = 0.0
     for cell, sentence in zip(contexts["cell"], contexts["sentence"], strict=True):
         listed = sentence.split(" ")
         # where the sentence's genes stand is not needed here, and takes as much memory as a vector
-        prompts = [replace(fill(genes=listed, gene=symbol), spans={}) for symbol in symbols]
+        prompts = [replace(prompt.fill(genes=listed, gene=symbol), spans={}) for symbol in symbols]
         try:
             found = model.embed(prompts, batch_size=batch_size)
         except PromptLengthError as error:

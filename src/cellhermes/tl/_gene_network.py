@@ -12,6 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from .. import _adata
+from .._entries import check_free, written
 from .._groups import groups_of
 from .._keys import EMBEDDING, GROUPS, NETWORK, check_alike, group_keys, label_of, write_groups, write_params
 from .._networks import n_cells_key
@@ -141,7 +142,14 @@ def gene_network(
     _adata.check_writable(adata)
     _adata.check_not_empty(adata)
     _check_arguments(source, n_neighbors, groups)
-    labels = [""] if groupby is None else _labels(adata, groupby, groups, source, embedding_key)
+    of_cell = np.full(adata.n_obs, "", object)
+    if groupby is None:
+        labels = [""]
+    elif source == "embedding":
+        labels = _embedded(adata, groupby, groups, embedding_key)
+    else:
+        grouping = groups_of(data, groupby, groups, mod=mod)
+        labels, of_cell = grouping.labels, grouping.of_cell
     made = {"source": source, "n_neighbors": n_neighbors, "min_cells": min_cells}
     if source == "embedding":
         if groupby is not None:
@@ -153,11 +161,13 @@ def gene_network(
     symbols = _adata.symbols(adata, gene_symbols or None)
     columns = _columns(_adata.columns_of_symbols(adata, gene_symbols or None), genes)
     keys = _network_keys(adata, key_added, labels)
+    entries = [entry for key in keys.values() for entry in (f"varp/{key}", f"var/{n_cells_key(key)}")]
+    check_free(adata, key_added, entries)
     if source == "embedding":
         profiles = _vectors(adata, labels, embedding_key, symbols, columns)
     else:
         at = columns_in(adata, gene_symbols or None, use_raw=use_raw)
-        profiles = _expression(adata, groupby, labels, columns, at, layer, use_raw=use_raw)
+        profiles = _expression(adata, of_cell, labels, columns, at, layer, use_raw=use_raw)
     profiles = {label: _expressed(profile, label, min_cells) for label, profile in profiles.items()}
     networks = {
         label: _network(profile, adata.n_vars, label, n_neighbors, source) for label, profile in profiles.items()
@@ -167,14 +177,15 @@ def gene_network(
     table = pd.DataFrame({"label": labels, "key": [keys[label] for label in labels], "groupby": groupby or ""})
     table = table.assign(n_in_group=[profiles[label].n_in_group for label in labels])
     table = table.assign(n_genes=n_genes, n_without=[len(columns) - n for n in n_genes], **made)
-    for label, weights in networks.items():
-        adata.varp[keys[label]] = weights
-        if profiles[label].n_cells is not None:
-            adata.var[n_cells_key(keys[label])] = _along(profiles[label], adata.n_vars)
     params = {"groupby": groupby, "source": source, "n_neighbors": n_neighbors, "metric": "cosine"}
     params |= {"embedding_key": embedding_key if source == "embedding" else "", "gene_symbols": gene_symbols}
-    write_params(adata, key_added, {**params, "min_cells": min_cells, "layer": layer, "use_raw": use_raw})
-    write_groups(adata, key_added, table)
+    with written(adata, key_added, entries):
+        for label, weights in networks.items():
+            adata.varp[keys[label]] = weights
+            if profiles[label].n_cells is not None:
+                adata.var[n_cells_key(keys[label])] = _along(profiles[label], adata.n_vars)
+        write_params(adata, key_added, {**params, "min_cells": min_cells, "layer": layer, "use_raw": use_raw})
+        write_groups(adata, key_added, table)
     _report(table, "without a vector" if source == "embedding" else "whose expression does not vary")
 
 
@@ -217,25 +228,23 @@ def _columns(of_symbol: pd.Series, genes: Sequence[str] | None) -> np.ndarray:
     return np.sort(of_symbol[asked].to_numpy())
 
 
-def _labels(
-    adata: AnnData, groupby: str, groups: Sequence[str] | None, source: Source, embedding_key: str
-) -> list[str]:
-    """The groups to make networks of, each of which has vectors or cells."""
-    asked = None if groups is None else list(dict.fromkeys(map(label_of, groups)))
-    if source == "embedding":
-        table = vector_groups(adata, embedding_key)
-        known = list(table.index[table["groupby"] == groupby])
-        call = f"groupby={groupby!r}" + ("" if asked is None else f", groups={[g for g in asked if g not in known]}")
-        hint = f"Run `ch.tl.embed_genes(adata, {call})` first."
-        lacking, where = "no vectors of genes", f"under {embedding_key!r}"
-    else:
-        known = sorted({label for label in groups_of(adata, groupby).of_cell if label is not None})
-        hint, lacking, where = "Pass groups that have.", "no cells", f"in obs[{groupby!r}]"
-    if not known or asked == [] or (asked and set(asked) - set(known)):
-        unknown = "Any group" if not asked else f"Groups {[g for g in asked if g not in known]}"
-        msg = f"{unknown} of {groupby!r} has {lacking} {where}; those that have: {known}. {hint}"
-        raise KeyError(msg) if source == "embedding" else ValueError(msg)
-    return known if asked is None else asked
+def _embedded(adata: AnnData, groupby: str, groups: Sequence[str] | None, key: str) -> list[str]:
+    """The groups to make networks of, each of which has vectors."""
+    table = vector_groups(adata, key)
+    known = list(table.index[table["groupby"] == groupby])
+    asked = known if groups is None else list(dict.fromkeys(map(label_of, groups)))
+    if groups is not None and not asked:
+        msg = f"groups is empty; pass None for all groups of {groupby!r} with vectors, or some of {known}."
+        raise ValueError(msg)
+    if not known or set(asked) - set(known):
+        unknown = "Any group" if not asked else f"Groups {[label for label in asked if label not in known]}"
+        call = f"groupby={groupby!r}" + (
+            f", groups={[g for g in asked if g not in known]}" if groups is not None else ""
+        )
+        msg = f"{unknown} of {groupby!r} has no vectors of genes under {key!r}; those that have: {known}. "
+        msg += f"Run `ch.tl.embed_genes(adata, {call})` first."
+        raise KeyError(msg)
+    return asked
 
 
 def _network_keys(adata: AnnData, key: str, labels: list[str]) -> dict[str, str]:
@@ -276,7 +285,7 @@ def _vectors(
 
 def _expression(
     adata: AnnData,
-    groupby: str | None,
+    of_cell: np.ndarray,
     labels: list[str],
     columns: np.ndarray,
     at: np.ndarray,
@@ -286,7 +295,6 @@ def _expression(
 ) -> dict[str, _Profiles]:
     """Expression of each group's genes over its cells; ``at`` has the column of each gene of the object."""
     columns = columns[at[columns] >= 0]
-    of_cell = np.full(adata.n_obs, "") if groupby is None else groups_of(adata, groupby).of_cell
     n_cells = {label: int((of_cell == label).sum()) for label in labels}
     if few := {label: n for label, n in n_cells.items() if n < MIN_CELLS}:
         label, n = next(iter(few.items()))

@@ -11,8 +11,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from .. import _adata
+from .._entries import check_free, written
 from .._groups import groups_of
-from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, write_params
+from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, label_of, write_params
 from .._networks import half_networks, network_groups, networks_of, symbols_of
 from ._expression import blocks, columns_in
 from ._louvain import OUTSIDE, check_resolution, jaccard, partition
@@ -153,13 +154,17 @@ def modules(
     """
     adata = _adata.resolve(data, mod)
     _adata.check_writable(adata)
+    group, reference = (None if one is None else label_of(one) for one in (group, reference))
     rule = _rule(group, reference, max_jaccard, min_genes, resolution, n_null, rng)
-    labels = [None] if group is None else [str(label) for label in (group, reference) if label is not None]
+    labels = [None] if group is None else [label for label in (group, reference) if label is not None]
     null_groups = half_networks(adata, group, null_groups, network_key)
     weights = networks_of(adata, [*labels, *null_groups], network_key)
     networks, halves = dict(zip(labels, weights, strict=False)), weights[len(labels) :]
-    cells = _cells(adata, labels, groupby, network_key)
-    donors = None if donor_key is None else _donors(adata, donor_key)
+    keys = {None: key_added} if group is None else group_keys(key_added, labels)
+    entries = [f"obsm/{key_added}", *(f"var/{key}" for key in keys.values())]
+    check_free(adata, key_added, entries)
+    cells = _cells(data, mod, labels, groupby, network_key)
+    donors = None if donor_key is None else _donors(data, mod, donor_key)
     expression = _expression(adata, layer, use_raw=use_raw)
     at = columns_in(adata, symbols_of(adata, group, network_key), use_raw=use_raw)
 
@@ -178,14 +183,15 @@ def modules(
     nulls = summary(own, other, list(networks.values()), own_null, half_null, rule)
     _warn(table, without_control, cells)
 
-    keys = {None: key_added} if group is None else group_keys(key_added, labels)
-    for label, numbers in found.items():
-        adata.var[keys[label]] = pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == OUTSIDE)
-    adata.obsm[key_added] = pd.DataFrame(scores, index=adata.obs_names, columns=table["module"].astype(str).tolist())
-    adata.uns[key_added] = {TABLE: table, JACCARD: overlap, NULLS: nulls}
     params = {"group": group, "reference": reference, "groupby": cells.groupby, "donor_key": donor_key}
     params |= {**asdict(rule), "n_null": n_null, "null_groups": list(null_groups), "network_key": network_key}
-    write_params(adata, key_added, {**params, "layer": layer, "use_raw": use_raw, **SCORE})
+    columns = table["module"].astype(str).tolist()
+    with written(adata, key_added, entries):
+        for label, numbers in found.items():
+            adata.var[keys[label]] = pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == OUTSIDE)
+        adata.obsm[key_added] = pd.DataFrame(scores, index=adata.obs_names, columns=columns)
+        adata.uns[key_added] = {TABLE: table, JACCARD: overlap, NULLS: nulls}
+        write_params(adata, key_added, {**params, "layer": layer, "use_raw": use_raw, **SCORE})
     _report(table, nulls, key_added)
 
 
@@ -230,8 +236,11 @@ class _Cells:
     reference: np.ndarray | None
 
 
-def _cells(adata: AnnData, labels: list[str | None], groupby: str | None, network_key: str) -> _Cells:
+def _cells(
+    data: "AnnData | MuData", mod: str | None, labels: list[str | None], groupby: str | None, network_key: str
+) -> _Cells:
     """Cells that are compared; without a reference, the group's against all others."""
+    adata = _adata.resolve(data, mod)
     if labels == [None]:
         return _Cells("", None, None)
     if groupby is None:
@@ -243,7 +252,7 @@ def _cells(adata: AnnData, labels: list[str | None], groupby: str | None, networ
             )
             raise ValueError(msg)
         groupby = str(columns[0])
-    of_cell = groups_of(adata, groupby).of_cell
+    of_cell = groups_of(data, groupby, mod=mod).of_cell
     rows = [np.flatnonzero(of_cell == label) for label in labels]
     if empty := [label for label, at in zip(labels, rows, strict=True) if len(at) == 0]:
         there = sorted({label for label in of_cell if label is not None})
@@ -254,8 +263,9 @@ def _cells(adata: AnnData, labels: list[str | None], groupby: str | None, networ
     return _Cells(groupby, *rows)
 
 
-def _donors(adata: AnnData, donor_key: str) -> np.ndarray:
-    column = _adata.require_obs(adata, donor_key, f"Its columns are {list(adata.obs.columns)}; pass donor_key= of one.")
+def _donors(data: "AnnData | MuData", mod: str | None, donor_key: str) -> np.ndarray:
+    there = list(_adata.resolve(data, mod).obs.columns)
+    column = _adata.require_obs(data, donor_key, f"Its columns are {there}; pass donor_key= of one.", mod=mod)
     return column.astype(object).where(column.notna(), None).to_numpy()
 
 
