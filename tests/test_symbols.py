@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cellhermes._symbols import human_symbols, is_ensembl_id
+from cellhermes._symbols import human_symbols, is_ensembl_id, joined_genes
 
 
 def test_the_list_has_genes_of_all_biotypes():
@@ -46,3 +46,24 @@ def test_the_list_is_what_the_script_makes_and_has_no_time_in_it(data_dir, tmp_p
 )
 def test_ensembl_ids_are_recognised(name, expected):
     assert is_ensembl_id(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "genes"),
+    [
+        ("KLF1", ["KLF1"]),
+        ("KLF1+MAP2K6", ["KLF1", "MAP2K6"]),
+        (" MAP2K6 + KLF1 ", ["MAP2K6", "KLF1"]),
+        ("KLF1_MAP2K6", ["KLF1", "MAP2K6"]),
+        ("KLF1_MAP2K6_TP53", ["KLF1", "MAP2K6", "TP53"]),
+        ("C4B_2", ["C4B_2"]),  # a symbol
+        ("C4B_2_KLF1", ["C4B_2", "KLF1"]),
+        ("KLF1_ctrl", ["KLF1", "ctrl"]),
+        ("KLF1_NOT_A_GENE", ["KLF1_NOT_A_GENE"]),
+        ("my_guide+KLF1", ["my_guide", "KLF1"]),
+        ("HLA-A_HLA-B", ["HLA-A", "HLA-B"]),
+        ("+", []),
+    ],
+)
+def test_genes_of_a_perturbation(name, genes):
+    assert joined_genes(name) == genes

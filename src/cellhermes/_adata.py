@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 T = TypeVar("T")
+
+LARGEST_LOG = 50  # no logarithm of a count comes near
 
 
 def opened(data: AnnData | MuData | str | Path) -> AnnData | MuData:
@@ -357,6 +360,19 @@ def is_counts(block: sparse.csr_matrix | np.ndarray) -> bool:
     """Whether a block of rows looks like raw counts: there are values, and all are whole numbers >= 0."""
     values = block.data if sparse.issparse(block) else np.asarray(block)
     return bool(values.size and (values >= 0).all() and (values == np.floor(values)).all() and values.any())
+
+
+def warn_unlogged(adata: AnnData, block: sparse.csr_matrix) -> bool:
+    """Say that values look normalised without a logarithm, which lets few genes outweigh all others."""
+    if not block.nnz or block.data.max() <= LARGEST_LOG or "log1p" in adata.uns or is_counts(block):
+        return False
+    warnings.warn(
+        f"The expression has values up to {block.data.max():,.0f}, as normalised values have before the logarithm: the "
+        "strongest genes outweigh all others. Run sc.pp.log1p(adata) first, or pass layer=.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return True
 
 
 # ------------------------------------------------------------------------------------------------------ symbols

@@ -34,3 +34,27 @@ def human_symbols() -> HumanSymbols:
 def is_ensembl_id(name: str) -> bool:
     """Whether a name is an Ensembl gene id (of any species), with or without a version."""
     return name.startswith("ENS") and ENSEMBL_ID.fullmatch(name) is not None
+
+
+CONTROLS = {"ctrl", "control", "non-targeting", "nt", "negctrl"}  # what stands beside a gene for no perturbation
+
+
+def joined_genes(name: str) -> list[str]:
+    """Genes of a perturbation such as ``KLF1+MAP2K6``, in their order.
+
+    Some copies of data write ``KLF1_MAP2K6``. A name is cut at ``_`` where it is no symbol as a whole and each part is
+    a symbol or stands for a control: ``C4B_2`` stays whole.
+    """
+    parts = (part.strip() for part in str(name).split("+"))
+    return [gene for part in parts if part for gene in _underscored(part) or [part]]
+
+
+def _underscored(name: str) -> list[str]:
+    """Symbols and controls that ``_`` joins; none if it can't be cut into such."""
+    if name in human_symbols().known or name.lower() in CONTROLS:
+        return [name]
+    for i in (i for i, letter in enumerate(name) if letter == "_"):
+        first, others = _underscored(name[:i]), _underscored(name[i + 1 :])
+        if first and others:
+            return [*first, *others]
+    return []

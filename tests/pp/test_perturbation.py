@@ -155,3 +155,17 @@ def test_a_symbol_in_two_columns_is_tested_where_its_total_is_larger(stores_a_ma
     if stores_a_mask:
         ch.pp.mask_genes(twice, gene_symbols="symbol")
     pd.testing.assert_frame_equal(effects(twice, gene_symbols="symbol"), effects(adata))
+
+
+def test_genes_joined_by_an_underscore_are_those_joined_by_a_plus() -> None:
+    adata = screen()
+    expected = effects(adata)
+    adata.obs["guide"] = adata.obs["guide"].str.replace("+", "_")
+    pd.testing.assert_frame_equal(effects(adata), expected)
+
+
+def test_values_without_logarithm_are_warned_of() -> None:
+    adata = screen()
+    adata.X = adata.X.multiply(100).tocsr()
+    with pytest.warns(UserWarning, match="as normalised values have before the logarithm"):
+        effects(adata)

@@ -1,6 +1,7 @@
 """Splits: what is kept apart is apart, whatever the table and the seed."""
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -342,3 +343,19 @@ def test_a_clonotype_is_in_one_part_and_shared_chains_are_counted(tmp_path, capl
 def test_a_frame_without_clonotypes_says_what_they_may_be_called() -> None:
     with pytest.raises(KeyError, match="neither 'clonotype' nor 'clone_id'"):
         ch.train.split(pd.DataFrame({"cell": ["a", "b"]}), "t_cell_reactivity/clonotype")
+
+
+def test_a_gene_inside_a_double_is_seen_however_it_is_joined() -> None:
+    genes = ["KLF1", "MAP2K6", "FEV", "BAK1", "TP53", "CEBPA", "JUN", "FOSB"]
+    pairs = [f"{a}+{b}" for i, a in enumerate(genes) for b in genes[:i]]
+    for joined in ("+", "_", " + "):
+        frame = pd.DataFrame({"perturbation": [*genes, *(pair.replace("+", joined) for pair in pairs)], "gene": "HBZ"})
+        found = ch.train.split_unseen_genes(frame.assign(answer="Yes"), "perturbation")
+        parts = {
+            part: {gene for name in rows["perturbation"] for gene in re.split(r"[ +_]+", name)}
+            for part, rows in found.groupby("split")
+        }
+        assert not parts["train"] & parts["test"]
+        assert parts["train"] | parts["test"] | parts["valid"] == {*genes}
+        again = ch.train.split_unseen_combinations(frame.assign(answer="Yes"), fractions=(0.5, 0.25, 0.25))
+        assert set(again.loc[again["split"] == "test", "n_seen"]) == {0, 1, 2}

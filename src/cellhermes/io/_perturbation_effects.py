@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .._symbols import CONTROLS, joined_genes
 from ._tables import first_line, numbers, once, read_texts
 
 EFFECTS = {  # what a column of a table of differential expression may be called, compared in lower case
@@ -22,7 +23,6 @@ EFFECTS = {  # what a column of a table of differential expression may be called
     ),
     "padj": ("padj", "pvals_adj", "p_val_adj", "adj.p.val", "adj_p_val", "p_adj", "p.adjust", "fdr", "qvalue", "qval"),
 }  # fmt: skip
-CONTROLS = {"ctrl", "control", "non-targeting", "nt", "negctrl"}
 
 
 def read_perturbation_effects(
@@ -36,8 +36,8 @@ def read_perturbation_effects(
     r"""A table of differential expression after perturbations, such as those of Perturbase.
 
     A row is a gene under a perturbation. Columns are found by the names that common tools give them (DESeq2, edgeR,
-    limma, scanpy, Seurat), upper or lower case. Of several perturbed genes (``"AHR;FEV"``), those that stand for a
-    control (``"AHR+ctrl"``) are left out, and the others are joined by ``+`` in the order of the alphabet.
+    limma, scanpy, Seurat), upper or lower case. Of several perturbed genes (``"AHR;FEV"``, ``"AHR_FEV"``), those that
+    stand for a control (``"AHR+ctrl"``) are left out, and the others are joined by ``+`` in the order of the alphabet.
 
     Parameters
     ----------
@@ -118,5 +118,5 @@ def read_perturbation_effects(
 
 def _perturbed(value: object) -> str:
     """Perturbed genes, sorted and joined by ``+``, without what stands for a control."""
-    parts = (part.strip() for part in re.split(r"[+;,|&]", str(value)))
-    return "+".join(sorted({part for part in parts if part and part.lower() not in CONTROLS}))
+    genes = joined_genes(re.sub(r"[;,|&]", "+", str(value)))
+    return "+".join(sorted({gene for gene in genes if gene.lower() not in CONTROLS}))

@@ -6,7 +6,6 @@ that both are measured alike.
 
 from __future__ import annotations
 
-import re
 import warnings
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from .._symbols import joined_genes
 from ._classification import PROBABILITY
 
 if TYPE_CHECKING:
@@ -279,7 +279,9 @@ def _answers(
 
 def _split_genes(value: object) -> list[str]:
     """Genes of a value: one, several in a string, or a list."""
-    return [word for word in re.split(r"[\s+]+", value) if word] if isinstance(value, str) else [*map(str, value)]
+    if not isinstance(value, str):
+        return [*map(str, value)]
+    return [gene for word in value.split() for gene in joined_genes(word)]
 
 
 def _words(frame: pd.DataFrame, block: Sequence[str], genes: Sequence[str]) -> list[list[str]]:

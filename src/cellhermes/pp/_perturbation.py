@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from .. import _adata
 from .._keys import GENE_MASK, SENTENCE
+from .._symbols import CONTROLS, joined_genes
 from ..text import _cell
 from ._genes import gene_mask, stored_mask
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cellhermes")
 
 BLOCK = 4096  # cells read at once
-UNPERTURBED = {"ctrl", "control"}  # stand beside a gene in names such as "KLF1+ctrl"
 
 
 def perturbation_effects(
@@ -52,7 +52,8 @@ def perturbation_effects(
     data
         AnnData with log-normalised values, or MuData.
     perturbation
-        Column of ``obs`` with the perturbed gene; several are joined by ``+``. Parts that stand for no perturbation
+        Column of ``obs`` with the perturbed gene; several are joined by ``+``, or by ``_`` where the whole is no symbol
+        and each part is. Parts that stand for no perturbation
         (``"KLF1+ctrl"``) are left out, and the others put in the order of the alphabet.
     control
         Value of that column for unperturbed cells.
@@ -108,6 +109,7 @@ def perturbation_effects(
     lines = _adata.require_obs(adata, cell_line, f"{hint} with the kind of cells as cell_line=.").astype(str).to_numpy()
     symbols = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     matrix = _checked(_adata.expression(adata, layer, use_raw=use_raw))
+    _adata.warn_unlogged(adata, matrix)
     stored = stored_mask(adata, GENE_MASK, use_raw=use_raw)
     mask = gene_mask(symbols, matrix) if stored is None else stored
     vocabulary = _cell.vocabulary(symbols, mask)
@@ -149,8 +151,10 @@ def _names(column: pd.Series, control: str) -> np.ndarray:
     if control not in values:
         msg = f"no cell has {control!r} in `adata.obs[{column.name!r}]`; there are {values[:10]}."
         raise ValueError(msg)
-    aside = {control, *UNPERTURBED}
-    names = {value: "+".join(sorted({part.strip() for part in value.split("+")} - aside)) for value in values}
+    names = {control: ""}
+    for value in {*values} - {control}:
+        genes = {gene for gene in joined_genes(value) if gene not in {control, *CONTROLS}}
+        names[value] = "+".join(sorted(genes))
     return np.array([names[value] for value in column.astype(str)], object)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from .._symbols import joined_genes
 from ._modality import modality as modality_named
 from ._template import Prompt, Template, reworded
 
@@ -29,7 +30,7 @@ Unit = Literal["cell", "row"]
 
 SENTENCE = "cell_sentence"  # the column with a cell's ranked genes
 ANSWERS = "answers"  # the slot that lists the answers in a question
-SEPARATORS = {SENTENCE: None, "genes": None, "perturbation": "+"}  # columns with lists of genes; None is white space
+LISTS = {SENTENCE: str.split, "genes": str.split, "perturbation": joined_genes}  # columns with several genes
 MANDATORY = {"version": int, "unit": str, "source": str, "instructions": list}  # keys of a file
 OPTIONAL = {"input": str, "expression": str, "answers": list, "label": str, "pattern": str, "labels": dict}
 SHOWN = 5  # examples in a message
@@ -539,9 +540,7 @@ def _value(value: object, name: str) -> str | list[str]:
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
         return [word for word in (str(one).strip() for one in value) if word]
     text = str(value).strip()
-    if name not in SEPARATORS:
-        return text
-    return [word for word in (part.strip() for part in text.split(SEPARATORS[name])) if word]
+    return LISTS[name](text) if name in LISTS else text
 
 
 def _variants(

@@ -269,6 +269,7 @@ class _Weighted:
     def __init__(
         self, adata: AnnData, model: str | Path | CellHermes, genes_key: str, layer: str | None, *, use_raw: bool
     ) -> None:
+        self.adata = adata
         key, label = entry_of(adata, genes_key)
         stored, params = vectors_of(adata, label, key), made_with(adata, label, key)
         name = model.card.name if isinstance(model, CellHermes) else str(model)
@@ -300,6 +301,7 @@ class _Weighted:
         first = _adata.rows(self.matrix, 0, min(self.size, self.matrix.shape[0]))
         check_values(first)
         check_no_counts(first)
+        _adata.warn_unlogged(self.adata, first)
 
     def texts(self) -> Iterator[str]:
         """What can be told of the data without reading them, for a checkpoint."""

@@ -1,6 +1,5 @@
 """Expression values that are to be compared between genes or cells, block by block."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Literal
 
@@ -12,7 +11,6 @@ from .. import _adata
 
 BLOCK = 2_000  # cells read at once
 TARGET_SUM = 1e4  # counts of a cell after normalisation
-LARGEST_LOG = 50  # no logarithm of a count comes near
 
 
 def blocks(
@@ -44,7 +42,7 @@ def blocks(
                 msg += "Normalise all in the same way, or pass layer=."
                 raise ValueError(msg)
             are_counts = is_counts
-        warned = warned or warn_unlogged(adata, block)
+        warned = warned or _adata.warn_unlogged(adata, block)
         yield start, log_normalised(block) if are_counts else block
 
 
@@ -62,19 +60,6 @@ def log_normalised(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     scaled = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
     scaled.data *= np.repeat(TARGET_SUM / np.where(total > 0, total, 1), np.diff(scaled.indptr))
     return scaled.log1p().astype(np.float32)
-
-
-def warn_unlogged(adata: AnnData, block: sparse.csr_matrix) -> bool:
-    """Say that values look normalised without a logarithm, which lets few genes outweigh all others."""
-    if not block.nnz or block.data.max() <= LARGEST_LOG or "log1p" in adata.uns or _adata.is_counts(block):
-        return False
-    warnings.warn(
-        f"The expression has values up to {block.data.max():,.0f}, as normalised values have before the logarithm: the "
-        "strongest genes outweigh all others. Run sc.pp.log1p(adata) first, or pass layer=.",
-        UserWarning,
-        stacklevel=2,
-    )
-    return True
 
 
 def check_values(block: sparse.csr_matrix) -> None:

@@ -277,6 +277,7 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
     if _adata.is_counts(sp.csr_matrix(matrix[: min(100, adata.n_obs)])):
         msg = "expression looks like counts; pass log-normalised values (sc.pp.normalize_total, sc.pp.log1p) or layer=."
         raise ValueError(msg)
+    _adata.warn_unlogged(adata, matrix)
     rep = np.asarray(adata.obsm[use_rep], np.float32)
     basis = np.linalg.qr(rep - rep.mean(0))[0].astype(np.float32)
     sentences = _numbered(_adata.Column(column))

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from .._symbols import joined_genes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SPLIT = "split"
 PARTS = ("train", "valid", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
-JOINED = "+"  # between the genes of one perturbation
 SHOWN = 5
 
 
@@ -148,7 +149,7 @@ def split_unseen_genes(
     frame
         Questions.
     columns
-        Columns of genes; a value may join several with ``+``, as perturbations do.
+        Columns of genes; a value may join several with ``+`` (or ``_``), as perturbations do.
     fractions
         Shares of the genes in training, validation and test.
     seed
@@ -359,7 +360,7 @@ def _keys(frame: pd.DataFrame, columns: str | Sequence[str]) -> tuple[np.ndarray
 def _members(frame: pd.DataFrame, columns: str | Sequence[str]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     """Number of the key of each row, and the genes of each key in alphabetical order."""
     codes, keys = _keys(frame, columns)
-    return codes, [tuple(sorted({g.strip() for value in key for g in str(value).split(JOINED)})) for key in keys]
+    return codes, [tuple(sorted({gene for value in key for gene in joined_genes(value)})) for key in keys]
 
 
 def _tuples(rows: Iterable[Sequence[object]]) -> np.ndarray:
