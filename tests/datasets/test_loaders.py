@@ -423,7 +423,11 @@ def test_removed_files_must_come_back_the_same(hallmark, site):
 
 
 def test_a_bundle_makes_a_machine_without_a_network_complete(hallmark, site, tmp_path, monkeypatch):
+    (tmp_path / "unfinished.bundle.tar").write_text("mine")
     ch.datasets.export_bundle(tmp_path / "bundle.tar", ["gene-sets-hallmark"])
+    assert (tmp_path / "unfinished.bundle.tar").read_text() == "mine"
+    with pytest.raises(FileExistsError, match="bundle.tar is there already"):
+        ch.datasets.export_bundle(tmp_path / "bundle.tar", ["gene-sets-hallmark"])
     asked = len(site.seen)
     monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("CELLHERMES_OFFLINE", "1")

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import cellhermes as ch
 from cellhermes.model import _card, _load
@@ -322,3 +323,29 @@ def test_merged_folder_has_the_permissions_of_any_other(chain, tmp_path):
     out = merge(chain[0], chain[1], tmp_path / "merged")
     (tmp_path / "other").mkdir()
     assert out.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")  # of peft
+@pytest.mark.parametrize("family", ["mixtral", "olmoe"])
+def test_an_adapter_of_experts_is_loaded_and_merged(tmp_path, tokenizer, family):
+    """What ``fit`` writes for a mixture of experts changes tensors that hold all experts, as peft computes it."""
+    shape = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    experts = {"num_key_value_heads": 2, "num_experts_per_tok": 2, "vocab_size": len(tokenizer), "pad_token_id": None}
+    config = AutoConfig.for_model(family, **shape, **experts, **{"num_local_experts": 3, "num_experts": 3})
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    pairs = [ch.text.QAPair(ch.text.Prompt(f"Gene {i} is"), "Yes", "demo") for i in range(8)]
+    learn = ch.train.TrainConfig(max_steps=3, learning_rate=1e-1)
+    adapter = ch.train.fit(pairs, learn, base=tmp_path / "base", out=tmp_path / "a", device="cpu")
+    assert any("experts" in name for name in load_file(adapter / "adapter_model.safetensors"))
+    model = ch.CellHermes.from_pretrained(adapter, device="cpu")
+    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), adapter)
+    ids = torch.tensor([model._encoder.prompts([ch.text.Prompt("Gene CD4")])[0].ids])
+    with torch.inference_mode():
+        expected = tuned(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1].numpy()
+    np.testing.assert_allclose(model.embed(["Gene CD4"])[0], expected, atol=1e-4)
+    assert np.abs(expected - embedded(tmp_path / "base")[0]).max() > 0.01
+    merged = merge(tmp_path / "base", adapter, tmp_path / "merged", dtype="float32")
+    np.testing.assert_allclose(embedded(merged), embedded(adapter), atol=1e-5)

@@ -11,6 +11,7 @@ import io
 import logging
 import tarfile
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
@@ -38,8 +39,11 @@ def write_bundle(target: Path, paths: Sequence[Path]) -> None:
     if not named:
         msg = "Nothing to export: none of what was asked for is in the cache. Fetch it first."
         raise FileNotFoundError(msg)
+    if target.exists() or target.is_symlink():
+        msg = f"{target} is there already; pass another path, or move it away."
+        raise FileExistsError(msg)
     check_space(sum(path.stat().st_size for path in named.values()), target.resolve().parent, target.name)
-    unfinished = target.with_name("unfinished." + target.name)
+    unfinished = target.with_name(f"{target.name}.{token_hex(4)}.part")
     try:
         with tarfile.open(unfinished, "w") as bundle:
             hashes = {name: file_hash(path) for name, path in tqdm(named.items(), desc="hashes", delay=2, leave=False)}

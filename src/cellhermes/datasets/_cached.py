@@ -143,6 +143,8 @@ def export_bundle(path: str | Path, names: list[str] | None = None) -> None:
 
     Raises
     ------
+    FileExistsError
+        If there is something at that path.
     FileNotFoundError
         If there is nothing to export.
 

@@ -38,8 +38,11 @@ def merge(lm: "PreTrainedModel", adapters: Sequence[str | Path], dtype: torch.dt
 def is_sum(adapter: str | Path) -> bool:
     """Whether an adapter only adds products to the weights of linear layers."""
     names = _shapes(Path(adapter))
-    return not _config(Path(adapter)).get("use_dora") and all(
-        name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names
+    config = _config(Path(adapter))
+    return (
+        not config.get("use_dora")
+        and not config.get("target_parameters")
+        and all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
     )
 
 
@@ -108,8 +111,12 @@ def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
     """
     config, shapes = _config(Path(adapter)), _shapes(Path(adapter))
     tied = bool(getattr(lm.config.get_text_config(), "tie_word_embeddings", False))
+    # Weights of experts are in one tensor, which is no layer; peft itself compares them when it reads the file.
+    experts = {name.rpartition(".")[0] for name, _ in lm.named_parameters() if _is_target(name, config)}
     for name, shape in shapes.items():
         part, _, kind = name.removeprefix(PREFIX).partition(".lora_")
+        if kind and part.replace(".base_layer", "") in experts:
+            continue
         problem = _lora_problem(lm, part, kind, shape) if kind else _weight_problem(lm, part, shape)
         if not problem and tied and part.removesuffix(".weight").endswith(("embed_tokens", "lm_head")):
             problem = (
@@ -122,6 +129,11 @@ def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
                 f"It was trained on base {config.get('base_model_name_or_path')!r}."
             )
             raise ValueError(msg)
+
+
+def _is_target(parameter: str, config: dict[str, object]) -> bool:
+    """Whether an adapter changes a parameter that is no layer's (``target_parameters``)."""
+    return any(f".{parameter}".endswith(f".{name}") for name in config.get("target_parameters") or ())
 
 
 def _config(adapter: Path) -> dict[str, object]:

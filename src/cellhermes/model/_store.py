@@ -138,6 +138,8 @@ def export_bundle(path: str | Path, names: Sequence[str]) -> None:
 
     Raises
     ------
+    FileExistsError
+        If there is something at that path.
     FileNotFoundError
         If there is nothing to export.
 
