@@ -246,7 +246,7 @@ def test_stores_of_a_modality_and_files_of_other_formats(run, h5mu, tmp_path):
 def test_pairs_of_a_modality(run, adata, tmp_path):
     adata = adata[:20].copy()
     adata.var["sentence_gene"] = True
-    ch.pp.cell_sentences(adata)
+    ch.pp.cell_sentences(adata, modality="protein")
     mudata.MuData({"prot": adata}).write(tmp_path / "in.h5mu")
     words = ["pairs", tmp_path / "corpus.jsonl", "--cells", tmp_path / "in.h5mu"]
     done = run(*words, "--mod", "prot", "--modality", "protein")

@@ -56,6 +56,10 @@ def test_every_argument_is_told_as_the_option_that_there_is(command):
         ("mod='rna' is none; gene_mask= stays", "--mod rna is none; gene_mask= stays"),
         ("n_genes=0; expected", "--n-genes 0; expected"),
         ("out='x.h5ad'; expected a name", "OUT x.h5ad; expected a name"),
+        (
+            "call `ch.pp.cell_sentences(data, mod='rna')` or mod=",
+            "call `ch.pp.cell_sentences(data, mod='rna')` or --mod",
+        ),
         ("a == b, x>=3, other_layer=2", "a == b, x>=3, other_layer=2"),
     ],
 )

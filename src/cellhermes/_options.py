@@ -47,4 +47,5 @@ def as_options(text: str, options: Container[str]) -> str:
             return f"no {option}"
         return option if value in (None, "True") else f"{option} {value.strip(QUOTES)}"
 
-    return ARGUMENT.sub(called, text)
+    parts = text.split("`")  # calls in Python, which stand between these, stay as they are
+    return "`".join(part if i % 2 and "(" in part else ARGUMENT.sub(called, part) for i, part in enumerate(parts))
