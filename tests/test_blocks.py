@@ -139,3 +139,13 @@ def test_a_stamp_is_json(tmp_path):
     with Work(tmp_path / "w", Shard()) as work:
         work.claim({"a": "é"})
     assert json.loads((tmp_path / "w" / _blocks.STAMP).read_text("utf-8")) == {_blocks.MARK: {"a": "é"}}
+
+
+def test_a_folder_that_we_did_not_begin_is_never_removed(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "000000.npy").write_text("mine")
+    work = Work(tmp_path / "w", Shard())
+    work.remove()
+    with pytest.raises(FileExistsError, match="is there already and holds no blocks"):
+        work.__enter__()
+    assert (tmp_path / "w" / "000000.npy").read_text() == "mine"
