@@ -477,6 +477,24 @@ def test_datasets_are_fetched_verified_moved_and_removed(run, hallmark, tmp_path
     assert "1 files are not what they were" in bad.output
 
 
+def test_an_export_and_the_demo_leave_files_that_are_there(run, hallmark, tmp_path):
+    assert run("datasets", "fetch", "gene-sets-hallmark").exit_code == 0
+    beside = tmp_path / "unfinished.b.tar"
+    beside.write_text("mine")
+    assert run("datasets", "export", tmp_path / "b.tar", "gene-sets-hallmark").exit_code == 0
+    assert beside.read_text() == "mine"
+    for path, words in (
+        (tmp_path / "c.tar", ("datasets", "export", tmp_path / "c.tar", "gene-sets-hallmark")),
+        (tmp_path / "pbmc.h5ad", ("demo", "--out", tmp_path)),
+    ):
+        path.write_text("mine")
+        done = run(*words)
+        assert done.exit_code == 1
+        assert path.name in done.output
+        assert path.read_text() == "mine"
+    assert not [*tmp_path.glob("*.part")]
+
+
 @pytest.mark.parametrize("words", [["datasets", "fetch", "imune"], ["models", "fetch", "minni"]])
 def test_unknown_names_are_a_message_and_an_exit_code(run, words):
     done = run(*words)

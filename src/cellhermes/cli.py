@@ -71,6 +71,9 @@ def demo(
 
     import cellhermes as ch
 
+    if there := [str(path) for name in ("umap.png", "pbmc.h5ad") if os.path.lexists(path := out / name)]:
+        msg = f"{' and '.join(there)} would be overwritten; pass another --out, or move them away."
+        raise FileExistsError(msg)
     out.mkdir(parents=True, exist_ok=True)
     adata = sc.datasets.pbmc68k_reduced()
     labels = adata.obs["bulk_labels"]
