@@ -124,6 +124,58 @@ def test_python_blocks_run_or_name_the_extra(base_install):
     assert [re.search(r"pip install 'cellhermes\[(\w+)\]'", line)[1] for line in extras] == ["train", "lazy"]
 
 
+# What needs an extra, by the extra and the module that it brings.
+CALLS = {
+    ("train", "accelerate"): "ch.train.fit('corpus.jsonl', out='tuned')",
+    ("train", "peft"): "ch.CellHermes.from_pretrained('adapter')",
+    ("train", "peft "): "ch.train.merge(base, 'adapter', 'merged')",
+    ("train", "pyarrow"): "ch.train.write_pairs([ch.text.QAPair(ch.text.Prompt('a'), 'b', 'c')], 'c.parquet')",
+    ("train", "pyarrow "): "ch.io.read_embeddings('a.parquet')",
+    ("rl", "trl"): "ch.train.reinforce(pairs, 'genetic_interaction_synthetic', out='reasons')",
+    ("quantize", "bitsandbytes"): "ch.CellHermes.from_pretrained('mini', quantize='4bit')",
+    ("lazy", "dask"): "ch.tl.embed_cells('store.zarr', out='vectors')",
+    ("metrics", "xgboost"): "ch.metrics.gene_property(vectors, labels, classifier='xgb')",
+    ("metrics", "scib_metrics"): "ch.metrics.integration({'a': x}, batch, batch)",
+    ("metrics", "harmonypy"): "ch.metrics.reference_embeddings(x, batch, methods=['Harmony'])",
+    ("scvi", "scvi"): "ch.metrics.reference_embeddings(x, batch, methods=['scVI'], counts=x)",
+}
+BEFORE = """
+import numpy as np, pandas as pd, cellhermes as ch
+x, batch = np.random.default_rng(0).poisson(2, (40, 30)).astype("float32"), ["a", "b"] * 20
+genes = [f"GENE{i}" for i in range(40)]
+labels, vectors = pd.DataFrame({"gene": genes, "answer": batch}), pd.DataFrame(x, index=genes)
+pairs = {"gene_a": ["A", "B"], "gene_b": ["C", "D"], "answer": ["Yes", "No"]}
+"""
+
+
+def test_every_call_that_needs_an_extra_names_it(base_install, add_adapter, folders):
+    add_adapter(folders("llama"), base_install.folder / "adapter", 0)
+    ch.datasets.toy(n_obs=5).write_zarr(base_install.folder / "store.zarr")
+    (base_install.folder / "a.parquet").write_bytes(b"PAR1")
+    code = f"base = {str(folders('llama'))!r}{BEFORE}"
+    for call in CALLS.values():
+        code += f"try:\n    {call}\n    print('nothing')\nexcept Exception as error:\n    print(repr(str(error)))\n"
+    told = base_install("-c", code)
+    assert told.returncode == 0, told.stderr
+    named = [re.findall(r"pip install 'cellhermes\[(\w+)\]'", line) for line in told.stdout.splitlines()]
+    assert dict(zip(CALLS, named, strict=True)) == {key: [key[0]] for key in CALLS}, told.stdout
+
+
+def test_the_command_line_names_the_extra_before_the_work(base_install):
+    done = base_install(
+        "-m", "cellhermes", "predict", "pairs.csv", "out.parquet", "--task", "genetic_interaction_general"
+    )
+    assert done.returncode != 0
+    assert "out.parquet needs pyarrow: pip install 'cellhermes[train]'" in done.stderr
+
+
+def test_no_module_of_an_extra_is_imported_that_the_calls_above_leave_out():
+    texts = [path.read_text("utf-8") for path in Path(ch.__file__).parent.rglob("*.py")]
+    tops = {name for text in texts for name in re.findall(r"^ *(?:from|import) (\w+)", text, re.M)}
+    asked = {module.strip() for _, module in CALLS} | {"datasets"}  # which comes with trl
+    assert tops & (modules_of_extras() | {"scvi"}) <= asked
+
+
 @pytest.mark.slow
 def test_the_first_block_runs_on_as_many_cells_as_scanpy_searches_with_its_index(base_install):
     first = blocks("python")[0].replace("ch.datasets.toy()", "ch.datasets.toy(n_obs=9000)")

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -359,6 +360,9 @@ def predict(
     if (source.suffix in TABLES) != (target.suffix in TABLES):
         msg = f"IN is {source.name} and OUT {target.name}; cells are written as they were, questions as a table."
         raise ValueError(msg)
+    if target.suffix == ".parquet" and find_spec("pyarrow") is None:  # pandas would say so after the work
+        msg = f"{target.name} needs pyarrow: pip install 'cellhermes[train]'. Or write .csv."
+        raise ImportError(msg)
     asked = ch.text.task(task)
     with _kept(source, target) as blocks:
         options["checkpoint"] = blocks

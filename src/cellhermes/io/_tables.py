@@ -77,6 +77,9 @@ def read_parquet(path: Path, where: str) -> pd.DataFrame:
     """A parquet file; errors of pyarrow, which name no file, do so."""
     try:
         return pd.read_parquet(path)
+    except ImportError as error:
+        msg = f"{where} needs pyarrow: pip install 'cellhermes[train]'."
+        raise ImportError(msg) from error
     except (ValueError, KeyError, TypeError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

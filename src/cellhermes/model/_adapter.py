@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,11 +80,8 @@ def _merge_one(lm: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
 
 def _attach(lm: "PreTrainedModel", adapter: str | Path, tuned: "PeftModel | None" = None) -> "PeftModel":
     """Put an adapter beside the weights, and beside those of ``tuned``."""
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        msg = "LoRA adapters need peft: pip install 'cellhermes[train]'."
-        raise ImportError(msg) from error
+    from peft import PeftModel
+
     check(lm, adapter)
     devices = [lm.device] if lm.device.type == "cuda" else []
     name = str(len(tuned.peft_config)) if tuned else "0"
@@ -106,9 +104,14 @@ def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
 
     Raises
     ------
+    ImportError
+        If peft is missing, which adds it.
     ValueError
         If it is no LoRA adapter, or belongs to another model; the message has both and the first difference.
     """
+    if find_spec("peft") is None:
+        msg = "LoRA adapters need peft: pip install 'cellhermes[train]'."
+        raise ImportError(msg)
     config, shapes = _config(Path(adapter)), _shapes(Path(adapter))
     tied = bool(getattr(lm.config.get_text_config(), "tie_word_embeddings", False))
     # Weights of experts are in one tensor, which is no layer; peft itself compares them when it reads the file.

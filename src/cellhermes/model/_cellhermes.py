@@ -197,7 +197,7 @@ class CellHermes:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the content: all weights, tokenizer and config of the base, then of each adapter, when it was loaded.
+        """Hash of all weights, tokenizer and config of the base, then of each adapter, when it was loaded.
 
         The same for a copy under another name, another one as soon as a byte of these files changes. Results store it
         as ``model_sha256``. What decides besides (``wrap``, ``card.read_at``, ``dtype``, ``quantize``) is not in it.
@@ -228,7 +228,7 @@ class CellHermes:
 
     @property
     def wrap(self) -> str:
-        """Name of the text around prompts: ``"chat"``, a key of :func:`cellhermes.text.wraps`, or one of your own."""
+        """Name of the text around prompts, ``"chat"``, a key of :func:`cellhermes.text.wraps`, or one of your own."""
         return self._encoder.wrap.name
 
     @property

@@ -109,10 +109,10 @@ def check_gpu(config: TrainConfig) -> None:
     import torch
     from transformers.utils import is_bitsandbytes_available, is_liger_kernel_available
 
-    for wanted, name, there in (
-        (config.quantize, "quantize='4bit' needs bitsandbytes", is_bitsandbytes_available),
-        (config.liger, "liger=True needs liger-kernel", is_liger_kernel_available),
+    for wanted, name, there, package in (
+        (config.quantize, "quantize='4bit' needs bitsandbytes", is_bitsandbytes_available, "'cellhermes[quantize]'"),
+        (config.liger, "liger=True needs liger-kernel", is_liger_kernel_available, "liger-kernel"),
     ):
         if wanted and not (torch.cuda.is_available() and there()):
             msg = f"{name} and a CUDA device; CUDA is {'there' if torch.cuda.is_available() else 'not there'}."
-            raise ValueError(msg)
+            raise ValueError(msg if there() else f"{msg} The library is not there: pip install {package}.")

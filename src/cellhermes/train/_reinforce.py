@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pandas as pd
-    from trl import GRPOConfig
 
     from ..model._tokens import Encoder
     from ..text import Task
     from ._pairs import Pairs
-    from ._reinforce_trainer import ReasonTrainer
 
 logger = logging.getLogger("cellhermes")
 
@@ -139,14 +137,14 @@ def reinforce(
     questions = reason_questions(frame, asked, **options)
     _check_installed()
     from ._recorded import read_log
-    from ._reinforce_trainer import ReasonTrainer
+    from ._reinforce_trainer import ReasonTrainer, arguments, results
     from ._tunable import base_of
 
     card, tokenizer, encoder = _loop.opened(base, wrap)
     _folder.check(out, _place.folders_of(located(card)))
     _folder.check_writable(out)
     _check_lengths(questions, encoder, context_of(card), config.max_new_tokens)
-    args = _arguments(config, out, device)
+    args = arguments(config, out, device)
     record = {
         "method": "reinforce",
         "config": config.to_dict(),
@@ -177,7 +175,7 @@ def reinforce(
                 **limits,
                 "run": record,
                 "data": {"questions": len(questions), **questions.about["answers"]},
-                "results": _results(trainer, read_log(out / _folder.LOG)),
+                "results": results(trainer, read_log(out / _folder.LOG)),
                 "versions": _loop.versions(*LIBRARIES),
             }
             _loop.leave(trainer, out, card=card, facts=facts)
@@ -202,39 +200,3 @@ def _check_lengths(questions: Pairs, encoder: Encoder, context: int, max_new_tok
             "Lower max_new_tokens, or show fewer genes (n_genes= of ch.pp.cell_sentences)."
         )
         raise ValueError(msg)
-
-
-def _arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOConfig:
-    from trl import GRPOConfig
-
-    from ._arguments import arguments
-
-    # transformers renames it in the course of version 5
-    renamed = "activation_checkpointing" in GRPOConfig.__dataclass_fields__
-    extra = {
-        "num_generations": config.group_size,
-        "max_completion_length": config.max_new_tokens,
-        "temperature": config.temperature,
-        "beta": config.beta,
-        "loss_type": "grpo",  # the published objective: mean over the tokens of a text, then over texts
-        "activation_checkpointing" if renamed else "gradient_checkpointing": config.gradient_checkpointing,
-    }
-    folder = out / _folder.CHECKPOINTS
-    return arguments(config.shared(), folder, device=device, evaluates=False, kind=GRPOConfig, extra=extra)
-
-
-def _results(trainer: ReasonTrainer, log: Sequence[Mapping[str, float]]) -> dict[str, object]:
-    """Rewards at the start and at the end are means of a tenth of the lines: single steps see few questions."""
-    lines = [line for line in log if "reward" in line]
-    n = max(1, len(lines) // 10)
-    names = [name for name in ("reward", "reward/format", "reward/correctness") if lines and name in lines[0]]
-    return {
-        "steps": trainer.state.global_step,
-        "epochs": trainer.state.epoch,
-        "processes": trainer.args.world_size,
-        "device": trainer.args.device.type,
-        "tokens": trainer.tokens_seen(),
-        "seconds": log[-1]["seconds"] if log else 0.0,
-        "start": {name: float(np.mean([line[name] for line in lines[:n]])) for name in names},
-        "end": {name: float(np.mean([line[name] for line in lines[-n:]])) for name in names},
-    }

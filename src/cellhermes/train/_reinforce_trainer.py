@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from datasets import Dataset
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 
 from ..text import Prompt
+from . import _arguments, _folder
 from ._recorded import Recorded
 from ._reward import reason_reward
 from ._tunable import lora_of, name_base
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from trl import GRPOConfig
 
     from ..model import ModelCard
     from ..model._tokens import Encoder
@@ -135,3 +136,36 @@ class ReasonTrainer(Recorded, GRPOTrainer):
     def numbers(self, logs: Mapping[str, float]) -> dict[str, float]:
         """Those of their many numbers that tell how it goes."""
         return {ours: logs[theirs] for theirs, ours in LOGGED.items() if logs.get(theirs) is not None}
+
+
+def arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOConfig:
+    """Arguments of TRL's trainer."""
+    # transformers renames it in the course of version 5
+    renamed = "activation_checkpointing" in GRPOConfig.__dataclass_fields__
+    extra = {
+        "num_generations": config.group_size,
+        "max_completion_length": config.max_new_tokens,
+        "temperature": config.temperature,
+        "beta": config.beta,
+        "loss_type": "grpo",  # the published objective: mean over the tokens of a text, then over texts
+        "activation_checkpointing" if renamed else "gradient_checkpointing": config.gradient_checkpointing,
+    }
+    folder = out / _folder.CHECKPOINTS
+    return _arguments.arguments(config.shared(), folder, device=device, evaluates=False, kind=GRPOConfig, extra=extra)
+
+
+def results(trainer: ReasonTrainer, log: Sequence[Mapping[str, float]]) -> dict[str, object]:
+    """Rewards at the start and at the end are means of a tenth of the lines: single steps see few questions."""
+    lines = [line for line in log if "reward" in line]
+    n = max(1, len(lines) // 10)
+    names = [name for name in ("reward", "reward/format", "reward/correctness") if lines and name in lines[0]]
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "processes": trainer.args.world_size,
+        "device": trainer.args.device.type,
+        "tokens": trainer.tokens_seen(),
+        "seconds": log[-1]["seconds"] if log else 0.0,
+        "start": {name: float(np.mean([line[name] for line in lines[:n]])) for name in names},
+        "end": {name: float(np.mean([line[name] for line in lines[-n:]])) for name in names},
+    }
