@@ -8,6 +8,7 @@ text and attention, which have to be those of transformers with nothing shared, 
 is not. Runs for about ten minutes on two cores, and every week in the continuous integration.
 """
 
+import signal
 import sys
 import tempfile
 import warnings
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "model_families.md"
 MINI = Path(ch.__file__).parent / "model" / "mini"
 VERBS = ("embed", "shared prefix", "score", "generate", "attend")
+LIMIT = 180  # seconds for a family
 TOLERANCE = 1e-4  # of the largest number, in float32
 
 GENES = ["CD3E", "MS4A1", "NKG7", "LYZ", "MALAT1", "B2M", "CD8A", "GNLY", "CD14", "IL7R", "FCGR3A", "PPBP"]
@@ -187,7 +189,9 @@ def off(found: np.ndarray, wanted: np.ndarray) -> float:
 def rows_of(families: list[str]) -> tuple[list[dict[str, str]], dict[str, str]]:
     """A row for each family, and why some could not be made."""
     rows, not_made = [], {}
+    signal.signal(signal.SIGALRM, _late)
     for family in families:
+        signal.alarm(LIMIT)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 write_model(family, Path(folder))
@@ -199,7 +203,12 @@ def rows_of(families: list[str]) -> tuple[list[dict[str, str]], dict[str, str]]:
             except Exception as error:  # noqa: BLE001
                 rows.append({"family": family} | dict.fromkeys(VERBS, "WRONG") | {"why": repr(error)})
         print(*rows[-1].values(), sep=" | ", flush=True)
+    signal.alarm(0)
     return rows, not_made
+
+
+def _late(*_: object) -> None:
+    raise TimeoutError(f"not done within {LIMIT} seconds")
 
 
 def page(rows: list[dict[str, str]], not_made: dict[str, str]) -> str:

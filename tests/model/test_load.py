@@ -158,6 +158,66 @@ def test_folder_in_the_released_layout_loads(tmp_path, folders, adapter, monkeyp
     np.testing.assert_array_equal(found, expected)
 
 
+STARTS = {"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}, {"init_lora_weights": False}
+
+
+@pytest.mark.parametrize(("below", "above"), [(0, 1), (1, 0), (2, 0), (1, 2)])
+def test_adapters_that_start_from_the_base_are_merged_one_after_another(tmp_path, folders, add_adapter, below, above):
+    """PiSSA and OLoRA take their start out of the weights that they find: what peft does, one adapter at a time."""
+    base, expected = folders("llama"), plain(folders("llama"))
+    chain = [
+        move(add_adapter(base, tmp_path / str(i), i, **STARTS[kind])) for i, kind in enumerate((below, above), start=1)
+    ]
+    for adapter in chain:
+        expected = PeftModel.from_pretrained(expected, adapter).eval().merge_and_unload()
+    card = _card.ModelCard("x", base=str(base), adapters=tuple(map(str, chain)))
+    found = _load.load_weights(card, "float32")
+    torch.testing.assert_close(logits(found), logits(expected), rtol=1e-4, atol=1e-4)
+
+
+def move(adapter):
+    """As if it had been trained: PiSSA and OLoRA change nothing at their start."""
+    path = adapter / "adapter_model.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        save_file({name: weight + 0.1 * torch.randn_like(weight) for name, weight in load_file(path).items()}, path)
+    return adapter
+
+
+EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")  # peft's own, for experts
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"target_modules": ["q_proj"], "target_parameters": EXPERTS},
+        {"target_modules": [], "target_parameters": EXPERTS[1:]},
+        {"target_modules": ["gate"]},
+    ],
+    ids=["all linear", "experts and queries", "one of two", "router"],
+)
+def test_adapters_of_experts_equal_unmerged_ones(tmp_path, tokenizer, write_tiny, add_adapter, options):
+    base = write_tiny(tmp_path / "base", tokenizer, "mixtral", num_local_experts=3, num_experts_per_tok=2)
+    folder = add_adapter(base, tmp_path / "a", 1, **options)
+    expected = logits(PeftModel.from_pretrained(plain(base), folder).eval())
+    assert (expected - logits(plain(base))).abs().max() > 0.01
+    found = _load.load_weights(_card.ModelCard("x", base=str(base), adapters=(str(folder),)), "float32")
+    torch.testing.assert_close(logits(found), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")  # peft's own, for experts
+def test_adapter_that_fit_writes_for_experts_is_loaded(tmp_path, tokenizer, write_tiny):
+    base = write_tiny(tmp_path / "base", tokenizer, "mixtral", num_local_experts=3, num_experts_per_tok=2)
+    pairs = [ch.text.QAPair(ch.text.Prompt("Is CD4 a gene?"), "Yes", "demo")] * 4
+    config = ch.train.TrainConfig(max_steps=2, learning_rate=0.01)
+    adapter = ch.train.fit(pairs, config, base=base, out=tmp_path / "adapter", device="cpu")
+    expected = logits(PeftModel.from_pretrained(plain(base), adapter).eval())
+    found = _load.load_weights(_card.resolve(adapter), "float32")
+    torch.testing.assert_close(logits(found), expected, rtol=1e-4, atol=1e-4)
+
+
 # ---- what does not fit
 
 
@@ -209,6 +269,14 @@ def test_one_wrong_adapter_of_several_changes_nothing(tmp_path, folders, add_ada
     [
         ({"peft_type": "IA3"}, "peft_type is 'IA3'; only 'LORA'"),
         ({"peft_type": None}, "peft_type is None; only 'LORA'"),
+        (
+            {"layer_replication": [[0, 2], [0, 1]]},
+            "an adapter with layer_replication is more than",
+        ),
+        ({"trainable_token_indices": [1, 2]}, "trainable_token_indices is more than weights"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens is more than weights"),
+        ({"of_a_later_peft": 1}, "of_a_later_peft is more than weights"),
+        ({"init_lora_weights": "pissa_niter_4"}, "'pissa_niter_4'.*path_initial_model_for_weight_conversion"),
     ],
 )
 def test_adapter_of_another_kind_is_refused(folders, adapter, refused, changes, message):
@@ -247,6 +315,26 @@ def test_adapter_that_is_not_finite_is_refused(folders, adapter):
     save_file(weights, adapter / "adapter_model.safetensors")
     with pytest.raises(ValueError, match="its weights are not finite numbers"):
         merged(folders("llama"), adapter)
+
+
+@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed but", "ignore:Adapter 'default'. .* LoRA tensor")
+def test_biases_of_an_adapter_need_biases_of_the_model(tmp_path, folders, add_adapter):
+    adapter = add_adapter(folders("llama"), tmp_path / "a", 1, lora_bias=True)
+    with pytest.raises(ValueError, match="Adapter '.*a' cannot be merged, .*has no bias"):
+        merged(folders("llama"), adapter)
+    base = folders("qwen2")
+    adapter = add_adapter(base, tmp_path / "b", 1, lora_bias=True, target_modules=["q_proj", "v_proj"])
+    expected = logits(PeftModel.from_pretrained(plain(base), adapter).eval())
+    torch.testing.assert_close(logits(merged(base, adapter)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adapter_on_a_base_without_tokenizer_says_so(tmp_path, folders, adapter):
+    base = shutil.copytree(folders("llama"), tmp_path / "bare")
+    for path in base.glob("tokenizer*"):
+        path.unlink()
+    edit(adapter / "adapter_config.json", base_model_name_or_path=str(base))
+    with pytest.raises(ValueError, match="bare', the base of adapter '.*adapter', has no tokenizer"):
+        ch.CellHermes.from_pretrained(adapter, device="cpu")
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "empty"])

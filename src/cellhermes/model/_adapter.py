@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers.pytorch_utils import Conv1D
 
 from ._card import ADAPTER, read_json
 
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+# Options of an adapter that say how it was trained, or that are merged; any other may change what it computes.
+MERGED = {
+    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "r", "target_modules", "exclude_modules", "target_parameters", "lora_alpha", "lora_dropout", "fan_in_fan_out",
+    "bias", "lora_bias", "use_rslora", "use_dora", "modules_to_save", "init_lora_weights", "layers_to_transform",
+    "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_core", "loftq_config", "eva_config",
+    "qalora_group_size", "runtime_config", "ensure_weight_tying",
+}  # fmt: skip
+BESIDE = (True, False, None, "gaussian", "eva", "loftq", "orthogonal")  # beginnings that leave the base as it is
+UNKNOWABLE = (
+    "pissa_niter_",
+    "corda",
+    "lora_ga",
+)  # beginnings that take from the base what is random, or not in the file
 PREFIX = "base_model.model."  # of every name in an adapter's file
 
 
@@ -23,7 +38,8 @@ def merge(lm: "PreTrainedModel", adapters: Sequence[str | Path], dtype: torch.dt
 
     The sum is one in float32 whatever the weights were. Updates of plain LoRA are added to one layer after another, so
     that the others need not be in float32 at the same time. Where an adapter is not a sum (DoRA scales by the norm of
-    the weights below, ``modules_to_save`` replaces whole layers), the weights have to be in float32.
+    the weights below, ``modules_to_save`` replaces whole layers, PiSSA and OLoRA take their start out of the weights,
+    experts are adapted by peft's own layers), adapters are merged one after another, into weights in float32.
     """
     if all(map(is_sum, adapters)):
         lm = _add(lm, adapters, dtype)
@@ -38,12 +54,11 @@ def merge(lm: "PreTrainedModel", adapters: Sequence[str | Path], dtype: torch.dt
 
 def is_sum(adapter: str | Path) -> bool:
     """Whether an adapter only adds products to the weights of linear layers."""
-    names = _shapes(Path(adapter))
-    config = _config(Path(adapter))
-    return (
-        not config.get("use_dora")
-        and not config.get("target_parameters")
-        and all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
+    config, names = _config(Path(adapter)), _shapes(Path(adapter))
+    changes_base = config.get("init_lora_weights") not in BESIDE  # PiSSA and OLoRA take their start from it
+    is_other = config.get("use_dora") or config.get("target_parameters") or changes_base
+    return not is_other and all(
+        name.endswith((".lora_A.weight", ".lora_B.weight")) and ".base_layer." not in name for name in names
     )
 
 
@@ -71,10 +86,11 @@ def _merge_one(lm: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
     """Merge any LoRA adapter, in the numbers of the weights."""
     try:
         return _attach(lm, adapter).merge_and_unload(safe_merge=True)
-    except ValueError as error:
-        if "NaN" not in str(error):
+    except (RuntimeError, ValueError) as error:
+        if str(adapter) in str(error):
             raise
-        msg = f"Adapter {str(adapter)!r} cannot be merged, its weights are not finite numbers: {error}"
+        why = "its weights are not finite numbers: " if "NaN" in str(error) else ""
+        msg = f"Adapter {str(adapter)!r} cannot be merged, {why}{error}"
         raise ValueError(msg) from error
 
 
@@ -87,6 +103,9 @@ def _attach(lm: "PreTrainedModel", adapter: str | Path, tuned: "PeftModel | None
     name = str(len(tuned.peft_config)) if tuned else "0"
     with torch.random.fork_rng(devices), warnings.catch_warnings():  # peft draws start values before it reads the file
         warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # an error below
+        warnings.filterwarnings(
+            "ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning
+        )  # its own, for experts
         try:
             if tuned is None:
                 tuned = PeftModel.from_pretrained(lm, adapter, name, torch_device=str(lm.device))
@@ -114,12 +133,8 @@ def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
         raise ImportError(msg)
     config, shapes = _config(Path(adapter)), _shapes(Path(adapter))
     tied = bool(getattr(lm.config.get_text_config(), "tie_word_embeddings", False))
-    # Weights of experts are in one tensor, which is no layer; peft itself compares them when it reads the file.
-    experts = {name.rpartition(".")[0] for name, _ in lm.named_parameters() if _is_target(name, config)}
     for name, shape in shapes.items():
         part, _, kind = name.removeprefix(PREFIX).partition(".lora_")
-        if kind and part.replace(".base_layer", "") in experts:
-            continue
         problem = _lora_problem(lm, part, kind, shape) if kind else _weight_problem(lm, part, shape)
         if not problem and tied and part.removesuffix(".weight").endswith(("embed_tokens", "lm_head")):
             problem = (
@@ -134,11 +149,6 @@ def check(lm: "PreTrainedModel", adapter: str | Path) -> None:
             raise ValueError(msg)
 
 
-def _is_target(parameter: str, config: dict[str, object]) -> bool:
-    """Whether an adapter changes a parameter that is no layer's (``target_parameters``)."""
-    return any(f".{parameter}".endswith(f".{name}") for name in config.get("target_parameters") or ())
-
-
 def _config(adapter: Path) -> dict[str, object]:
     path = adapter / ADAPTER
     if not path.is_file():
@@ -147,6 +157,17 @@ def _config(adapter: Path) -> dict[str, object]:
     config = read_json(path)
     if config.get("peft_type") != "LORA":
         msg = f"{path}: peft_type is {config.get('peft_type')!r}; only 'LORA' can be merged into the weights."
+        raise ValueError(msg)
+    if unknown := sorted(key for key, value in config.items() if value and key not in MERGED):
+        msg = f"{path}: an adapter with {', '.join(unknown)} is more than weights that can be merged into a model's."
+        raise ValueError(msg)
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(UNKNOWABLE):
+        msg = (
+            f"{path}: init_lora_weights is {start!r}, whose start was taken out of the base and cannot be computed "
+            "again. Save the adapter as plain LoRA: save_pretrained of peft with "
+            "path_initial_model_for_weight_conversion, where it was trained."
+        )
         raise ValueError(msg)
     return config
 
@@ -171,10 +192,15 @@ def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
 
 def _lora_problem(lm: "PreTrainedModel", part: str, kind: str, shape: tuple[int, ...]) -> str:
     """What is wrong with ``lora_<kind>`` of a layer: A is (rank, in), B is (out, rank)."""
-    layer = _get(lm.get_submodule, part)
-    if layer is None or getattr(layer, "weight", None) is None:
+    layer = _get(lm.get_submodule, part.replace(".base_layer", ""))  # peft puts one around another for each parameter
+    sizes = [] if layer is None else _sizes(layer)
+    if not sizes:
         return f"its layer {part} is not there"
-    n_in, n_out = _sizes(layer)
+    problems = [_size_problem(part, kind, shape, *size) for size in sizes]
+    return "" if "" in problems else problems[0]
+
+
+def _size_problem(part: str, kind: str, shape: tuple[int, ...], n_in: int, n_out: int) -> str:
     checks = {
         "A.weight": (1, n_in, "inputs"),
         "embedding_A": (1, n_in, "inputs"),
@@ -204,11 +230,14 @@ def _get(find: Callable[[str], torch.nn.Module | torch.nn.Parameter], name: str)
         return None
 
 
-def _sizes(layer: torch.nn.Module) -> tuple[int, int]:
-    """(inputs, outputs); the weight of a layer in four bits does not show them."""
-    if hasattr(layer, "in_features"):
-        return layer.in_features, layer.out_features
-    return tuple(layer.weight.shape)  # an embedding, or the Conv1D of GPT-2, which keeps (in, out)
+def _sizes(layer: torch.nn.Module) -> list[tuple[int, int]]:
+    """(inputs, outputs), of each weight where a layer holds several, as experts do."""
+    if hasattr(layer, "in_features"):  # the weight of a layer in four bits does not show them
+        return [(layer.in_features, layer.out_features)]
+    if isinstance(layer, torch.nn.Embedding | Conv1D):  # kept as (in, out)
+        return [tuple(layer.weight.shape)]
+    weights = [weight.shape for _, weight in layer.named_parameters(recurse=False) if weight.ndim > 1]
+    return [size for *_, a, b in weights for size in ((b, a), (a, b))]  # either way round
 
 
 def _check_targets(tuned: "PeftModel", adapter: str | Path, adapter_name: str) -> None:

@@ -62,7 +62,14 @@ def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
     card = located(card)
     base = _card.location(card)
     with _explained(base):
-        return AutoTokenizer.from_pretrained(base, revision=card.revision or None, trust_remote_code=False)
+        try:
+            return AutoTokenizer.from_pretrained(base, revision=card.revision or None, trust_remote_code=False)
+        except ValueError as error:
+            if "trust_remote_code" in str(error):
+                raise
+            of = f", the base of adapter {card.adapters[-1]!r}," if card.adapters else ""
+            msg = f"{base!r}{of} has no tokenizer that can be read; expected tokenizer.json beside its config.json."
+            raise ValueError(msg) from error
 
 
 def context_of(card: "ModelCard") -> int:
