@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "model_families.md"
 MINI = Path(ch.__file__).parent / "model" / "mini"
 VERBS = ("embed", "shared prefix", "score", "generate", "attend")
+MOST = 3e7  # weights of a model that is tiny
 LIMIT = 180  # seconds for a family
 TOLERANCE = 1e-4  # of the largest number, in float32
 
@@ -96,11 +97,13 @@ def write_model(family: str, folder: Path) -> None:
         try:
             wanted = ids | SIZES | RECURRENT | more | CHANGES.get(family, {})
             config = CONFIG_MAPPING[family](**{name: value for name, value in wanted.items() if value is not DROP})
+            with torch.device("meta"):
+                n_weights = AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
+            if n_weights > MOST:
+                raise ValueError(f"{n_weights / 1e6:.0f} million parameters")
             with torch.random.fork_rng():
                 torch.manual_seed(0)
                 lm = AutoModelForCausalLM.from_config(config, trust_remote_code=False).float().eval()
-                if lm.num_parameters() > 2e8:
-                    raise ValueError(f"{lm.num_parameters() / 1e6:.0f} million parameters")
                 for weight in lm.parameters():
                     if weight.ndim > 1:
                         torch.nn.init.normal_(weight, std=0.15)
