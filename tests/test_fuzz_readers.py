@@ -172,7 +172,8 @@ def block(path: Path) -> object:
 
 def run_file(path: Path) -> object:
     """All that is read before a model is loaded."""
-    beside(path, "corpus.jsonl", json.dumps(RECORD) + "\n" + json.dumps(RECORD) + "\n")
+    others = [{**RECORD, "input": f"Gene {gene}"} for gene in ("CD3E", "LYZ")]  # questions to hold out, and to train on
+    beside(path, "corpus.jsonl", "".join(json.dumps(one) + "\n" for one in others))
     beside(path, "questions.csv", "question,answer\nIs it?,Yes\n")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("fit", "reinforce"):

@@ -1,5 +1,7 @@
 """Generated cells with networks, modules and enriched gene sets, made once; figures are closed after each test."""
 
+import dataclasses
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
@@ -16,7 +18,7 @@ SETS = {
 
 
 @pytest.fixture(scope="session")
-def made(tiny):
+def made(folders):
     """Made once and read by all: networks of B and NK cells and of halves of B, modules of B against NK, and some cells
     that are explained."""
     adata = ch.datasets.toy()
@@ -28,6 +30,8 @@ def made(tiny):
         adata, SETS, of={"T": SETS["T cell activation (GO:0042110)"], "B": ["CD79A", "MS4A1", "CD3E"]}, group="B"
     )
     ch.pp.cell_sentences(adata, n_genes=15)
+    tiny = ch.CellHermes.from_pretrained(folders("llama"), device="cpu", wrap="llama3-chat")
+    tiny.card = dataclasses.replace(tiny.card, tasks=("t_cell_reactivity",))
     ch.tl.explain(adata, tiny, "t_cell_reactivity", cells=[*adata.obs_names[:12]])
     ch.tl.faithfulness(adata, tiny, "t_cell_reactivity", steps=[1, 5], cells=4)
     return adata
