@@ -112,6 +112,7 @@ def test_shell_blocks_run_or_name_the_extra(base_install):
         assert done.returncode == 0 or "pip install 'cellhermes[" in done.stderr, (command, done.stderr)
 
 
+@pytest.mark.slow
 def test_python_blocks_run_or_name_the_extra(base_install):
     first, *others = blocks("python")
     first = first.replace("ch.datasets.toy()", "ch.datasets.toy(n_obs=80)")  # fewer cells, as they are explained, too
