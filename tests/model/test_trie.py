@@ -227,7 +227,7 @@ def test_limit_of_a_row_is_what_the_module_says(monkeypatch):
 
 
 def test_answers_behind_a_window_are_run_some_at_a_time(folders, monkeypatch):
-    model = ch.CellHermes.from_pretrained(folders("mistral"), device="cpu")
+    model = ch.CellHermes.from_pretrained(folders("mistral"), device="cpu", wrap="llama3-chat")
     monkeypatch.setattr(model, "_budget", lambda _: 150)
     assert not model._may_share(model._encoder.prompts([ch.text.Prompt(PROMPTS[2])]))
     np.testing.assert_allclose(model.score(PROMPTS, MANY), naive(model, PROMPTS, MANY), rtol=2e-5)

@@ -333,7 +333,7 @@ def test_a_folder_with_checkpoints_of_an_unknown_run_is_refused(base, tmp_path):
     fit(PAIRS, config(max_steps=4), base=base, out=out, device="cpu")
     for name in ("training.json", "model.safetensors"):
         (out / name).unlink()
-    with pytest.raises(FileExistsError, match="something else"):
+    with pytest.raises(FileExistsError, match="no record of a run"):
         fit(PAIRS, config(max_steps=4), base=base, out=out, device="cpu")
 
 
