@@ -177,6 +177,7 @@ WHOLE = {
     "sets.gmt": b"A\tx\tCD3E\tCD4\n",
     "labels.txt": b"1\n0\n",
     "table.csv": b"a,b\n1,2\n",
+    "of_no_known_kind.bin": CONTENT[:100],
 }
 PAGE = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
 
@@ -193,8 +194,13 @@ def test_a_whole_file_of_each_kind_is_taken_and_its_hash_recorded(site, cache, n
     assert _cache.recorded(path) == f"sha256:{hashlib.sha256(WHOLE[name]).hexdigest()}"
 
 
-WRONG = [(name, what) for name in WHOLE for what in ("page", "empty", "other kind")]
-WRONG += [(name, "half") for name in WHOLE if not name.endswith((".gmt", "labels.txt", ".csv"))]  # which do not tell
+WRONG = [(name, what) for name in WHOLE for what in ("page", "empty", "other kind", "half")]
+WRONG = [
+    (name, what)
+    for name, what in WRONG
+    if not (what == "half" and name.endswith((".gmt", "labels.txt", ".csv", ".bin")))  # which do not tell
+    and not (what == "other kind" and name.endswith(".bin"))
+]
 
 
 @pytest.mark.parametrize(("name", "what"), WRONG)
