@@ -1,7 +1,7 @@
 """Downloads by name or address: one cache, every file checked against its hash whenever it is used."""
 
 from ._bundle import read_bundle, write_bundle
-from ._cache import cache_folder, file_hash, offline, size_text
+from ._cache import cache_folder, check_space, file_hash, locked, offline, size_text, writable
 from ._data import data_file, data_files, derived
 from ._files import fetch
 from ._hash import sha256_of
@@ -17,6 +17,7 @@ __all__ = [
     "base",
     "bundled",
     "cache_folder",
+    "check_space",
     "data_file",
     "data_files",
     "derived",
@@ -27,6 +28,7 @@ __all__ = [
     "held_weights",
     "is_hub_id",
     "is_registered",
+    "locked",
     "members",
     "offline",
     "read_bundle",
@@ -38,5 +40,6 @@ __all__ = [
     "state",
     "unpacked",
     "weights",
+    "writable",
     "write_bundle",
 ]

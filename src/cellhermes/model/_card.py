@@ -173,13 +173,13 @@ def resolve(name: str | Path) -> ModelCard:
     """Card of a name of ``models.toml``, a folder (model or adapter) or a hub id, in this order."""
     if str(name) in named():
         return named()[str(name)]
-    if Path(name).is_dir():
-        return _of_folder(Path(name), above=())
+    if Path(name).exists():
+        return _of_path(Path(name), above=())
     if isinstance(name, str) and name.count("/") == 1 and not is_place(name):
         return _of_hub(name)
     msg = (
         f"No model {str(name)!r}. Known names: {', '.join(named())}. Otherwise pass a folder that exists, with a "
-        "config.json or an adapter_config.json, or a hub id such as 'Qwen/Qwen2.5-0.5B'."
+        "config.json or an adapter_config.json, a GGUF file, or a hub id such as 'Qwen/Qwen2.5-0.5B'."
     )
     raise ValueError(msg)
 
@@ -190,6 +190,15 @@ def _of_hub(name: str) -> ModelCard:
         if name == (card.adapters[-1] if card.adapters else card.base):  # the repository on top of the chain
             return replace(card, name=name)
     return ModelCard(name=name, base=name)
+
+
+def _of_path(path: Path, above: tuple[Path, ...]) -> ModelCard:
+    if path.is_dir():
+        return _of_folder(path, above)
+    if not is_gguf(path):
+        msg = f"{path} is a file, and no GGUF file; expected the folder of a model, or a GGUF file."
+        raise ValueError(msg)
+    return ModelCard(name=str(path), base=str(path))
 
 
 def _of_folder(folder: Path, above: tuple[Path, ...]) -> ModelCard:
@@ -221,8 +230,8 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
     if base in named():
         return named()[base]
     for place in (folder / base, Path(base)):  # an absolute path is its own in both
-        if place.is_dir():
-            return _of_folder(place, above)
+        if place.exists():
+            return _of_path(place, above)
     if base.count("/") > 1 or is_place(base):
         msg = (
             f"{folder / ADAPTER} names the base model {base!r}, a folder that is not there. Put it back, or write "
@@ -230,6 +239,14 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
         )
         raise ValueError(msg)
     return _of_hub(base)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path is a GGUF file, whatever it is called: Ollama's have no ending."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def is_place(name: str) -> bool:
@@ -294,11 +311,11 @@ def trained_tasks(facts: Mapping[str, object]) -> list[str]:
 
 
 def reference(card: ModelCard) -> str:
-    """What an adapter that was trained on this model names as its base: a name, a hub id or an absolute folder."""
+    """What an adapter that was trained on this model names as its base: a name, a hub id or an absolute path."""
     entry = named().get(card.name)
     if entry is not None:
         return card.name if entry.adapters or entry.base.startswith("bundled:") else entry.base
-    return str(Path(card.name).resolve()) if Path(card.name).is_dir() else card.base
+    return str(Path(card.name).resolve()) if Path(card.name).exists() else card.base
 
 
 def _note(folder: Path) -> dict[str, Any]:

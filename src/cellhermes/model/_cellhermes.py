@@ -122,8 +122,8 @@ class CellHermes:
         ----------
         name
             First an entry of :func:`~cellhermes.model.list_models` (``"mini"`` ships with the package), then a folder
-            of a model or of a LoRA adapter (whose base is followed), then a hub id of a Llama-, Qwen-, Gemma- or
-            Mistral-like causal model.
+            of a model or of a LoRA adapter (whose base is followed) or a GGUF file, then a hub id of a Llama-, Qwen-,
+            Gemma- or Mistral-like causal model.
         device
             ``"cpu"``, ``"cuda"``, ``"mps"``, ...; None takes the accelerator that is there.
         dtype

@@ -16,6 +16,7 @@ from transformers.utils import logging as hf_logging
 from . import _adapter, _card, _forward, _identity
 from ._quantize import Quantize, check, quantize_layers
 from ._store import located
+from ._tensors import check_tensors
 from ._tokens import warn_of_plain
 
 if TYPE_CHECKING:
@@ -83,10 +84,13 @@ def width_of(card: "ModelCard") -> int:
 
 
 def _config(card: "ModelCard") -> "PretrainedConfig":
-    """Shape of a card's base, which transformers itself has to know: what comes with weights is never run."""
-    base = _card.location(card)
+    return config_of(_card.location(card), revision=card.revision or None)
+
+
+def config_of(base: str, **options: str | None) -> "PretrainedConfig":
+    """Shape of a base, which transformers itself has to know: what comes with weights is never run."""
     with _explained(base):
-        config = AutoConfig.from_pretrained(base, revision=card.revision or None, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False, **options)
     if code := getattr(config, "auto_map", None):
         raise ValueError(_own_code(base, ", ".join(map(str, code.values()))))
     return config
@@ -113,14 +117,14 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
     config = _config(card)
     if card.adapters:
         _check_adapters(card, config)
-    with _explained(base), _quiet() if card.base.startswith("bundled:") else nullcontext(), _unreported():
+    with _explained(base), _quiet() if card.base.startswith("bundled:") else nullcontext(), unreported():
         lm, found = _read(
             base,
             revision=card.revision or None,
             dtype=_dtype_before(card.adapters, kind),
             **{"attn_implementation": _forward.NAME, **options},
         )
-    _check_tensors(lm, base, found)
+    check_tensors(lm, base, found)
     return _adapter.merge(lm, card.adapters, kind) if card.adapters else lm
 
 
@@ -151,53 +155,19 @@ def _dtype_before(adapters: Sequence[str], dtype: torch.dtype) -> torch.dtype | 
 
 def skeleton(card: "ModelCard") -> "PreTrainedModel":
     """A card's base without weights, to count and to compare."""
-    return _without_weights(_config(located(card)))
+    return without_weights(_config(located(card)))
 
 
-def _without_weights(config: "PretrainedConfig") -> "PreTrainedModel":
+def without_weights(config: "PretrainedConfig") -> "PreTrainedModel":
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def _check_adapters(card: "ModelCard", config: "PretrainedConfig") -> None:
     """Whether all adapters fit, before the weights are read or even downloaded."""
-    lm = _without_weights(config)
+    lm = without_weights(config)
     for adapter in card.adapters:
         _adapter.check(lm, adapter)
-
-
-def _check_tensors(lm: "PreTrainedModel", base: str, found: Mapping[str, set]) -> None:
-    """Compare the tensors of the files with those of the model; transformers draws at random what it does not find.
-
-    Tensors of parts that no causal language model has (towers for images, heads that judge) may be there too. A model
-    without output layer can embed, and is left without one.
-    """
-    missing = set(found["missing_keys"])
-    head = {f"{name}.{part}" for name, module in lm.named_modules() if module is lm.get_output_embeddings()
-            for part, _ in module.named_parameters()}  # fmt: skip
-    if head and head <= missing:
-        lm.set_output_embeddings(None)
-        missing -= head
-    extra = {name for name in found["unexpected_keys"] if name.startswith(_inside(lm))}
-    mismatched = {f"{name} {tuple(held)} for {tuple(wanted)}" for name, held, wanted in found["mismatched_keys"]}
-    kinds = {"missing": missing, "of no layer": extra, "of another shape": mismatched}
-    problems = [
-        f"{len(names)} are {kind} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in kinds.items()
-        if names
-    ]
-    if problems:
-        msg = (
-            f"The tensors of {base!r} are not those of the {type(lm).__name__} that its config.json describes: "
-            f"{'; '.join(problems)}. Fetch or write it again, config and weights together."
-        )
-        raise ValueError(msg)
-
-
-def _inside(lm: "PreTrainedModel") -> tuple[str, ...]:
-    """What the names of tensors of the decoder and of the output layer begin with."""
-    parts = {*lm.get_decoder().children(), lm.get_output_embeddings()}
-    return tuple(f"{name}." for name, module in lm.named_modules() if name and module in parts)
 
 
 @contextmanager
@@ -226,7 +196,7 @@ def _own_code(base: str, where: str) -> str:
 
 
 @contextmanager
-def _unreported() -> Iterator[None]:
+def unreported() -> Iterator[None]:
     """No table of tensors on the screen: what matters of it becomes an error."""
     level = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()

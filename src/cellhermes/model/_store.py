@@ -12,10 +12,11 @@ import pandas as pd
 from .. import _fetch
 from . import _card
 from ._card import ModelCard
+from ._gguf import unpacked
 
 
 def located(card: ModelCard) -> ModelCard:
-    """A card whose base and adapters are folders where they are released weights.
+    """A card whose base and adapters are folders where they are released weights or a GGUF file.
 
     A repository that is named as an adapter may hold merged weights: it is the base then, and what stands below it in
     the card is not needed.
@@ -31,7 +32,9 @@ def located(card: ModelCard) -> ModelCard:
             adapters.append(str(folder))
         else:
             base, revision, adapters = str(folder), "", []
-    if _fetch.is_hub_id(base):
+    if _card.is_gguf(Path(base)):
+        base = str(unpacked(Path(base)))
+    elif _fetch.is_hub_id(base):
         base, revision = str(_fetch.base(base, revision)), ""
     return replace(card, base=base, revision=revision, adapters=tuple(adapters))
 

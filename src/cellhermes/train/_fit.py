@@ -64,7 +64,7 @@ def fit(
     out
         Folder of the result.
     base
-        Name, folder or hub id of the model to start from. Adapters of its card are merged first.
+        Name, folder, GGUF file or hub id of the model to start from. Adapters of its card are merged first.
     evaluation
         Held-out pairs. Their loss and the share of exact answers are logged for each task.
     groups

@@ -45,8 +45,8 @@ def check_free(path: Path, what: str) -> None:
 
 
 def folders_of(card: ModelCard) -> list[Path]:
-    """Folders that a model is read from; none for what is in a cache."""
-    return [Path(name) for name in (card.base, *card.adapters) if Path(name).is_dir()]
+    """Folders and files that a model is read from; none for what is in a cache."""
+    return [Path(name) for name in (card.base, *card.adapters) if Path(name).exists()]
 
 
 def _is_in(path: Path, folder: Path) -> bool:
