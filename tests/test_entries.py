@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-NETWORK = {"source": "expression", "n_neighbors": 6, "genes": list(ch.datasets.toy(n_obs=4).var_names[:120])}
+NETWORK = {"source": "expression", "n_neighbors": 4, "genes": list(ch.datasets.toy(n_obs=4).var_names[:40])}
 WRITERS = {"write_params", "write_groups", "write_groups_of", "write_plain"}
 SETS = {"T cell": ["CD3D", "CD3E", "CD3G"]}
 TOOLS: dict[str, tuple[str, Callable, set[str]]] = {
@@ -61,7 +61,7 @@ TOOLS: dict[str, tuple[str, Callable, set[str]]] = {
     ),
     "modules": (
         "tl._modules",
-        lambda a, m: ch.tl.modules(a, "one", "two", network_key="control", n_null=1),
+        lambda a, m: ch.tl.modules(a, "one", "two", network_key="control", n_null=1, min_genes=3),
         {"var/modules:one", "var/modules:two", "obsm/modules"},
     ),
     "split_groups": ("tl._split_groups", lambda a, m: ch.tl.split_groups(a, "sample"), {"obs/half"}),
@@ -71,12 +71,12 @@ TOOLS: dict[str, tuple[str, Callable, set[str]]] = {
 @pytest.fixture(scope="module")
 def plain() -> AnnData:
     """What a user has: values, cell types, and an entry in every slot."""
-    adata = ch.datasets.toy(n_obs=40)
+    adata = ch.datasets.toy(n_obs=12)
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    adata.obsm["X_pca"], adata.varm["PCs"] = np.ones((40, 2)), np.ones((adata.n_vars, 2))
+    adata.obsm["X_pca"], adata.varm["PCs"] = np.ones((12, 2)), np.ones((adata.n_vars, 2))
     adata.varp["mine"] = sparse.eye(adata.n_vars, format="csr")
-    adata.obs["sample"] = ["one", "two"] * 20
+    adata.obs["sample"] = ["one", "two"] * 6
     adata.uns["mine"] = {"deep": {"list": [1, 2]}}
     return adata
 

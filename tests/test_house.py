@@ -354,7 +354,9 @@ def fenced(marker: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("marker", "ending"), [("ci:demo", "cellhermes demo"), ("ci:test", "python -m pytest")], ids=["demo", "test"]
+    ("marker", "ending"),
+    [("ci:demo", "cellhermes demo"), ("ci:test", "python -m pytest -n auto --dist worksteal")],
+    ids=["demo", "test"],
 )
 def test_readme_has_one_command_that_installs_with_constraints_and_runs(marker: str, ending: str) -> None:
     command = fenced(marker)

@@ -25,6 +25,11 @@ def tool():
     return module
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch):
+    monkeypatch.setattr(_selfcheck, "_known", {})
+
+
 SHARED, ALONE = "right", "right, not shared"
 
 
@@ -92,6 +97,7 @@ def test_a_prefix_that_is_read_wrongly_is_not_shared(folders, monkeypatch):
 
     expected = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
     monkeypatch.setattr(_forward.Prefix, "read", forgets)
+    _selfcheck._known.clear()
     model = loaded(folders("llama"))
     assert not model._able.shares
     prompts = [ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES]
@@ -110,6 +116,16 @@ def test_what_stays_wrong_is_refused_when_it_is_loaded(folders, monkeypatch, wha
         ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
 
 
+def test_weights_are_compared_once_in_a_process(folders, monkeypatch):
+    first = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
+    monkeypatch.setattr(_selfcheck, "_compare", None)
+    again = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
+    assert again._able is first._able
+    assert again._config._attn_implementation == first._config._attn_implementation == _forward.NAME
+    with pytest.raises(TypeError, match="not callable"):
+        ch.CellHermes.from_pretrained(folders("llama"), device="cpu", dtype="bfloat16")
+
+
 def test_tuned_numbers_of_few_bits_are_compared_loosely(folders):
     for options in ({"dtype": "bfloat16"}, {"dtype": "float16"}, {"quantize": "8bit"}):
         model = ch.CellHermes.from_pretrained(folders("llama"), device="cpu", **options)
@@ -120,6 +136,7 @@ def test_tuned_numbers_of_few_bits_are_compared_loosely(folders):
 def test_bundled_model_is_checked_quickly(model):
     spent = []
     for _ in range(3):
+        _selfcheck._known.clear()
         start = time.process_time()
         model._check_itself()
         spent.append(time.process_time() - start)

@@ -176,7 +176,9 @@ class CellHermes:
     def _check_itself(self) -> _selfcheck.Abilities:
         """Compare with the model's own forward; a warning says what is slower then."""
         exact = self._lm.dtype == torch.float32 and not self.quantize
-        able = _selfcheck.check(self._lm, self._encoder.prompts([Prompt(_selfcheck.TEXT)])[0].ids, exact=exact)
+        ids = self._encoder.prompts([Prompt(_selfcheck.TEXT)])[0].ids
+        known_as = (self._sha256, self.dtype, self.device, self.quantize, *ids) if self._sha256 else None
+        able = _selfcheck.check(self._lm, ids, exact=exact, known_as=known_as)
         if not able.shares:
             msg = (
                 f"{self.card.name!r} is a {type(self._lm).__name__}, of which keys and values of a beginning are not "
