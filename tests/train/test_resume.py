@@ -221,6 +221,14 @@ def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(base, tmp_path, unint
     check_equal(out, reference)
 
 
+def test_a_disk_without_room_for_a_checkpoint_is_found_before_the_first_step(base, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
+    monkeypatch.setattr(HermesTrainer, "training_step", None)
+    with pytest.raises(OSError, match="to be written, but .* left"):
+        fit(PAIRS, CONFIG, base=base, out=tmp_path / "a", device="cpu")
+
+
 def test_checkpoints_are_read_without_unpickling(base, tmp_path, monkeypatch):
     loaded, plain = [], torch.load
 

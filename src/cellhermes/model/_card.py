@@ -34,6 +34,9 @@ class ModelCard:
         Folder or hub repository of the base model.
     revision
         Commit of the hub repository, ``""`` for a folder.
+    package
+        Package and GGUF file in it (``"package/file.gguf"``) that hold the same base: read where the package is
+        installed, in place of the hub's weights.
     adapters
         Folders of LoRA adapters, merged into the base in this order.
     wrap
@@ -67,6 +70,7 @@ class ModelCard:
     name: str
     base: str
     revision: str = ""
+    package: str = ""
     adapters: tuple[str, ...] = ()
     wrap: str | Wrap = ""
     system: str | None = None

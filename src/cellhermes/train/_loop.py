@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._blocks import check_space
 from .._keys import version as own_version
 from . import _checkpoints, _folder
 
@@ -66,8 +67,10 @@ def train(trainer: Recorded, out: Path) -> None:
     folder = out / _folder.CHECKPOINTS
     last = _checkpoints.latest(folder)
     trainer.accelerator.wait_for_everyone()
-    if trainer.is_world_process_zero() and folder.is_dir():
+    if trainer.is_world_process_zero():
         _checkpoints.remove_half_written(folder)
+        tuned = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
+        check_space(out, 4 * tuned)  # a checkpoint, which has two moments of each weight, and the result
     trainer.resume_log(_checkpoints.step_of(last) if last else 0)
     trainer.accelerator.wait_for_everyone()
     if last:
