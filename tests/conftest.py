@@ -26,7 +26,7 @@ import cellhermes as ch
 from cellhermes._vectors import write_groups_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import networkx as nx
     from anndata import AnnData
@@ -34,6 +34,18 @@ if TYPE_CHECKING:
 # The same examples in every run, so that a change is what fails; `--hypothesis-profile default` looks for new ones.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """All cores for a test that launches processes, where each process of tests keeps to one."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    yield
+    os.sched_setaffinity(0, own)
 
 
 @pytest.fixture

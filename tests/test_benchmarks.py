@@ -94,6 +94,7 @@ def test_a_short_soak_finds_nothing(benchmarks, tmp_path, monkeypatch):
     assert soak.memory(tmp_path, 3, np.random.default_rng(0))["wrong"] == 0
 
 
+@pytest.mark.slow
 def test_two_builds_are_compared_in_turns(benchmarks, capfd, monkeypatch):
     builds = benchmarks("builds")
     monkeypatch.setattr(

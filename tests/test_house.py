@@ -140,7 +140,7 @@ def declared(extra: str | None = None) -> dict[str, Requirement]:
 def test_every_imported_library_is_declared() -> None:
     distribution = {"sklearn": "scikit-learn", "community": "python-louvain", "huggingface_hub": "huggingface-hub"}
     distribution |= {"scib_metrics": "scib-metrics", "scvi": "scvi-tools"}
-    extras = ("train", "rl", "metrics", "scvi", "quantize")
+    extras = ("train", "rl", "metrics", "scvi", "quantize", "gguf")
     known = {*declared(), *(name for extra in extras for name in declared(extra))}
     missing = {
         f"{name_of(path)} imports {top}"
@@ -291,7 +291,7 @@ def test_every_toml_entry_reaches_its_loader_once() -> None:
 
 def test_every_model_can_be_asked_for_and_states_how_to_read_it() -> None:
     for name, card in import_module("cellhermes.model._card").named().items():
-        assert card.wrap in ch.text.wraps(), name
+        assert card.wrap in {"chat", *ch.text.wraps()}, name
         assert card.license, name
         assert card.base.startswith("bundled:") or re.fullmatch(r"[0-9a-f]{40}", card.revision), name
 

@@ -89,7 +89,7 @@ def test_storage_does_not_change_what_is_streamed(adata, tmp_path):
         shutil.rmtree(tmp_path / "s.zarr")
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:.* express no gene of the mask")
 @given(
     st.integers(1, 40),

@@ -396,6 +396,7 @@ def launch(cells, folders, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_two_launched_processes_give_the_result_of_one(launch, cells, embedded, tiny, tmp_path):
     ended = launch()
     assert ended.returncode == 0, ended.stderr[-3000:]

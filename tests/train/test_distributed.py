@@ -27,6 +27,7 @@ fit(PAIRS, CONFIG.replace(accumulation=2), base={base!r}, out={out!r}, device="c
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+@pytest.mark.usefixtures("all_cores")
 def test_two_processes_reproduce_the_loss_curve_of_one(folders, tmp_path):
     base = str(folders("llama"))
     one = fit(PAIRS, CONFIG, base=base, out=tmp_path / "one", device="cpu", evaluation=PAIRS[:7])
