@@ -212,7 +212,7 @@ def test_what_marks_a_turn_is_plain_text_inside_a_question(family):
         ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "changes the text of a question"),
         ("{% for m in messages %}{{ m.content | e }}{% endfor %}", "changes the text of a question"),
         ("{% for m in messages %}{{ m.content | tojson }}{% endfor %}", "changes the text of a question"),
-        ("{% for m in messages %}{{ m.content[:20] }}{% endfor %}", "changes the text of a question"),
+        ("{% for m in messages %}{{ m.content[:4000] }}{% endfor %}", "changes the text of a question"),
         ("{% for m in messages %}{{ m.content }} Again: {{ m.content }}{% endfor %}", "more than once"),
         ("Hello", "changes the text of a question"),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "the text of an answer"),

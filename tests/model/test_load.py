@@ -1,5 +1,6 @@
 """An adapter is merged as equation 6 says, or refused before it touches a weight."""
 
+import copy
 import json
 import shutil
 
@@ -290,7 +291,7 @@ def test_adapter_of_another_kind_is_refused(folders, adapter, refused, changes, 
         ({"target_modules": ["query"]}, "does not fit '.*': .*'query'.* not found"),
         (
             {"target_modules": ["q_proj"]},
-            "contradicts itself: of 21 layers, .* differ in 18; target_modules leaves out",
+            "contradicts itself: .* differ in 36 tensors; the config does not ask for",
         ),
         ({"r": 3}, "does not fit"),
     ],
@@ -301,12 +302,38 @@ def test_config_that_contradicts_the_file_is_refused(folders, adapter, changes, 
         merged(folders("llama"), adapter)
 
 
-def test_layer_without_weights_in_the_file_is_refused(folders, adapter):
+@pytest.mark.parametrize(("part", "n"), [("", 2), (".lora_A", 1), (".lora_B", 1)])
+def test_adapter_that_lacks_tensors_is_refused(folders, adapter, part, n):
     weights = load_file(adapter / "adapter_model.safetensors")
-    kept = {name: value for name, value in weights.items() if LAYER not in name}
+    kept = {name: value for name, value in weights.items() if LAYER + part not in name}
     save_file(kept, adapter / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match=f"differ in 1; the file has no weights for {LAYER}"):
+    with pytest.raises(ValueError, match=f"differ in {n} tensors; the file lacks {LAYER}"):
         merged(folders("llama"), adapter)
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "message"),
+    [
+        ({}, {"use_dora": True}, "the file lacks .*lora_magnitude_vector"),
+        ({"use_dora": True}, {"use_dora": False}, "the config does not ask for .*lora_magnitude_vector"),
+        ({}, {"modules_to_save": ["lm_head"]}, "does not fit .*lm_head"),
+    ],
+)
+def test_adapter_with_tensors_of_another_kind_is_refused(tmp_path, folders, add_adapter, options, changes, message):
+    folder = add_adapter(folders("llama"), tmp_path / "a", 1, **options)
+    edit(folder / "adapter_config.json", **changes)
+    with pytest.raises(ValueError, match=f"Adapter '{folder}' .*{message}"):
+        merged(folders("llama"), folder)
+
+
+def test_adapter_is_read_with_the_tokenizer_beside_it(folders, adapter, tokenizer):
+    """Trainers save the tokenizer that they trained with, its chat template included."""
+    assert ch.CellHermes.from_pretrained(adapter, device="cpu").wrap == "plain"
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = "{% for m in messages %}Q: {{ m.content }} A:{% endfor %}"
+    own.save_pretrained(adapter)
+    read = ch.CellHermes.from_pretrained(adapter, device="cpu")._encoder
+    assert read.prompts([ch.text.Prompt("Is CD4 a gene?")])[0].ids == own("Q: Is CD4 a gene? A:")["input_ids"]
 
 
 def test_adapter_that_is_not_finite_is_refused(folders, adapter):

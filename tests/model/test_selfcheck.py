@@ -43,6 +43,7 @@ SHARED, ALONE = "right", "right, not shared"
         ("mixtral", SHARED, "right"),
         ("gpt_oss", ALONE, "refused"),  # sinks of attention
         ("bloom", ALONE, "refused"),  # biases of distance
+        ("mpt", ALONE, "refused"),
         ("falcon", ALONE, "refused"),
         ("jamba", ALONE, "right"),  # recurrent layers
         ("mamba", ALONE, "refused"),
@@ -168,6 +169,35 @@ def test_texts_end_where_frequencies_of_positions_change():
     sizes = {"max_position_embeddings": 512, "hidden_size": 48, "num_attention_heads": 4, "pad_token_id": 0}
     config = AutoConfig.for_model("phi3", original_max_position_embeddings=128, rope_parameters=rope, **sizes)
     assert _forward.context(config) == 128
+
+
+def test_texts_end_where_frequencies_of_some_layers_change():
+    from transformers import AutoConfig
+
+    long = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    rope = {"full_attention": long | {"original_max_position_embeddings": 96}, "sliding_attention": {"rope_theta": 1e4}}
+    config = AutoConfig.for_model("olmo3", rope_parameters=rope, hidden_size=64, num_attention_heads=4)
+    assert _forward.context(config) == 96
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "expected"),
+    [
+        ("llama", {}, float("inf")),
+        ("qwen2", {"use_sliding_window": False, "sliding_window": 20}, float("inf")),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 20}, 20),
+        ("cohere2_moe", {"sliding_window": 20, "sliding_window_pattern": 4}, 20),
+        ("doge", {"keep_window_size": 20}, 20),
+        ("inkling_text", {"sliding_window_size": 20}, 20),
+        ("minimax_m3_vl_text", {"index_block_size": 20, "index_topk_blocks": 2}, 20),
+        ("deepseek_v32", {"index_topk": 20}, 20),
+        ("llama4_text", {"attention_chunk_size": 20}, 20),
+    ],
+)
+def test_windows_are_known_by_any_name(family, sizes, expected):
+    from transformers import AutoConfig
+
+    assert _forward.window(AutoConfig.for_model(family, **sizes)) == expected
 
 
 def test_two_threads_read_one_model(model):

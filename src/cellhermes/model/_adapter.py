@@ -76,7 +76,8 @@ def _add(lm: "PreTrainedModel", adapters: Sequence[str | Path], dtype: torch.dty
             for name in layer.lora_A:
                 total = total + layer.get_delta_weight(name).float()
                 if not total.isfinite().all():
-                    msg = f"Adapter {adapters[int(name)]!r} cannot be merged, its weights are not finite numbers."
+                    adapter = adapters[[*tuned.peft_config].index(name)]
+                    msg = f"Adapter {str(adapter)!r} cannot be merged, its weights are not finite numbers."
                     raise ValueError(msg)
             weight.data = total.to(dtype)
     return tuned.unload()
@@ -100,7 +101,7 @@ def _attach(lm: "PreTrainedModel", adapter: str | Path, tuned: "PeftModel | None
 
     check(lm, adapter)
     devices = [lm.device] if lm.device.type == "cuda" else []
-    name = str(len(tuned.peft_config)) if tuned else "0"
+    name = f"adapter_{len(tuned.peft_config) if tuned else 0}"  # a bare number would be a layer's for peft
     with torch.random.fork_rng(devices), warnings.catch_warnings():  # peft draws start values before it reads the file
         warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # an error below
         warnings.filterwarnings(
@@ -111,10 +112,10 @@ def _attach(lm: "PreTrainedModel", adapter: str | Path, tuned: "PeftModel | None
                 tuned = PeftModel.from_pretrained(lm, adapter, name, torch_device=str(lm.device))
             else:
                 tuned.load_adapter(adapter, name, torch_device=str(lm.device))
-        except (RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError) as error:
             msg = f"Adapter {str(adapter)!r} does not fit {lm.name_or_path!r}: {error}"
             raise ValueError(msg) from error
-    _check_targets(tuned, adapter, name)
+    _check_tensors(tuned, adapter, name)
     return tuned
 
 
@@ -240,20 +241,19 @@ def _sizes(layer: torch.nn.Module) -> list[tuple[int, int]]:
     return [size for *_, a, b in weights for size in ((b, a), (a, b))]  # either way round
 
 
-def _check_targets(tuned: "PeftModel", adapter: str | Path, adapter_name: str) -> None:
-    """The layers that the config names and those that the file has weights for must be the same."""
-    from peft.tuners.lora import LoraLayer
+def _check_tensors(tuned: "PeftModel", adapter: str | Path, adapter_name: str) -> None:
+    """The tensors that the config asks for and those of the file must be the same; peft draws what it does not find.
 
-    layers = {
-        name
-        for name, module in tuned.base_model.model.named_modules()
-        if isinstance(module, LoraLayer) and adapter_name in {*module.lora_A, *module.lora_embedding_A}
-    }
-    held = {n.removeprefix(PREFIX).partition(".lora_")[0] for n in _shapes(Path(adapter)) if ".lora_" in n}
-    if different := sorted(layers ^ held):
-        whose = "the file has no weights for" if different[0] in layers else "target_modules leaves out"
+    The file may hold embeddings of the base besides.
+    """
+    from peft import get_peft_model_state_dict
+
+    wanted = get_peft_model_state_dict(tuned, adapter_name=adapter_name, save_embedding_layers=False)
+    asked, held = ({name.removesuffix(".weight") for name in names} for names in (wanted, _shapes(Path(adapter))))
+    if different := sorted((asked - held) | {name for name in held - asked if ".lora_" in name}):
+        whose = "the file lacks" if different[0] in asked else "the config does not ask for"
         msg = (
-            f"Adapter {str(adapter)!r} contradicts itself: of {len(layers | held)} layers, adapter_config.json and "
-            f"adapter_model.safetensors differ in {len(different)}; {whose} {different[0]}. Fetch it again."
+            f"Adapter {str(adapter)!r} contradicts itself: adapter_config.json and adapter_model.safetensors differ in "
+            f"{len(different)} tensors; {whose} {different[0].removeprefix(PREFIX)}. Fetch it again."
         )
         raise ValueError(msg)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 CHAT = "chat"
 QUESTION, ANSWER = "Qz7Kx2", "Ym5Tf8"
-OTHER = "Vj3 \"a\" <b> & 'c' {d} [e]\n\nWp9"  # what a template might escape, fold or cut
+# What a template might escape, fold or cut, as long as a cell's sentence may be.
+OTHER = "Vj3 \"a\" <b> & 'c' {d} [e]\n\nWp9" + " GENE1" * 5_000
 # What is read must not depend on the day: templates that ask for it get the one that Llama 3.1 writes without a clock.
 TODAY = {"%d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24"}
 DATED = "".join(f".replace({field!r}, {value!r})" for field, value in TODAY.items())

@@ -7,6 +7,7 @@ and to torch's scaled dot product attention otherwise.
 """
 
 import math
+import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from ._tokens import Batch
 from ._trie import Trie
 
 NAME = "cellhermes"
+FORGETS = re.compile(r"window(_size|_len)?$|attention_chunk_size$|index_(topk|block_size)$")
 NO_LIMIT = 1 << 20  # tokens: the context of a model that names none
 Tap = Callable[..., torch.Tensor]
 
@@ -139,11 +141,9 @@ def _scale(config: PretrainedConfig) -> float:
     """What families multiply their logits by; whether this is all is checked when a model is loaded."""
     if config.model_type == "hyperclovax":
         return config.logits_scaling
-    return (
-        getattr(config, "logit_scale", 1.0)
-        * getattr(config, "lm_head_multiplier", 1.0)
-        / getattr(config, "logits_scaling", 1.0)
-    )
+    names = ("logit_scale", "lm_head_multiplier", "logits_scaling")
+    scale, multiplier, divisor = (getattr(config, name, None) or 1.0 for name in names)
+    return scale * multiplier / divisor
 
 
 def grow(
@@ -184,9 +184,9 @@ def size(config: PretrainedConfig, name: str, default: int) -> int:
 
 
 def window(config: PretrainedConfig) -> float:
-    """Tokens up to which every layer sees the whole text."""
-    names = ("sliding_window", "attention_chunk_size", "index_topk")
-    return min((length for name in names if (length := getattr(config, name, None))), default=math.inf)
+    """Tokens up to which every layer sees the whole text, by whatever name a family calls them."""
+    lengths = (length for name, length in vars(config).items() if FORGETS.search(name) and type(length) is int)
+    return min((length for length in lengths if length), default=math.inf)
 
 
 def context(config: PretrainedConfig) -> int:
@@ -195,11 +195,11 @@ def context(config: PretrainedConfig) -> int:
     Where the frequencies of positions are others in long texts (longrope), it is the longest short one: beyond it the
     vector of a text would depend on how long the others of its batch are.
     """
-    longest = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+    longest = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None) or NO_LIMIT
     rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":
-        return min(longest, rope.get("original_max_position_embeddings") or longest)
-    return longest
+    kinds = [rope, *(of_a_layer for of_a_layer in rope.values() if isinstance(of_a_layer, dict))]
+    ends = [kind.get("original_max_position_embeddings") for kind in kinds if kind.get("rope_type") == "longrope"]
+    return min([longest, *filter(None, ends)])
 
 
 @dataclass(slots=True)

@@ -59,17 +59,18 @@ def load(
 
 
 def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
-    """The tokenizer of a card's base."""
+    """The tokenizer that lies beside the topmost adapter that has one, as what it was trained with, else the base's."""
     card = located(card)
-    base = _card.location(card)
-    with _explained(base):
+    own = (name for name in reversed(card.adapters) if (Path(name) / "tokenizer.json").is_file())
+    place = next(own, base := _card.location(card))
+    with _explained(place):
         try:
-            return AutoTokenizer.from_pretrained(base, revision=card.revision or None, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(place, revision=card.revision or None, trust_remote_code=False)
         except ValueError as error:
             if "trust_remote_code" in str(error):
                 raise
-            of = f", the base of adapter {card.adapters[-1]!r}," if card.adapters else ""
-            msg = f"{base!r}{of} has no tokenizer that can be read; expected tokenizer.json beside its config.json."
+            of = f", the base of adapter {card.adapters[-1]!r}," if card.adapters and place == base else ""
+            msg = f"{place!r}{of} has no tokenizer that can be read; expected tokenizer.json beside its config.json."
             raise ValueError(msg) from error
 
 
