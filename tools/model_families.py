@@ -34,7 +34,7 @@ TOLERANCE = 1e-4  # of the largest number, in float32
 
 GENES = ["CD3E", "MS4A1", "NKG7", "LYZ", "MALAT1", "B2M", "CD8A", "GNLY", "CD14", "IL7R", "FCGR3A", "PPBP"]
 ANSWERS = ["T cell", "B cell", "natural killer cell"]
-WINDOW = 24  # tokens; longer than the shorter prompts, shorter than the longer ones
+WINDOW = 26  # tokens; longer than the shorter prompts with their answers, shorter than the longer ones
 SIZES = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "pad_token_id": None,
@@ -132,8 +132,8 @@ def compare(family: str, folder: Path) -> dict[str, str]:
     reference = AutoModelForCausalLM.from_pretrained(
         folder, attn_implementation="eager", dtype=torch.float32, trust_remote_code=False
     ).eval()
-    checks = [*map(checks_of, (GENES[:6], GENES), (model,) * 2, (reference,) * 2)]
-    return {verb: outcome(verb, lambda: max(one[verb]() for one in checks), model) for verb in VERBS}
+    checks = [checks_of(genes, model, reference) for genes in (GENES[:2], GENES)]  # within a window and beyond it
+    return {verb: outcome(verb, [one[verb] for one in checks], model) for verb in VERBS}
 
 
 def checks_of(genes: list[str], model: ch.CellHermes, reference: PreTrainedModel) -> dict[str, Callable[[], float]]:
@@ -153,9 +153,9 @@ def checks_of(genes: list[str], model: ch.CellHermes, reference: PreTrainedModel
     }
 
 
-def outcome(verb: str, check: Callable[[], float], model: ch.CellHermes) -> str:
+def outcome(verb: str, checks: list[Callable[[], float]], model: ch.CellHermes) -> str:
     try:
-        if not check() <= TOLERANCE:
+        if not all(check() <= TOLERANCE for check in checks):
             return "WRONG"
     except ValueError:
         return "refused"
