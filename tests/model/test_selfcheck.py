@@ -41,6 +41,7 @@ SHARED, ALONE = "right", "right, not shared"
         ("phi3", SHARED, "right"),
         ("nemotron", ALONE, "refused"),  # an attention of its own
         ("mixtral", SHARED, "right"),
+        ("gemma4_unified_text", SHARED, "right"),  # sizes differ by layer
         ("gpt_oss", ALONE, "refused"),  # sinks of attention
         ("bloom", ALONE, "refused"),  # biases of distance
         ("mpt", ALONE, "refused"),

@@ -179,8 +179,9 @@ def grow_whole(
 
 def size(config: PretrainedConfig, name: str, default: int) -> int:
     """A size of a config; the largest, where layers differ in it."""
-    found = getattr(config, name, None) or default
-    return max(found) if isinstance(found, list | tuple) else found
+    per_layer = getattr(config, "per_layer_config", None) or [config]
+    found = [getattr(one, name, None) or default for one in per_layer]
+    return max(max(one) if isinstance(one, list | tuple) else one for one in found)
 
 
 def window(config: PretrainedConfig) -> float:
