@@ -101,6 +101,25 @@ def test_a_file_named_as_if_it_were_ours_may_be_the_input(run, source, tmp_path)
     assert named.read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["out.h5ad", "out.zarr"])
+def test_sentences_of_the_input_are_read_and_never_made_anew(run, source, tmp_path, name):
+    adata = ad.read_h5ad(source)
+    ch.pp.cell_sentences(adata, n_genes=4)
+    expected = adata.obs["cell_sentence"].tolist()
+    adata.write_h5ad(source)
+    done = run("embed", source, tmp_path / name, "--use-raw")
+    assert (done.exit_code, "--use-raw would change nothing" in done.output) == (1, True)
+    assert run("embed", source, tmp_path / name).exit_code == 0
+    ch.tl.embed_cells(adata)
+    if name == "out.h5ad":
+        found = ad.read_h5ad(tmp_path / name)
+        assert found.obs["cell_sentence"].tolist() == expected
+    else:
+        found = ad.read_zarr(tmp_path / name)
+    np.testing.assert_allclose(found.obsm["X_cellhermes"], adata.obsm["X_cellhermes"], atol=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5ad", name]
+
+
 def test_a_full_disk_is_told_before_the_work(run, source, tmp_path, monkeypatch):
     monkeypatch.setattr(ad, "read_h5ad", lambda *_: pytest.fail("read"))
     monkeypatch.setattr(_blocks.shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(0, 0, 100))

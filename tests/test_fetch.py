@@ -213,6 +213,12 @@ def test_what_cannot_be_the_file_never_becomes_the_hash(site, cache, name, what)
     assert arrive(site, name, WHOLE[name]).read_bytes() == WHOLE[name]
 
 
+@pytest.mark.parametrize("content", [PAGE, b""])
+def test_a_packed_page_is_no_packed_table(site, content):
+    with pytest.raises(ValueError, match="a gzip file of"):
+        arrive(site, "links.txt.gz", gzip.compress(content))
+
+
 def test_a_page_that_somebody_saved_is_not_taken_over(site, cache):
     cache.mkdir()
     (cache / "cells.h5ad").write_bytes(PAGE)

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from . import _place
 from ._keys import GENE_MASK, SENTENCE, read_params
 from ._paths import VALUELESS, open_path
 from ._symbols import human_symbols, is_ensembl_id
@@ -37,10 +39,16 @@ T = TypeVar("T")
 LARGEST_LOG = 50  # no logarithm of a count comes near
 
 
-def opened(data: AnnData | MuData | str | Path) -> AnnData | MuData:
-    """Open a path so that matrices and sentences stay on disk (:func:`open_path`); objects pass as they are."""
+def opened(data: AnnData | MuData | str | Path, out: str | Path | None = None) -> AnnData | MuData:
+    """Open a path so that matrices and sentences stay on disk (:func:`open_path`); objects pass as they are.
+
+    A path that the result, ``out``, or what there is of it before it is whole, would be written over is refused.
+    """
     if not isinstance(data, str | Path):
         return data
+    if out is not None:
+        for place in (Path(out), Path(f"{out}.parts")):
+            _place.check_apart(place, [Path(data)])
     return open_path(Path(data))
 
 
@@ -67,7 +75,7 @@ def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
 def source(data: AnnData | MuData | str | Path, mod: str | None, out: str | Path | None) -> AnnData:
     """The AnnData that is read, where results go into it, or to ``out``; then a path will do as well."""
     if out is not None:
-        return resolve(opened(data), mod)
+        return resolve(opened(data, out), mod)
     if isinstance(data, str | Path):
         msg = f"data is the path {str(data)!r}; pass out= as well, as there is no object that results could go into."
         raise TypeError(msg)
@@ -146,7 +154,18 @@ def var_of(adata: AnnData, *, use_raw: bool = False) -> pd.DataFrame:
 
 def _frame(table: object) -> pd.DataFrame:
     """A table of cells or genes as a frame, also where it is read lazily."""
-    return table if isinstance(table, pd.DataFrame) else table.to_memory()
+    with _reading():
+        return table if isinstance(table, pd.DataFrame) else table.to_memory()
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Errors while something is read lazily say that it may be its file."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the latter of those that unpack chunks
+        msg = f"The data can't be read: a file is truncated or damaged. Copy it again, then call again. ({error})"
+        raise OSError(msg) from error
 
 
 def has_own_genes(adata: AnnData, *, use_raw: bool) -> bool:
@@ -181,7 +200,8 @@ def row_blocks(matrix: object, size: int) -> Iterator[tuple[int, sparse.csr_matr
     if hasattr(matrix, "dask"):
         first = 0
         for i in range(matrix.numblocks[0]):  # by its own chunks, so that each is computed once
-            chunk = _csr(matrix.blocks[i].compute())
+            with _reading():
+                chunk = _csr(matrix.blocks[i].compute())
             for start, block in row_blocks(chunk, size):
                 yield first + start, block
             first += chunk.shape[0]
@@ -247,7 +267,8 @@ def rows(matrix: object, start: int, stop: int) -> sparse.csr_matrix:
     if sparse.issparse(matrix) and matrix.format == "csr":
         return _cut_csr(matrix, start, stop)
     if hasattr(matrix, "dask"):
-        return _csr(matrix[start:stop].compute())
+        with _reading():
+            return _csr(matrix[start:stop].compute())
     try:
         return _csr(matrix[start:stop])
     except (OSError, RuntimeError, ValueError) as error:
@@ -315,7 +336,9 @@ def _map_dask(matrix: object, parts: Sequence[slice], function: Callable[[sparse
     on_rows = dask.delayed(_on_rows)
     for first in range(0, len(parts), 2 * at_once):
         tasks = [on_rows(function, matrix[part]) for part in parts[first : first + 2 * at_once]]
-        for result in dask.compute(*tasks):
+        with _reading():
+            results = dask.compute(*tasks)
+        for result in results:
             if isinstance(result, ValueError):
                 raise result
             yield result
@@ -473,8 +496,9 @@ class Column:
         """Values of some rows, numbered from 0; a category is its label."""
         if isinstance(self._values, pd.Series):
             return self._values.iloc[rows].reset_index(drop=True)
-        part = self._values.isel({self._values.dims[0]: rows}).data
-        part = part.compute() if hasattr(part, "dask") else part
+        with _reading():
+            part = self._values.isel({self._values.dims[0]: rows}).data
+            part = part.compute() if hasattr(part, "dask") else part
         if isinstance(part, np.ndarray) and part.dtype.kind in "TO":  # numpy's new strings are unknown to pandas
             part = part.astype(object)
         return pd.Series(part)

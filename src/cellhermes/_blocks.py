@@ -34,7 +34,6 @@ STAMP = "about.json"
 MARK = "blocks of cellhermes"  # a key of the stamp: its folder is ours
 LOCKS = re.compile(r"(\d+-of-\d+|end)\.lock|about\.json\.[0-9a-f]{8}\.part")  # what there may be before the stamp
 OURS = re.compile(rf"{LOCKS.pattern}|about\.json|(\d{{6}}|whole|card)\.\w+(\.[0-9a-f]{{8}}\.part)?")
-FOLDERS = re.compile(r"sources|blocks|.*\.zarr")
 PATIENCE = 1.0  # seconds: a process that was killed may have children, which end with it, but not at once
 WAIT = 0.5  # seconds between two looks at what other processes have finished
 
@@ -231,7 +230,7 @@ class Work:
         locks = [self._locked(path.stem) for path in self.folder.glob("*.lock")]
         if all(locks) and self.is_ours():
             for path in self.folder.iterdir():
-                if path.is_dir() and FOLDERS.fullmatch(path.name):
+                if path.is_dir() and path.name in ("sources", "blocks", self.folder.stem):
                     shutil.rmtree(path, ignore_errors=True)
                 elif OURS.fullmatch(path.name):
                     path.unlink(missing_ok=True)

@@ -65,8 +65,9 @@ def _tables(adata: AnnData) -> list[tuple[str, Mapping]]:
 
 
 def _restore(now: Mapping, before: Mapping) -> None:
-    for name in [name for name in now if name not in before]:
-        del now[name]
+    if [*now] != [*before]:  # all, so that they come back in their order
+        for name in [*now]:
+            del now[name]
     for name, value in before.items():
         if name not in now or now[name] is not value:
             now[name] = value

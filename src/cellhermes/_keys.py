@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _installed_version
@@ -13,7 +14,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from anndata import AnnData
 
@@ -94,9 +95,15 @@ def _completed(frame: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{n: like[n].dtype.type(0) if is_numeric_dtype(like[n]) else "" for n in lacking})
 
 
+def uns_of(adata: AnnData, key: str) -> Mapping[str, object]:
+    """``uns[key]``; an empty mapping where there is none, or something else of that name."""
+    found = adata.uns.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def write_groups(adata: AnnData, key: str, frame: pd.DataFrame, *, name: str = GROUPS) -> None:
     """Put rows of groups into ``uns[key][name]``."""
-    there = adata.uns.get(key, {})
+    there = uns_of(adata, key)
     adata.uns[key] = {**there, name: merged_groups(there.get(name), frame)}
 
 
@@ -131,7 +138,7 @@ def _deciding(one: pd.Series, other: pd.Series) -> list[Hashable]:
 
 def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:
     """Store how a result was made in ``uns[key][name]``."""
-    adata.uns[key] = {**adata.uns.get(key, {}), name: stored_params(params)}
+    adata.uns[key] = {**uns_of(adata, key), name: stored_params(params)}
 
 
 def stored_params(params: Mapping[str, Param | None]) -> dict[str, Param]:
@@ -146,4 +153,4 @@ def modality_of(adata: AnnData, sentence_key: str = SENTENCE) -> str:
 
 def read_params(adata: AnnData, key: str, *, name: str = "params") -> dict[str, Param]:
     """Return ``uns[key][name]``, or an empty dict where nothing was stored."""
-    return dict(adata.uns.get(key, {}).get(name, {}))
+    return dict(uns_of(adata, key).get(name, {}))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from . import _adata
-from ._keys import GROUPS, MODULES, NETWORK, check_alike, group_key, half_labels, label_of
+from ._keys import GROUPS, MODULES, NETWORK, check_alike, group_key, half_labels, label_of, uns_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def network_groups(adata: AnnData, key: str = NETWORK) -> pd.DataFrame:
     """Return a row for each stored network, indexed by label (``""`` is the network without groups)."""
-    table = adata.uns.get(key, {}).get(GROUPS)
+    table = uns_of(adata, key).get(GROUPS)
     if table is None:
         msg = f"`adata.uns[{key!r}]['groups']` not found. Run `ch.tl.gene_network(adata)` first, or pass its key."
         raise KeyError(msg)

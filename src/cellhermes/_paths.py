@@ -59,7 +59,7 @@ def open_path(path: Path) -> AnnData | MuData:
         valueless = check_store(path)
         adata = ad.experimental.read_lazy(path)
         setattr(adata, VALUELESS, valueless)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error
     except (ImportError, AttributeError) as error:
         msg = "Reading zarr lazily needs anndata 0.12, xarray and dask: pip install 'cellhermes[lazy]'."
@@ -78,7 +78,7 @@ def read_path(path: Path) -> AnnData | MuData:
         import mudata
 
         return mudata.read_h5mu(path)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from . import _adata
-from ._keys import CONTEXTS, EMBEDDING, GENE_PARAMS, GROUPS, OF_ONE_GROUP, VECTORS, merged_groups, stored_params
+from ._keys import CONTEXTS, EMBEDDING, GENE_PARAMS, GROUPS, OF_ONE_GROUP, VECTORS, merged_groups, stored_params, uns_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class GeneVectors:
 
 def vector_groups(adata: AnnData, key: str = EMBEDDING) -> pd.DataFrame:
     """Return a row for each group that has vectors, indexed by label (``""`` are the vectors without groups)."""
-    table = adata.uns.get(key, {}).get(GROUPS)
+    table = uns_of(adata, key).get(GROUPS)
     return (
         pd.DataFrame({"groupby": []}, index=pd.Index([], name="label")) if table is None else table.set_index("label")
     )
@@ -91,7 +91,7 @@ def made_with(adata: AnnData, label: str, key: str) -> dict[str, Param]:
 def write_plain(adata: AnnData, key: str, values: np.ndarray, made: Mapping[str, Param | None]) -> None:
     """Store vectors along the genes of the object, and how they were made."""
     table = pd.DataFrame({"label": [""], "array": "", "row": -1, **_texts(made)})
-    there = adata.uns.get(key, {})
+    there = uns_of(adata, key)
     adata.varm[key] = values
     adata.uns[key] = {**there, GROUPS: merged_groups(there.get(GROUPS), table), GENE_PARAMS: stored_params(made)}
 
@@ -110,7 +110,7 @@ def write_groups_of(
     ``table`` has a row for each group of the array, in their order, with what is not the same for all. ``call`` is what
     else is told of the last call.
     """
-    there = adata.uns.get(key, {})
+    there = uns_of(adata, key)
     arrays = _without(there.get(VECTORS, {}), array["groups"])
     name = str(max(map(int, arrays), default=-1) + 1)
     table = table.assign(array=name, row=range(len(table)), **_texts(made))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import _blocks
+from . import _blocks, _place
 from ._options import as_options
 from ._paths import open_path, read_path
 
@@ -172,13 +172,14 @@ def embed(
     lm = _loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _sharded(shard):
-            ch.tl.embed_cells(_with_sentences(source, target, expression), lm, batch_size=batch_size, out=target)
+            source, mod = _with_sentences(source, target, expression)
+            ch.tl.embed_cells(source, lm, batch_size=batch_size, mod=mod, out=target)
         _say_state(target)
         return
     _check_no_shard(shard)
     with _kept(source, target) as blocks:
         data, adata = _read_cells(source, target, mod)
-        ch.pp.cell_sentences(data, **expression)
+        _add_sentences(data, expression)
         ch.tl.embed_cells(data, lm, batch_size=batch_size, mod=mod, checkpoint=blocks)
         _finish(_writer(data), target, blocks)
     typer.echo(f"{adata.n_obs} cells embedded: {target}")
@@ -212,19 +213,39 @@ def _check_no_shard(shard: str | None) -> None:
         raise ValueError(msg)
 
 
-def _with_sentences(source: Path, target: Path, expression: dict[str, object]) -> Path:
-    """A file with the sentences: the source, or a store of them beside the target."""
+def _has_sentences(data: "AnnData | MuData", expression: dict[str, object]) -> bool:
+    """Whether cells have sentences; options that say how to make them are refused then."""
+    from ._adata import resolve
+
+    if "cell_sentence" not in resolve(data, expression["mod"]).obs:
+        return False
+    if given := [f"{name}=" for name in ("layer", "gene_symbols", "use_raw") if expression[name]]:
+        msg = f"IN has sentences already (obs['cell_sentence']), and {', '.join(given)} would change nothing. "
+        msg += "Leave it out, or delete that column to make them anew."
+        raise ValueError(msg)
+    return True
+
+
+def _add_sentences(data: "AnnData | MuData", expression: dict[str, object], **options: object) -> None:
     import cellhermes as ch
 
-    if source.suffix == ".zarr" and (source / "obs" / "cell_sentence").exists():
-        return source
+    if not _has_sentences(data, expression):
+        ch.pp.cell_sentences(data, **expression, **options)
+
+
+def _with_sentences(source: Path, target: Path, expression: dict[str, object]) -> tuple[Path, str | None]:
+    """A file with the sentences, and the modality in it: the source, or a store of them beside the target."""
+    import cellhermes as ch
+
+    if _has_sentences(open_path(source), expression):
+        return source, expression["mod"]
     beside = target.with_name(f"{target.stem}.sentences.zarr")
     ch.pp.cell_sentences(source, **expression, out=beside)
     if not beside.exists():
         msg = f"{beside} lacks the other shares. Call again when they are finished, or write it first with "
         msg += "`cellhermes sentences`."
         raise ValueError(msg)
-    return beside
+    return beside, None
 
 
 def _read_cells(source: Path, target: Path, mod: str | None) -> "tuple[AnnData | MuData, AnnData]":
@@ -259,9 +280,9 @@ def _kept(source: Path, target: Path) -> Iterator[Path]:
     if target.suffix == ".zarr":
         msg = f"OUT is {target.name}; expected .h5ad."
         raise ValueError(msg)
-    if target.resolve() == source.resolve():
-        msg = f"{target} is to be read and written; pass another path, the input is left as it is."
-        raise ValueError(msg)
+    work = _blocks.Work(target.with_name(target.name + ".parts"), _blocks.Shard())
+    for place in (target, work.folder):
+        _place.check_apart(place, [source])
     if not target.parent.is_dir():
         msg = f"The folder {target.parent} of {target.name} does not exist."
         raise FileNotFoundError(msg)
@@ -269,7 +290,6 @@ def _kept(source: Path, target: Path) -> Iterator[Path]:
         msg = f"{target} is there already and is left as it is; pass another path, or move it away."
         raise FileExistsError(msg)
     _blocks.check_space(target.parent, source.stat().st_size)  # OUT is IN and more
-    work = _blocks.Work(target.with_name(target.name + ".parts"), _blocks.Shard())
     with work:
         work.claim({"file": target.name})
         blocks = work.folder / "blocks"
@@ -287,6 +307,9 @@ def _finish(write: Callable[[Path], None], target: Path, blocks: Path) -> None:
     write(whole)
     with whole.open("r+b") as file:
         os.fsync(file.fileno())
+    if os.path.lexists(target):
+        msg = f"{target} was written by another program meanwhile and is left as it is; the result is {whole}."
+        raise FileExistsError(msg)
     whole.replace(target)
 
 
@@ -349,7 +372,7 @@ def predict(
         with _sharded(shard):
             asked, data = ch.text.task(task), source
             if expression or "cell_sentence" in asked.fields:
-                data, mod = _with_sentences(source, target, read_as), None
+                data, mod = _with_sentences(source, target, read_as)
             ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, out=target, **options)
         _say_state(target)
         return
@@ -367,9 +390,9 @@ def predict(
     with _kept(source, target) as blocks:
         options["checkpoint"] = blocks
         if source.suffix not in TABLES:
-            data, cells = _read_cells(source, target, mod)
-            if (expression or "cell_sentence" in asked.fields) and "cell_sentence" not in cells.obs:
-                ch.pp.cell_sentences(data, **read_as)
+            data, _ = _read_cells(source, target, mod)
+            if expression or "cell_sentence" in asked.fields:
+                _add_sentences(data, read_as)
             ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, **options)
             write = _writer(data)
         else:
@@ -416,8 +439,7 @@ def explain(
     with _kept(source, target) as blocks:
         lm = _loaded(model, dtype, quantize)
         data, seen = _read_cells(source, target, mod)
-        if "cell_sentence" not in seen.obs:
-            ch.pp.cell_sentences(data, layer=layer, gene_symbols=gene_symbols, use_raw=use_raw, mod=mod)
+        _add_sentences(data, {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod})
         options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
         options["mod"] = mod
         ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=blocks)
@@ -489,16 +511,13 @@ def pairs(
     """Write the pretraining corpus of cells, of a graph, or of both; goes on after an interruption."""
     import cellhermes as ch
 
-    from ._adata import resolve
-
     inputs = [path for path in (cells, graph, graph_info) if path is not None]
     _check_pairs(target, inputs, overwrite=overwrite)
     sets = []
     if cells is not None:
         data = open_path(cells)
-        if "cell_sentence" not in resolve(data, mod).obs:
-            expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
-            ch.pp.cell_sentences(data, **expression, modality=modality)
+        expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+        _add_sentences(data, expression, modality=modality)
         options = {"metadata": metadata, "modality": modality, "seed": seed, "mod": mod}
         sets += [ch.train.mlm_pairs(data, **options), ch.train.ar_pairs(data, **options)]
     if graph is not None:

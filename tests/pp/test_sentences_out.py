@@ -57,6 +57,36 @@ def test_the_store_has_what_the_object_would_get_and_the_object_stays(adata, tmp
     assert (list(adata.obs), list(adata.var), list(adata.uns)) == before
 
 
+@pytest.mark.parametrize("out", ["in.zarr", "in.zarr/obsm/new.zarr", "link.zarr"])
+def test_an_input_is_never_the_place_of_the_result(adata, tmp_path, out):
+    adata[:20].copy().write_zarr(tmp_path / "in.zarr")
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "in.zarr")
+    before = sorted(tmp_path.rglob("*"))
+    for call in (ch.pp.cell_sentences, ch.tl.embed_cells):
+        with pytest.raises(FileExistsError, match="is, holds or lies in .*in.zarr', which is read"):
+            call(tmp_path / "in.zarr", out=tmp_path / out)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_input_in_the_folder_of_blocks_is_no_input(adata, tmp_path):
+    parts = tmp_path / "s.zarr.parts"
+    parts.mkdir()
+    adata.write_h5ad(parts / "in.h5ad")
+    with pytest.raises(FileExistsError, match="s.zarr.parts' is, holds or lies in .*in.h5ad', which is read"):
+        ch.pp.cell_sentences(parts / "in.h5ad", out=tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("name", ["obs/_index/0", f"obs/{SENTENCE}/0"])
+def test_a_damaged_chunk_of_the_input_is_told(adata, tmp_path, name):
+    ch.pp.cell_sentences(adata, out=tmp_path / "s.zarr")
+    chunk = tmp_path / "s.zarr" / name
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 4
+    chunk.write_bytes(content)
+    with pytest.raises(OSError, match="truncated"):
+        ch.tl.embed_cells(tmp_path / "s.zarr", out=tmp_path / "v.zarr")
+
+
 def storages(adata, folder):
     """What is read without holding it."""
     adata = adata.copy()

@@ -221,7 +221,8 @@ def test_genes_that_the_model_never_read_are_flagged(small, model, monkeypatch, 
 
 
 def test_a_model_without_a_list_flags_nothing(small, model, monkeypatch):
-    monkeypatch.setattr(model, "unseen_genes", frozenset())
+    ch.tl.embed_genes(small, model, genes=GENES)
+    monkeypatch.setattr(model, "unseen_genes", frozenset())  # as of another model: the flags of the first are not its
     ch.tl.embed_genes(small, model, genes=GENES)
     assert f"{KEY}_unseen" not in small.var
 

@@ -1,5 +1,7 @@
 """Deletion, insertion and agreement: against a slow count, and on a model whose answer one gene decides."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -175,6 +177,10 @@ def test_another_model_and_changed_sentences_are_refused(planted, tiny, folders)
     ch.tl.explain(planted, tiny, TASK, head=0)
     other = ch.CellHermes.from_pretrained(folders("qwen2"), device="cpu")
     with pytest.raises(ValueError, match="The model is not the one of explanation 'explain': model"):
+        ch.tl.faithfulness(planted, other, TASK)
+    other = copy.copy(tiny)
+    other._sha256 = "0" * 64  # other weights under the same name
+    with pytest.raises(ValueError, match="The model is not the one of explanation 'explain': model_sha256"):
         ch.tl.faithfulness(planted, other, TASK)
     planted.obs["cell_sentence"] = [s.rsplit(" ", 1)[0] for s in planted.obs["cell_sentence"]]
     with pytest.raises(ValueError, match="sentences of 6 cells, such as .*have other genes"):

@@ -163,6 +163,23 @@ def test_what_a_user_adds_to_the_folder_of_a_run_stays(base, tmp_path):
     assert kept.read_text() == "mine, too"
 
 
+@pytest.mark.parametrize("what", ["file", "folder", "dangling link"])
+def test_what_the_user_puts_in_the_place_of_a_card_is_kept_when_the_run_is_replaced(base, tmp_path, what):
+    out = fit(PAIRS, CONFIG, base=base, out=tmp_path / "a", device="cpu")
+    card = out / "README.md"
+    card.unlink()
+    if what == "file":
+        card.write_text("mine")
+    elif what == "folder":
+        card.mkdir()
+    else:
+        card.symlink_to(tmp_path / "nowhere")
+    fit(PAIRS, CONFIG.replace(rank=4), base=base, out=out, device="cpu", overwrite=True)
+    (kept,) = out.glob("README.md.*.kept")
+    assert (kept.is_file(), kept.is_dir(), kept.is_symlink()) == (what == "file", what == "folder", "link" in what)
+    assert "LoRA adapter" in card.read_text()
+
+
 def test_a_card_of_the_users_in_the_folder_of_a_run_is_kept_under_another_name(base, tmp_path, monkeypatch, caplog):
     out, settle = tmp_path / "a", _folder.settle
 

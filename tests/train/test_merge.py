@@ -200,6 +200,14 @@ def test_overwriting_never_removes_an_input_or_something_else(chain, tmp_path, o
     assert left(tmp_path) == ["base", "first", "second"]
 
 
+def test_overwriting_keeps_a_card_that_the_user_has_written_to(chain, tmp_path):
+    out = merge(chain[0], chain[1], tmp_path / "merged")
+    (out / "README.md").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds README.md, which a merge has not written, or not like this"):
+        merge(*chain[:2], out, overwrite=True)
+    assert (out / "README.md").read_text() == "mine"
+
+
 @pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize("names", [["config.json"], ["config.json", "model.safetensors", "cellhermes.json"], ["x.txt"]])
 def test_overwriting_never_removes_what_no_merge_has_written(chain, tmp_path, names):

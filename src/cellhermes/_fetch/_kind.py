@@ -126,11 +126,15 @@ def _check_tar(path: Path) -> None:
 def _check_gzip(path: Path) -> None:
     try:
         with gzip.open(path) as file:
+            start = file.read(BLOCK)
             while file.read(BLOCK):
                 pass
     except (EOFError, OSError, zlib.error) as error:
         msg = f"what came is a gzip file that is not whole: {error}"
         raise ValueError(msg) from error
+    if not start or _is_page(start):
+        msg = f"what came is a gzip file of {'a web page (a login, an error?)' if start else 'nothing'}"
+        raise ValueError(msg)
 
 
 def _check_length(path: Path, end: int) -> None:

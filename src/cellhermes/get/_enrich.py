@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import _adata
-from .._keys import ENRICH
+from .._keys import ENRICH, uns_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,7 +50,7 @@ def enrich(
     0  T cell receptor         4
     """
     adata = _adata.resolve(data, mod)
-    if "table" not in adata.uns.get(key, {}):
+    if "table" not in uns_of(adata, key):
         msg = f"`adata.uns[{key!r}]['table']` not found. Run `ch.tl.enrich(adata, gene_sets)` first, or pass key=."
         raise KeyError(msg)
     table = adata.uns[key]["table"].copy()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import _adata
 from .._explained import importance_of
-from .._keys import EXPLAIN, read_params
+from .._keys import EXPLAIN, read_params, uns_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -230,7 +230,7 @@ def faithfulness(data: "AnnData | MuData", *, key: str = EXPLAIN, mod: str | Non
 
 
 def _tested(data: "AnnData | MuData", name: str, key: str, mod: str | None) -> pd.DataFrame:
-    found = _adata.resolve(data, mod).uns.get(key, {}).get("faithfulness")
+    found = uns_of(_adata.resolve(data, mod), key).get("faithfulness")
     if found is None:
         msg = f"`adata.uns[{key!r}]['faithfulness']` not found. Run `ch.tl.faithfulness(adata, model, task)` first."
         raise KeyError(msg)
@@ -238,7 +238,7 @@ def _tested(data: "AnnData | MuData", name: str, key: str, mod: str | None) -> p
 
 
 def _table(data: "AnnData | MuData", name: str, key: str, mod: str | None, hint: str) -> pd.DataFrame:
-    found = _adata.resolve(data, mod).uns.get(key, {}).get(name)
+    found = uns_of(_adata.resolve(data, mod), key).get(name)
     if found is None:
         msg = f"`adata.uns[{key!r}][{name!r}]` not found. {hint}"
         raise KeyError(msg)

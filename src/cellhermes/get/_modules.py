@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import _adata
-from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, read_params
+from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, read_params, uns_of
 from .._networks import modules_of, network_of
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def jaccard(data: "AnnData | MuData", *, key: str = MODULES, mod: str | None = N
 
 
 def _stored(adata: "AnnData", key: str, name: str) -> "pd.DataFrame | np.ndarray":
-    if name not in adata.uns.get(key, {}):
+    if name not in uns_of(adata, key):
         hint = "Run `ch.tl.modules(adata, group, reference)` first, or pass key=."
         msg = f"`adata.uns[{key!r}][{name!r}]` not found. {hint}"
         raise KeyError(msg)

@@ -139,6 +139,8 @@ def cell_sentences(
     _adata.check_not_empty(adata)
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     stored = stored_mask(adata, gene_mask, use_raw=use_raw)
+    if stored is None and out is None and _adata.has_own_genes(adata, use_raw=use_raw):
+        check_free(adata, gene_mask, [], argument="gene_mask")
     of = modality_told(adata, mod, modality, use_raw=use_raw)
     fits = names_of_modality(adata, names, of, use_raw=use_raw)
     mask = default_mask(fits, matrix, of) if stored is None else stored

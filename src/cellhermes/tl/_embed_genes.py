@@ -212,6 +212,7 @@ def _parts(columns: np.ndarray) -> list[np.ndarray]:
 def _flag_unseen(adata: AnnData, model: CellHermes, asked: np.ndarray, gene_symbols: str | None, key: str) -> None:
     """Say which of the embedded genes the model has never read, where it knows that."""
     if not model.unseen_genes:
+        adata.var.drop(columns=f"{key}_unseen", errors="ignore", inplace=True)  # of another model
         return
     unseen = [symbol for symbol in asked if symbol in model.unseen_genes]
     adata.var[f"{key}_unseen"] = np.isin(_adata.symbols(adata, gene_symbols).astype(str), unseen)

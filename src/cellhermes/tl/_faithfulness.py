@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .. import _adata
 from .._explained import importance_of
-from .._keys import EXPLAIN, SENTENCE, read_params, version
+from .._keys import EXPLAIN, MODEL_HASH, SENTENCE, read_params, version
 from ..model import CellHermes
 from ..text import Task
 from ._answer import Question
@@ -182,7 +182,9 @@ def _question(adata: AnnData, task: str | Path | Task, params: Mapping[str, obje
 
 
 def _check_model(about: Mapping[str, object], params: Mapping[str, object], key: str) -> None:
-    names = ("model", "base", "revision", "adapters", "wrap", "wrap_parts", "dtype", "quantize")
+    names = ["wrap", "wrap_parts", "dtype", "quantize"]
+    if about[MODEL_HASH] != params.get(MODEL_HASH):  # else it may be called otherwise
+        names = ["model", "base", "revision", "adapters", MODEL_HASH, *names]
     if other := [name for name in names if about[name] != params.get(name, about[name])]:
         what = ", ".join(f"{name} {about[name]!r} and {params[name]!r}" for name in other)
         msg = f"The model is not the one of explanation {key!r}: {what}. Pass that one, or explain again."

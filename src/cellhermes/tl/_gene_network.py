@@ -14,7 +14,7 @@ from scipy import sparse
 from .. import _adata
 from .._entries import check_free, written
 from .._groups import groups_of
-from .._keys import EMBEDDING, GROUPS, NETWORK, check_alike, group_keys, label_of, write_groups, write_params
+from .._keys import EMBEDDING, GROUPS, NETWORK, check_alike, group_keys, label_of, uns_of, write_groups, write_params
 from .._networks import n_cells_key
 from .._vectors import made_with, vector_groups, vectors_of
 from ._expression import blocks, columns_in
@@ -251,7 +251,7 @@ def _network_keys(adata: AnnData, key: str, labels: list[str]) -> dict[str, str]
     """Entry of varp of each label; one that another label has already is an error."""
     if labels == [""]:
         return {"": key}
-    table = adata.uns.get(key, {}).get(GROUPS)
+    table = uns_of(adata, key).get(GROUPS)
     there = [] if table is None else [label for label in table["label"] if label and label not in labels]
     keys = group_keys(key, [*there, *labels])
     return {label: keys[label] for label in labels}

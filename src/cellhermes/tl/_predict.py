@@ -160,7 +160,7 @@ def predict(
     >>> list(adata.obsm["predicted"])
     ['B cell', 'NK cell']
     """
-    data = data if out is None else _adata.opened(data)
+    data = data if out is None else _adata.opened(data, out)
     adata = _adata.source(data, mod, out)
     if out is not None and checkpoint is not None:
         msg = "out= and checkpoint= exclude each other: a call with out= goes on by itself. Leave checkpoint out."

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ..model import ModelCard
 
 
+def folders_of(card: ModelCard) -> list[Path]:
+    """Folders and files that a model is read from; none for what is in a cache."""
+    return [Path(name) for name in (card.base, *card.adapters) if Path(name).exists()]
+
+
 def check_bases(card: ModelCard) -> None:
     """Compare what is below each adapter with what its run has noted, where it has.
 

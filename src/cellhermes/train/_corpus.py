@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from .. import _place
 from .._blocks import Shard, Work, check_space, commit
 from .._keys import version
 from ..text import Prompt, QAPair
-from . import _place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import _encoded, _folder, _loop, _place
+from . import _encoded, _folder, _loop
+from ._bases import folders_of
 from ._config import TrainConfig
 from ._groups import as_groups
 from ._held_out import overlap
@@ -232,7 +233,7 @@ def _run(
     from ._arguments import arguments
 
     card, tokenizer, encoder = _loop.opened(base, wrap)
-    _folder.check(out, _place.folders_of(located(card)))
+    _folder.check(out, folders_of(located(card)))
     _folder.check_writable(out)
     record = {
         "config": config.to_dict(),

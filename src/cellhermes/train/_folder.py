@@ -17,9 +17,10 @@ from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from .. import _place
 from .._blocks import PATIENCE, Lock, commit
 from .._fetch import sha256_of
-from . import _checkpoints, _encoded, _place
+from . import _checkpoints, _encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -151,8 +152,10 @@ def begin(out: Path, run: Mapping[str, object], *, overwrite: bool) -> None:
     before = read(out / RECORD)
     written = before.get("files", {})
     if overwrite and before:
-        for name in (*written, LOG):
-            (out / name).unlink(missing_ok=True)
+        for name in written:
+            if not _set_aside(out / name, {written[name]}):
+                (out / name).unlink(missing_ok=True)
+        (out / LOG).unlink(missing_ok=True)
         shutil.rmtree(unfinished(out, before["run"]), ignore_errors=True)
         _encoded.remove(out / TOKENS)
         _checkpoints.remove_all(out / CHECKPOINTS)
@@ -177,13 +180,20 @@ def settle(folder: Path, out: Path) -> dict[str, str]:
     files = {path.name: sha256_of(path) for path in paths}
     write(out / RECORD, {**before, "files": files})  # first: what stands there from now on is the run's
     for path in paths:
-        there = out / path.name
-        if there.exists() and sha256_of(there) not in (before.get("files", {}).get(path.name), files[path.name]):
-            kept = there.rename(there.with_name(f"{path.name}.{token_hex(4)}.kept"))
-            logger.warning("%s was not written by this run; it is %s now.", there, kept.name)
-        path.replace(there)
+        _set_aside(out / path.name, {before.get("files", {}).get(path.name), files[path.name]})
+        path.replace(out / path.name)
     folder.rmdir()
     return files
+
+
+def _set_aside(path: Path, ours: set[str | None]) -> bool:
+    """Give what stands there another name, if its content has none of our hashes; whether there was such a thing."""
+    is_file = path.is_file() and not path.is_symlink()
+    if not os.path.lexists(path) or (is_file and sha256_of(path) in ours):
+        return False
+    kept = path.rename(path.with_name(f"{path.name}.{token_hex(4)}.kept"))
+    logger.warning("%s was not written by this run; it is %s now.", path, kept.name)
+    return True
 
 
 def read(path: Path) -> dict:

@@ -11,13 +11,14 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
 
+from .. import _place
 from .._blocks import check_space, commit
 from .._fetch import sha256_of
 from .._keys import version
 from ..model import _card, _identity
 from ..model._store import located
-from . import _folder, _place
-from ._bases import check_bases
+from . import _folder
+from ._bases import check_bases, folders_of
 from ._export import write_card
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def merge(
     out = Path(out)
     folders = [Path(adapter) for adapter in ([adapters] if isinstance(adapters, str | Path) else adapters)]
     card = _chain(base, folders)
-    _check_out(out, _place.folders_of(card), overwrite=overwrite)
+    _check_out(out, folders_of(card), overwrite=overwrite)
     check_bases(card)
     with _whole(out) as unfinished:
         _write(card, unfinished, dtype)
@@ -142,12 +143,17 @@ def _check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     if not overwrite:
         msg = f"{out} is there already; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
-    if other := sorted(found - {RECORD, *_folder.read(out / RECORD).get("files", {})}):
+    written = _folder.read(out / RECORD).get("files", {})
+    if other := [name for name in sorted(found - {RECORD}) if not _is_ours(out / name, written.get(name))]:
         msg = (
-            f"{out} is not replaced: it holds {', '.join(other[:5])}, which a merge has not written. Move what is "
-            "yours away, or pass another path."
+            f"{out} is not replaced: it holds {', '.join(other[:5])}, which a merge has not written, or not like this. "
+            "Move what is yours away, or pass another path."
         )
         raise FileExistsError(msg)
+
+
+def _is_ours(path: Path, digest: str | None) -> bool:
+    return path.is_file() and not path.is_symlink() and sha256_of(path) == digest
 
 
 def _write(card: ModelCard, folder: Path, dtype: str) -> None:

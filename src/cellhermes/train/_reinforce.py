@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..model._card import reference
-from . import _folder, _loop, _place
+from . import _folder, _loop
+from ._bases import folders_of
 from ._encoded import hash_of
 from ._reason_pairs import reason_questions
 from ._reinforce_config import ReinforceConfig
@@ -141,7 +142,7 @@ def reinforce(
     from ._tunable import base_of
 
     card, tokenizer, encoder = _loop.opened(base, wrap)
-    _folder.check(out, _place.folders_of(located(card)))
+    _folder.check(out, folders_of(located(card)))
     _folder.check_writable(out)
     _check_lengths(questions, encoder, context_of(card), config.max_new_tokens)
     args = arguments(config, out, device)

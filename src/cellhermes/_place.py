@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from ..model import ModelCard
+    from pathlib import Path
 
 
 def check_apart(out: Path, inputs: Iterable[Path]) -> None:
@@ -42,11 +40,6 @@ def check_free(path: Path, what: str) -> None:
         there = "a folder" if path.is_dir() else "a file"
         msg = f"{path} is {there}; expected the path of a {what}, new or written by cellhermes. Pass another path."
         raise FileExistsError(msg)
-
-
-def folders_of(card: ModelCard) -> list[Path]:
-    """Folders and files that a model is read from; none for what is in a cache."""
-    return [Path(name) for name in (card.base, *card.adapters) if Path(name).exists()]
 
 
 def _is_in(path: Path, folder: Path) -> bool:
