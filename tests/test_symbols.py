@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cellhermes._symbols import human_symbols, is_ensembl_id, joined_genes
+from cellhermes._symbols import human_symbols, is_control, is_ensembl_id, joined_genes
 
 
 def test_the_list_has_genes_of_all_biotypes():
@@ -58,7 +58,14 @@ def test_ensembl_ids_are_recognised(name, expected):
         ("KLF1_MAP2K6_TP53", ["KLF1", "MAP2K6", "TP53"]),
         ("C4B_2", ["C4B_2"]),  # a symbol
         ("C4B_2_KLF1", ["C4B_2", "KLF1"]),
-        ("KLF1_ctrl", ["KLF1", "ctrl"]),
+        ("KLF1_ctrl", ["KLF1"]),
+        ("ctrl+KLF1", ["KLF1"]),
+        ("KLF1_NegCtrl0", ["KLF1"]),
+        ("Non-Targeting_KLF1", ["KLF1"]),
+        ("KLF1_non_targeting", ["KLF1"]),
+        ("ctrl", ["ctrl"]),
+        ("AHR;FEV", ["AHR", "FEV"]),
+        ("AHR|FEV & KLF1", ["AHR", "FEV", "KLF1"]),
         ("KLF1_NOT_A_GENE", ["KLF1_NOT_A_GENE"]),
         ("my_guide+KLF1", ["my_guide", "KLF1"]),
         ("HLA-A_HLA-B", ["HLA-A", "HLA-B"]),
@@ -67,3 +74,11 @@ def test_ensembl_ids_are_recognised(name, expected):
 )
 def test_genes_of_a_perturbation(name, genes):
     assert joined_genes(name) == genes
+
+
+def test_no_gene_stands_for_a_control():
+    # the gene CTRL (chymotrypsin-like) is not told from a control; names of perturbations mean the latter
+    assert [symbol for symbol in human_symbols().known if is_control(symbol)] == ["CTRL"]
+    assert all(
+        map(is_control, ["ctrl", "Control", "non-targeting", "nontargeting", "NT", "NTC", "negctrl", "NegCtrl10"])
+    )

@@ -36,22 +36,31 @@ def is_ensembl_id(name: str) -> bool:
     return name.startswith("ENS") and ENSEMBL_ID.fullmatch(name) is not None
 
 
-CONTROLS = {"ctrl", "control", "non-targeting", "nt", "negctrl"}  # what stands beside a gene for no perturbation
+CONTROL = re.compile(  # what stands beside a gene, or alone, for no perturbation
+    r"(neg(ative)?[-_ ]?)?(ctrl|control)[-_ ]?\d*|non[-_ ]?targeting([-_ ]?(ctrl|control))?[-_ ]?\d*|ntc?",
+    re.IGNORECASE,
+)
+
+
+def is_control(name: str) -> bool:
+    """Whether a name stands for no perturbation: ``ctrl``, ``NegCtrl0``, ``non-targeting``."""
+    return CONTROL.fullmatch(name) is not None
 
 
 def joined_genes(name: str) -> list[str]:
-    """Genes of a perturbation such as ``KLF1+MAP2K6``, in their order.
+    """Genes of a perturbation such as ``KLF1+MAP2K6``, in their order; ``AHR;FEV`` and ``AHR|FEV`` are the same.
 
-    Some copies of data write ``KLF1_MAP2K6``. A name is cut at ``_`` where it is no symbol as a whole and each part is
-    a symbol or stands for a control: ``C4B_2`` stays whole.
+    What stands beside a gene for a control (``KLF1+ctrl``) is left out. Some copies of data write ``KLF1_MAP2K6``. A
+    name is cut at ``_`` where it is no symbol as a whole and each part is a symbol or a control: ``C4B_2`` stays whole.
     """
-    parts = (part.strip() for part in str(name).split("+"))
-    return [gene for part in parts if part for gene in _underscored(part) or [part]]
+    parts = (part.strip() for part in re.split(r"[+;,|&]", str(name)))
+    genes = [gene for part in parts if part for gene in _underscored(part) or [part]]
+    return [gene for gene in genes if not is_control(gene)] or genes
 
 
 def _underscored(name: str) -> list[str]:
     """Symbols and controls that ``_`` joins; none if it can't be cut into such."""
-    if name in human_symbols().known or name.lower() in CONTROLS:
+    if name in human_symbols().known or is_control(name):
         return [name]
     for i in (i for i, letter in enumerate(name) if letter == "_"):
         first, others = _underscored(name[:i]), _underscored(name[i + 1 :])

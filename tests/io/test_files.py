@@ -216,3 +216,62 @@ def test_toml_and_json_lines_with_a_mark_and_blank_lines(tmp_path):
     assert [pair.answer for pair in ch.train.read_pairs(tmp_path / "c.jsonl")] == ["Yes", "Yes"]
     (tmp_path / "v.csv").write_text("gene,0,1\nA,1,NA\nNA,3,4\n")
     np.testing.assert_array_equal(ch.io.read_embeddings(tmp_path / "v.csv").loc["NA"], [3, 4])
+
+
+@pytest.mark.parametrize("name", ["q.csv", "q.tsv"])
+def test_a_quotation_mark_that_is_not_closed_swallows_no_line(tmp_path, name):
+    sep = "," if name == "q.csv" else "\t"
+    path = tmp_path / name
+    for rows in ('A|"x\nB|y\n', 'A|"x\nB|y\nC|"z\nD|w\n'):
+        path.write_text(f"gene|disease\n{rows}".replace("|", sep))
+        with pytest.raises(ValueError, match=r"quotation mark that is not closed stands in 'A[,\\t]+\"x"):
+            ch.io.read_table(path)
+    path.write_text('gene|disease\nA|"x\ny ""z"""\nB|"w" v\n'.replace("|", sep))
+    assert ch.io.read_table(path).to_numpy().tolist() == [["A", 'x\ny "z"'], ["B", "w v"]]
+    (tmp_path / "c.csv").write_text('gene,category\nA,"x\nB,y\n')
+    with pytest.raises(ValueError, match="quotation mark that is not closed"):
+        ch.io.read_gene_categories(tmp_path / "c.csv")
+
+
+def test_lines_that_end_as_on_old_macs_are_named(tmp_path):
+    (tmp_path / "s.gmt").write_bytes(b"A\tx\tTP53\rB\tx\tMDM2\r")
+    with pytest.raises(ValueError, match="ends of lines of old Macs"):
+        ch.io.read_gmt(tmp_path / "s.gmt")
+
+
+@pytest.mark.parametrize("text", ["TP53\tMDM2\nA1\tB2\n", "# a\tb\nTP53\tMDM2\nA1\tB2\n"])
+def test_genes_where_names_of_columns_are_expected_are_no_lost_edge(tmp_path, text):
+    (tmp_path / "e.tsv").write_text(text)
+    with pytest.raises(ValueError, match=r"line \d: the genes \['TP53', 'MDM2'\], where names"):
+        ch.io.read_edges(tmp_path / "e.tsv")
+    assert len(ch.io.read_edges(tmp_path / "e.tsv", header=False).edges) == 2
+
+
+@pytest.mark.parametrize(("row", "n"), [("TP53,0,1", 2), ("gene,0,1", 1), ("gene,1,2", 1), ("x,y,z", 1)])
+def test_whole_numbers_of_a_gene_are_no_names_of_columns(tmp_path, row, n):
+    (tmp_path / "v.csv").write_text(f"{row}\nLYZ,1,0\n")
+    assert len(ch.io.read_embeddings(tmp_path / "v.csv")) == n
+
+
+def test_vectors_without_a_gene_are_left_out_and_told(tmp_path):
+    (tmp_path / "v.csv").write_text("gene,x,y\n,1,2\n ,3,4\nTP53,5,6\nTP53,7,8\n")
+    frame = ch.io.read_embeddings(tmp_path / "v.csv")
+    assert frame.T.to_dict("list") == {"TP53": [5, 6]}
+    assert frame.attrs["dropped"] == {"no name": 2, "repeated": 1}
+    pd.DataFrame({"x": [1.0, 2.0]}).to_parquet(tmp_path / "v.parquet")
+    with pytest.raises(ValueError, match="does not say which genes its rows are"):
+        ch.io.read_embeddings(tmp_path / "v.parquet")
+
+
+def test_text_in_another_encoding_is_not_garbled(tmp_path):
+    (tmp_path / "c.tsv").write_bytes("gene\tcategory\nTP53\tSjögren\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="line 2: 'Sj�gren' is no UTF-8"):
+        ch.io.read_gene_categories(tmp_path / "c.tsv")
+    (tmp_path / "e.tsv").write_bytes("a\tb\nTP53\tMDM2\nTÖ1\tMDM2\n".encode("latin-1"))
+    assert ch.io.read_edges(tmp_path / "e.tsv").graph["dropped"] == {"no symbol": 1}
+
+
+def test_an_answer_of_blanks_is_none(tmp_path):
+    (tmp_path / "q.json").write_text('[{"instruction": "Is it?", "output": " "}]')
+    with pytest.raises(ValueError, match="record 1: expected instruction, input and output"):
+        ch.io.read_questions(tmp_path / "q.json")

@@ -228,7 +228,7 @@ def test_columns_are_chosen_by_name_or_number(tmp_path):
         ch.io.read_edges(path, sep=",", columns=["from", "target"])
     with pytest.raises(ValueError, match=r"line 1: 1 columns with sep='\\t'; expected columns \[1, 2\]"):
         ch.io.read_edges(path, columns=(1, 2))
-    with pytest.raises(ValueError, match="expected two, by name or by number"):
+    with pytest.raises(ValueError, match="expected two that differ, by name or by number"):
         ch.io.read_edges(path, sep=",", columns=["from"])
 
 
@@ -236,7 +236,6 @@ def test_a_table_without_header_keeps_its_first_line(tmp_path):
     path = tmp_path / "edges.tsv"
     path.write_text("TP53\tMDM2\nTP53\tEP300\n")
     assert ch.io.read_edges(path, header=False).number_of_edges() == 2
-    assert ch.io.read_edges(path).number_of_edges() == 1
     with pytest.raises(ValueError, match="columns have numbers only where header=False"):
         ch.io.read_edges(path, header=False, columns=["a", "b"])
 

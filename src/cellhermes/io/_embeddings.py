@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _zip
+from .._symbols import human_symbols
 from ._files import DAMAGED
 from ._tables import MISSING, first_line, opened, read_parquet, told
 
@@ -54,8 +55,8 @@ def read_embeddings(path: str | Path, *, key: str | None = None, member: str | N
     Returns
     -------
     One row a gene, float32, genes as index; what all measures of gene embeddings take. ``attrs`` as in
-    :func:`read_gene_categories`; dropped are genes that were there before (``"repeated"``) and vectors with NaN
-    (``"not finite"``).
+    :func:`read_gene_categories`; dropped are rows without a gene (``"no name"``), genes that were there before
+    (``"repeated"``) and vectors with NaN (``"not finite"``).
 
     Raises
     ------
@@ -149,6 +150,7 @@ def _text(path: Path, member: str | None) -> pd.DataFrame:
         first, sep = first[0].split(), " "
     of_word2vec = sep == " " and len(first) == 2 and all(text.isdigit() for text in first)
     numbered = first[1:] in ([str(i + start) for i in range(len(first) - 1)] for start in (0, 1))
+    numbered = numbered and first[0] not in human_symbols().known  # TP53 0 1 are the numbers of a gene
     is_header = of_word2vec or numbered or not all(map(_is_number, first[1:]))
     with opened(path, member) as file:
         table = pd.read_csv(
@@ -195,6 +197,9 @@ def _parquet(file: Path, where: str) -> pd.DataFrame:
     text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     if len(text) == 1 and pd.api.types.is_integer_dtype(table.index):
         return table.set_index(text[0])
+    if isinstance(table.index, pd.RangeIndex):
+        msg = f"{where} does not say which genes its rows are; expected genes as index, or in the one column of text."
+        raise ValueError(msg)
     return table
 
 
@@ -217,9 +222,11 @@ def _finished(frame: pd.DataFrame, path: Path, form: str) -> pd.DataFrame:
     if wrong := [str(c) for c in frame if not pd.api.types.is_numeric_dtype(frame[c])] or not frame.shape[1]:
         msg = f"{path} has no vectors: columns that are not numbers are {wrong}; expected the gene, then numbers."
         raise ValueError(msg)
-    twice = frame.index.duplicated() | frame.index.isna()
+    nameless = frame.index.isna() | (frame.index.astype(str).str.strip() == "")
+    twice = frame.index.duplicated() & ~nameless
     finite = np.isfinite(frame.to_numpy(float)).all(axis=1)
-    dropped = Counter({"repeated": int(twice.sum()), "not finite": int((~finite & ~twice).sum())})
-    frame = frame[~twice & finite].astype(np.float32)
+    dropped = Counter({"no name": int(nameless.sum()), "repeated": int(twice.sum())})
+    dropped["not finite"] = int((~finite & ~twice & ~nameless).sum())
+    frame = frame[~twice & ~nameless & finite].astype(np.float32)
     frame = frame.set_axis(pd.Index(frame.index.astype(str), name="gene")).set_axis(range(frame.shape[1]), axis=1)
     return told(frame, path, dropped, format=form)

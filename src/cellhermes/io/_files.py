@@ -50,6 +50,11 @@ def unpacked(path: Path, member: str | None) -> Iterator[tuple[BinaryIO, BinaryI
             if start[:2] in UTF16:
                 msg = f"{path} is text in UTF-16; expected UTF-8. Save it as UTF-8, as Excel's 'CSV UTF-8' does."
                 raise ValueError(msg)
+            if b"\r" in (head := text.peek(3)) and b"\n" not in head:
+                msg = (
+                    f"{path} has ends of lines of old Macs (\\r); expected \\n. Save it as plain CSV or text in UTF-8."
+                )
+                raise ValueError(msg)
             if start == BOM:
                 text.read(3)
             yield text, raw
@@ -102,7 +107,7 @@ def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
 
 def is_symbol(text: object) -> bool:
     """Whether it is one word, as are ``NA``, ``NAN`` and ``1E5``, which other readers take for something else."""
-    return isinstance(text, str) and len(text.split()) == 1 and text != "-"
+    return isinstance(text, str) and len(text.split()) == 1 and text != "-" and "\ufffd" not in text
 
 
 def told_of_na(path: str | Path, symbols: Container[str]) -> None:

@@ -16,7 +16,7 @@ from xml.parsers import expat
 import pandas as pd
 
 from ._files import is_symbol, lines
-from ._tables import HEAD, once, opened
+from ._tables import HEAD, Quoted, once, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -125,7 +125,7 @@ def _categories(path: Path, member: str | None, species: str | None, dropped: Co
     at_species, at_needed = (names.index(c) if c in names else None for c in (layout.species, layout.needed))
     at_gene, at_category = columns["gene"], columns["category"]
     # A quotation mark in a table with tabs is a part of the text.
-    rows = csv.reader(texts, delimiter=sep, quoting=csv.QUOTE_NONE if sep == "\t" else csv.QUOTE_MINIMAL)
+    rows = Quoted(texts, sep, csv.QUOTE_NONE if sep == "\t" else csv.QUOTE_MINIMAL)
     found: list[tuple[str, ...]] = []
     for row in rows:
         is_comment = not found and len(row) == 1 and row[0].startswith("#")  # they go on below the names
@@ -135,7 +135,10 @@ def _categories(path: Path, member: str | None, species: str | None, dropped: Co
         if len(row) != len(names):
             msg = f"{path}, line {n_before + rows.line_num}: {len(row)} columns, expected {len(names)}. Row: {row[:6]}."
             raise ValueError(msg)
-        if at_species is not None and species is not None and row[at_species].lower() != species.lower():
+        if "\ufffd" in row[at_category]:
+            msg = f"{path}, line {n_before + rows.line_num}: {row[at_category]!r} is no UTF-8; save the file as UTF-8."
+            raise ValueError(msg)
+        if at_species is not None and species is not None and row[at_species].strip().lower() != species.lower():
             dropped["other species"] += 1
         elif at_needed is not None and not row[at_needed]:
             dropped[f"no {layout.needed}"] += 1

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .._symbols import human_symbols
 from ._files import is_symbol, rows, told_of_na
 
 if TYPE_CHECKING:
@@ -247,7 +248,8 @@ def read_edges(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If a column is missing, a line has another number of columns than the first, or no edge is left.
+        If a column is missing, a line has another number of columns than the first, two genes stand where names of
+        columns are expected, or no edge is left.
 
     Examples
     --------
@@ -261,8 +263,8 @@ def read_edges(
     >>> list(graph.edges), graph.graph["dropped"]
     ([('TP53', 'MDM2')], {'self-loop': 1, 'repeated': 1})
     """
-    if len(columns) != 2:
-        msg = f"columns={columns!r}; expected two, by name or by number."
+    if len({*columns}) != 2:
+        msg = f"columns={columns!r}; expected two that differ, by name or by number."
         raise ValueError(msg)
     table = rows(Path(path), sep, member)
     header_or_edge = next(table)
@@ -281,6 +283,10 @@ def read_edges(
         raise ValueError(msg)
     if not header:
         edges.add(first[a], first[b])
+    elif {*(genes := [edges.symbol(first[a]), edges.symbol(first[b])])} <= human_symbols().known:
+        msg = f"{path}, line {header_or_edge.number}: the genes {genes}, where names of columns are "
+        msg += "expected. Pass header=False if the table has none."
+        raise ValueError(msg)
     for _, row in table:
         edges.add(row[a], row[b])
     return edges.graph(path)
@@ -301,7 +307,7 @@ class _Edges:
         self._n_edges = 0
 
     def add(self, a: bytes, b: bytes) -> None:
-        left, right = self._symbol(a), self._symbol(b)
+        left, right = self.symbol(a), self.symbol(b)
         if not left or not right:
             self.dropped["no symbol"] += 1
         elif left == right:
@@ -312,7 +318,7 @@ class _Edges:
             if len(self._waiting) == BLOCK:
                 self._flush()
 
-    def _symbol(self, raw: bytes) -> str:
+    def symbol(self, raw: bytes) -> str:
         """The symbol, ``""`` for what is none: nothing, a dash, or words."""
         if raw not in self._symbols:
             text = raw.decode("utf-8", "replace").strip().strip('"')

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .._symbols import CONTROLS, joined_genes
+from .._symbols import is_control, joined_genes
 from ._tables import first_line, numbers, once, read_texts
 
 EFFECTS = {  # what a column of a table of differential expression may be called, compared in lower case
@@ -118,5 +117,4 @@ def read_perturbation_effects(
 
 def _perturbed(value: object) -> str:
     """Perturbed genes, sorted and joined by ``+``, without what stands for a control."""
-    genes = joined_genes(re.sub(r"[;,|&]", "+", str(value)))
-    return "+".join(sorted({gene for gene in genes if gene.lower() not in CONTROLS}))
+    return "+".join(sorted({gene for gene in joined_genes(value) if not is_control(gene)}))

@@ -48,10 +48,11 @@ def read_questions(path: str | Path) -> pd.DataFrame:
         texts = (
             [record.get(key) or "" for key in ("instruction", "input", "output")] if isinstance(record, dict) else []
         )
-        if not texts or not all(isinstance(text, str) for text in texts) or not (texts[0] or texts[1]) or not texts[2]:
+        texts = [text.strip() for text in texts if isinstance(text, str)]
+        if len(texts) != 3 or not (texts[0] or texts[1]) or not texts[2]:
             msg = f"{path}, record {number}: expected instruction, input and output, got {str(record)[:120]!r}."
             raise ValueError(msg)
-        instruction, block, answer = (text.strip() for text in texts)
+        instruction, block, answer = texts
         rows.append(("\n".join(filter(None, [instruction, block])), answer, instruction, block))
     if not rows:
         msg = f"{path} has no record."

@@ -6,6 +6,7 @@ import csv
 import logging
 import re
 import sys
+from collections import deque
 from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import islice
@@ -18,7 +19,7 @@ from ._files import lines, told_of_na, unpacked
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 logger = logging.getLogger("cellhermes")
 
@@ -139,7 +140,7 @@ def _rows(path: Path, file: BinaryIO, sep: str, n: int, n_before: int) -> Iterat
     with TextIOWrapper(file, "utf-8", newline="") as text:
         for _ in range(n_before + 1):
             next(text)
-        reader = csv.reader(text, delimiter=sep)
+        reader = Quoted(text, sep)
         for fields in reader:
             row = [field.strip() for field in fields]
             if any(row[n:]) or (len(row) < n and any(row)):
@@ -151,6 +152,35 @@ def _rows(path: Path, file: BinaryIO, sep: str, n: int, n_before: int) -> Iterat
                 raise ValueError(msg)
             if any(row):
                 yield row
+
+
+class Quoted:
+    """Fields of each line, which may be in quotation marks; a mark that nothing closes would swallow lines."""
+
+    def __init__(self, lines: Iterable[str], sep: str, quoting: int = csv.QUOTE_MINIMAL) -> None:
+        self._taken: list[str] = []
+        self._form = {"delimiter": sep, "quoting": quoting}
+        self._reader = csv.reader(map(self._take, lines), **self._form)
+
+    def _take(self, line: str) -> str:
+        self._taken.append(line)
+        return line
+
+    @property
+    def line_num(self) -> int:
+        """How many lines were read."""
+        return self._reader.line_num
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for fields in self._reader:
+            if len(self._taken) > 1:  # raises csv.Error unless the marks stand around whole fields
+                try:
+                    deque(csv.reader(self._taken, **self._form, strict=True), maxlen=0)
+                except csv.Error:
+                    msg = f"a quotation mark that is not closed stands in {self._taken[0][:120]!r}"
+                    raise csv.Error(msg) from None
+            self._taken.clear()
+            yield fields
 
 
 def numbers(values: pd.Series, path: Path, name: str) -> pd.Series:

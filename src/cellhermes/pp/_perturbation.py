@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from .. import _adata
 from .._keys import GENE_MASK, SENTENCE
-from .._symbols import CONTROLS, joined_genes
+from .._symbols import is_control, joined_genes
 from ..text import _cell
 from ._genes import gene_mask, stored_mask
 
@@ -153,7 +153,7 @@ def _names(column: pd.Series, control: str) -> np.ndarray:
         raise ValueError(msg)
     names = {control: ""}
     for value in {*values} - {control}:
-        genes = {gene for gene in joined_genes(value) if gene not in {control, *CONTROLS}}
+        genes = {gene for gene in joined_genes(value) if gene != control and not is_control(gene)}
         names[value] = "+".join(sorted(genes))
     return np.array([names[value] for value in column.astype(str)], object)
 
