@@ -268,6 +268,16 @@ def test_half_precision_is_read_from_sparse_files(kind, tmp_path):
     np.testing.assert_array_equal(read.toarray(), values)
 
 
+def test_masked_values_are_not_read_as_what_lies_under_the_mask(adata):
+    x = adata.X.toarray()
+    adata.layers["masked"] = np.ma.masked_array(x, np.arange(x.size).reshape(x.shape) < 3)
+    with pytest.raises(TypeError, match=message("`adata.layers['masked']` is a masked array with 3 masked values")):
+        _adata.expression(adata, "masked")
+    adata.layers["whole"] = np.ma.masked_array(x, mask=False)
+    (_, block), *_ = _adata.row_blocks(_adata.expression(adata, "whole"), 10_000)
+    np.testing.assert_array_equal(block.toarray(), x)
+
+
 @pytest.mark.parametrize(
     ("dtype", "says"),
     [(object, "Python objects (type object)"), (str, "texts (type <U"), (complex, "complex numbers (type complex128)")],

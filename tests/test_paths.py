@@ -184,6 +184,11 @@ def hdf5(path, **groups):
         (lambda p: p.write_text("%%MatrixMarket"), "matrix.mtx", "scanpy.read_10x_mtx('"),
         (lambda p: p.write_text("a,b"), "m.csv", "scanpy.read_csv('"),
         (lambda p: p.write_bytes(b"RDX3"), "m.rds", "anndataR::write_h5ad"),
+        (
+            lambda p: (p.mkdir(), (p / ".zattrs").write_text('{\n "encoding-type": "MuData"}')),
+            "m.zarr",
+            "mudata.read_zarr('",
+        ),
         (lambda p: (p.mkdir(), (p / "matrix.mtx.gz").write_bytes(b"")), "folder", "scanpy.read_10x_mtx('"),
         (lambda p: (p / "filtered_feature_bc_matrix").mkdir(parents=True), "outs", "scanpy.read_10x_mtx('"),
         (

@@ -120,10 +120,14 @@ def expression(adata: AnnData, layer: str | None = None, *, use_raw: bool = Fals
     if matrix is None:
         msg = f"`adata.X` is empty; pass layer= (the object has {list(adata.layers)}) or use_raw=True."
         raise ValueError(msg)
+    at = "adata.raw.X" if use_raw else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    if np.ma.is_masked(matrix):
+        msg = f"`{at}` is a masked array with {int(np.ma.count_masked(matrix)):,} masked values; expected all of them. "
+        msg += "Say what they are, as by .filled(0)."
+        raise TypeError(msg)
     try:
         number_type(matrix)
     except TypeError as error:
-        at = "adata.raw.X" if use_raw else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         msg = f"`{at}` holds {error}; expected real numbers. If they are, convert it with .astype('float32')."
         raise TypeError(msg) from None
     return matrix

@@ -119,7 +119,9 @@ def other_format(path: Path) -> str | None:
 def _other_folder(path: Path) -> str | None:
     names = {entry.name for entry in path.iterdir()}
     if names & {".zgroup", ".zattrs", "zarr.json", ".zmetadata"}:
-        return None
+        about = [(path / name).read_text("utf-8", "replace") for name in names & {".zattrs", "zarr.json"}]
+        is_mudata = any(re.search(r'"encoding-type":\s*"MuData"', text) for text in about)
+        return f"mudata.read_zarr({str(path)!r})" if is_mudata else None
     if any(re.search(r"matrix\.mtx(\.gz)?$", name) for name in names):
         return f"scanpy.read_10x_mtx({str(path)!r})"
     found = [name for name in sorted(names) if name.endswith("feature_bc_matrix.h5")]

@@ -120,7 +120,7 @@ def write_groups_of(
     adata.uns[key] = {
         **there,
         VECTORS: {**arrays, name: array},
-        GROUPS: groups,
+        GROUPS: _compact(groups),
         CONTEXTS: merged_groups(there.get(CONTEXTS), contexts),
         GENE_PARAMS: stored_params({**made, **call}),
     }
@@ -129,6 +129,12 @@ def write_groups_of(
 def _texts(made: Mapping[str, Param | None]) -> dict[str, Param]:
     """As columns; anndata takes the column ``dtype`` of a frame for the type of an array, and can't write it."""
     return {{"dtype": "model_dtype"}.get(name, name): "" if value is None else value for name, value in made.items()}
+
+
+def _compact(groups: pd.DataFrame) -> pd.DataFrame:
+    """Texts that groups share as categories: on disk and read again, each row would hold its own."""
+    shared = groups.select_dtypes(exclude=["number", "bool"]).columns.drop("label")
+    return groups.astype(dict.fromkeys(shared, "category"))
 
 
 def _without(arrays: Mapping[str, Array], labels: Sequence[str]) -> dict[str, Array]:

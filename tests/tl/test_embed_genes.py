@@ -250,6 +250,27 @@ def test_groups_take_no_more_memory_than_what_was_asked_for(small, model, monkey
     assert list(small.varm) == []
 
 
+def test_few_genes_of_many_groups_take_no_more_once_they_are_read_again(small, model, monkeypatch, tmp_path):
+    monkeypatch.setattr(model, "embed", lambda prompts, batch_size: np.ones((len(prompts), model.dim), np.float32))
+    ch.pp.cell_sentences(small, n_genes=10)
+    small.obs["each"] = small.obs_names
+    ch.tl.embed_genes(small, model, genes=GENES, groupby="each")
+    small.write_h5ad(tmp_path / "a.h5ad")
+    there = ad.read_h5ad(tmp_path / "a.h5ad").uns[KEY]
+    size = sum(part.nbytes for part in there["vectors"]["0"].values())
+    size += there["groups"].memory_usage(deep=True).sum() + there["contexts"]["sentence"].str.len().sum()
+    assert size < 1.2 * len(GENES) * small.n_obs * model.dim * 4
+
+
+@pytest.mark.parametrize("kind", [set, tuple, iter, dict.fromkeys, pd.Index, np.array])
+def test_genes_come_in_any_collection(small, model, kind):
+    ch.tl.embed_genes(small, model, genes=kind(GENES), groupby="cell_type", groups=["B", "NK"])
+    found = ch.get.gene_vectors(small, kind(GENES), ["NK", "B"])
+    assert sorted(found.index) == sorted((gene, label) for gene in GENES for label in ("B", "NK"))
+    with pytest.raises(ValueError, match="groups is empty"):
+        ch.get.gene_vectors(small, groups=[])
+
+
 def test_vectors_survive_copies_and_subsets_of_genes(small, model):
     ch.tl.embed_genes(small, model, genes=GENES, groupby="cell_type", groups=["B"])
     expected = ch.get.gene_vectors(small)

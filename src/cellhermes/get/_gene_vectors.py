@@ -67,10 +67,14 @@ def gene_vectors(
         if isinstance(given, str):
             msg = f"{name} is the single string {given!r}; expected a list."
             raise TypeError(msg)
+    genes = None if genes is None else list(genes)
     table = vector_groups(adata, key)
     labels = (
         [label for label in table.index if label] or [""] if groups is None else [label_of(group) for group in groups]
     )
+    if not labels:
+        msg = "groups is empty; pass None for all groups, or some of them."
+        raise ValueError(msg)
     found = [_one(adata, label, genes, key) for label in labels]
     if len(labels) > 1:
         check_alike(table, labels, "embed_genes")

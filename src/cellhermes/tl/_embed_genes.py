@@ -237,7 +237,7 @@ def _columns(
     if isinstance(genes, str):
         msg = f"genes is the single string {genes!r}; expected a list of gene symbols."
         raise TypeError(msg)
-    asked = symbols[_mask(adata, gene_mask, use_raw=use_raw)] if genes is None else np.array(genes, object)
+    asked = symbols[_mask(adata, gene_mask, use_raw=use_raw)] if genes is None else np.array(list(genes), object)
     of_symbol = _adata.columns_of_symbols(adata, gene_symbols, gene_mask=gene_mask, use_raw=use_raw)
     if missing := list(dict.fromkeys(gene for gene in asked if gene not in of_symbol.index)):
         msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."
