@@ -133,6 +133,7 @@ CALLS = {
     ("train", "peft "): "ch.train.merge(base, 'adapter', 'merged')",
     ("train", "pyarrow"): "ch.train.write_pairs([ch.text.QAPair(ch.text.Prompt('a'), 'b', 'c')], 'c.parquet')",
     ("train", "pyarrow "): "ch.io.read_embeddings('a.parquet')",
+    ("gguf", "gguf"): "ch.CellHermes.from_pretrained('model.gguf')",
     ("rl", "trl"): "ch.train.reinforce(pairs, 'genetic_interaction_synthetic', out='reasons')",
     ("quantize", "bitsandbytes"): "ch.CellHermes.from_pretrained('mini', quantize='4bit')",
     ("lazy", "dask"): "ch.tl.embed_cells('store.zarr', out='vectors')",
@@ -154,6 +155,7 @@ def test_every_call_that_needs_an_extra_names_it(base_install, add_adapter, fold
     add_adapter(folders("llama"), base_install.folder / "adapter", 0)
     ch.datasets.toy(n_obs=5).write_zarr(base_install.folder / "store.zarr")
     (base_install.folder / "a.parquet").write_bytes(b"PAR1")
+    (base_install.folder / "model.gguf").write_bytes(b"GGUF")
     code = f"base = {str(folders('llama'))!r}{BEFORE}"
     for call in CALLS.values():
         code += f"try:\n    {call}\n    print('nothing')\nexcept Exception as error:\n    print(repr(str(error)))\n"

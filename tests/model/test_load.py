@@ -344,7 +344,7 @@ def test_adapter_that_is_not_finite_is_refused(folders, adapter):
         merged(folders("llama"), adapter)
 
 
-@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed but", "ignore:Adapter 'default'. .* LoRA tensor")
+@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed but", "ignore:Adapter '.*'. .* LoRA tensor")
 def test_biases_of_an_adapter_need_biases_of_the_model(tmp_path, folders, add_adapter):
     adapter = add_adapter(folders("llama"), tmp_path / "a", 1, lora_bias=True)
     with pytest.raises(ValueError, match="Adapter '.*a' cannot be merged, .*has no bias"):
