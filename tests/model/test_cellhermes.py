@@ -268,6 +268,19 @@ def test_long_prompt_names_itself_before_anything_is_computed(tiny, monkeypatch)
     assert error.value.index == 1
 
 
+def test_a_prompt_that_fills_the_context_is_read(tiny):
+    text = "Gene CD4"
+    while len(tiny._encoder.prompts([ch.text.Prompt(text + " a")])[0].ids) < tiny.max_tokens:
+        text += " a"
+    full = text + " a"
+    assert len(tiny._encoder.prompts([ch.text.Prompt(full)])[0].ids) == tiny.max_tokens
+    assert np.isfinite(tiny.embed([full])).all()
+    with pytest.raises(ch.model.PromptLengthError):
+        tiny.embed([full + " a"])
+    with pytest.raises(ch.model.PromptLengthError):
+        tiny.score([full], ["Yes"])
+
+
 def test_answers_and_new_tokens_count_towards_the_context(tiny):
     with pytest.raises(ch.model.PromptLengthError):
         tiny.generate(["Gene CD4"], max_new_tokens=256)
