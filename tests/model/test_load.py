@@ -269,6 +269,7 @@ def test_one_wrong_adapter_of_several_changes_nothing(tmp_path, folders, add_ada
     ("changes", "message"),
     [
         ({"peft_type": "IA3"}, "peft_type is 'IA3'; only 'LORA'"),
+        ({"peft_type": "ADALORA"}, "peft_type is 'ADALORA'; only 'LORA'"),
         ({"peft_type": None}, "peft_type is None; only 'LORA'"),
         (
             {"layer_replication": [[0, 2], [0, 1]]},
