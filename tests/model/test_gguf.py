@@ -198,6 +198,16 @@ def test_a_package_with_the_file_stands_for_the_hub(tmp_path, original, monkeypa
     assert _card.reference(model.card) == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
+def test_what_a_killed_process_left_is_written_anew(tmp_path, original, cache):
+    path = write_gguf(tmp_path / "sha256-0123", original)
+    name = ch._fetch.sha256_of(path)
+    (cache / f"{name}.unfinished").mkdir(parents=True)
+    (cache / f"{name}.unfinished" / "model.safetensors").write_bytes(b"half")
+    (cache / f"{name}.gguf").symlink_to(tmp_path / "gone")
+    assert ch.CellHermes.from_pretrained(path).dim == 64
+    assert [one.name for one in cache.iterdir()] == [name]
+
+
 def test_a_half_unpacked_file_leaves_nothing(tmp_path, original, cache, monkeypatch):
     path = write_gguf(tmp_path / "tiny.gguf", original)
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", lambda *a, **k: 1 / 0)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from .._fetch import cache_folder, check_space, locked, sha256_of, size_text, writable
@@ -55,8 +54,9 @@ def _named(path: Path, folder: Path) -> Iterator[Path]:
     if path.suffix == ".gguf":
         yield path
         return
-    link = folder.with_name(f"{folder.name}.{token_hex(4)}.gguf")
+    link = folder.with_name(f"{folder.name}.gguf")
     link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)  # of a process that was killed
     os.link(path.resolve(), link) if os.name == "nt" else link.symlink_to(path.resolve())
     try:
         yield link
@@ -76,10 +76,14 @@ def _unpack(file: Path, folder: Path, name: str) -> None:
                 size_text(size), folder)  # fmt: skip
     tokenizer = _tokenizer(file, skeleton.config.vocab_size, name)
     lm = _plain(file, skeleton, name)
-    unfinished = folder.with_name(f"{folder.name}.{token_hex(4)}.unfinished")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
     try:
         tokenizer.save_pretrained(unfinished)
         lm.save_pretrained(unfinished)
+        for path in unfinished.iterdir():
+            with path.open("r+b") as written:
+                os.fsync(written.fileno())  # else a power failure could leave the name with nothing behind it
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -54,7 +54,8 @@ def _of_package(place: str) -> Path | None:
     """The model in an installed package, which is not imported."""
     package, _, name = place.partition("/")
     spec = find_spec(package) if package else None
-    return unpacked(Path(spec.submodule_search_locations[0], name)) if spec else None
+    file = Path(spec.submodule_search_locations[0], name) if spec and spec.submodule_search_locations else None
+    return unpacked(file) if file and file.is_file() else None
 
 
 def fetch(name: str) -> list[Path]:
