@@ -97,6 +97,7 @@ def test_source_check_sees_what_is_missing_and_what_does_not_belong(check: Modul
         names = [f"src/{name}" for name in check._own() if not name.endswith("models.toml")]
         names += [
             "pyproject.toml",
+            "conftest.py",
             "PKG-INFO",
             ".gitignore",
             "tests/a.py",
