@@ -227,6 +227,18 @@ def test_donors_of_one_side_each_are_compared_by_welch(networks):
     np.testing.assert_allclose(ch.get.modules(networks)["donor_pval"], expected)
 
 
+def test_two_donors_on_both_sides_are_enough_to_be_paired():
+    rng = np.random.default_rng(0)
+    scores, reference = rng.normal(size=(2, 6, 3))
+    reference[:3] += 5  # donors differ more than the sides do, which a test that is not paired cannot see through
+    scores[:3] += 5.5
+    donors = np.repeat(["a", "b"], 3)
+    table = _module_scores.donor_test(scores, reference, donors, donors)
+    means = [np.stack([x[donors == d].mean(0) for d in "ab"]) for x in (scores, reference)]
+    np.testing.assert_allclose(table["donor_pval"], stats.ttest_rel(*means).pvalue)
+    assert (table["n_donors"] == 2).all()
+
+
 def test_mean_score_of_a_donor_is_the_score_of_its_mean_profile(networks):
     """The test over donors is one of pseudobulk profiles: a score is linear in the expression."""
     ch.tl.modules(networks, "CD14 Mono", n_null=0)
