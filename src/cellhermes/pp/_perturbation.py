@@ -12,7 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from .. import _adata
+from .. import _adata, _rows
 from .._keys import GENE_MASK, SENTENCE
 from .._symbols import is_control, joined_genes
 from ..text import _cell
@@ -160,12 +160,12 @@ def _names(column: pd.Series, control: str) -> np.ndarray:
 
 def _checked(matrix: object) -> sparse.csr_matrix:
     """The expression in memory, if it is log-normalised."""
-    blocks = [block for _, block in _adata.row_blocks(matrix, BLOCK)]
+    blocks = [block for _, block in _rows.row_blocks(matrix, BLOCK)]
     values = sparse.vstack(blocks, format="csr")
     if values.nnz and not (np.isfinite(values.data).all() and values.data.min() >= 0):
         msg = "the expression has negative, infinite or missing values; expected log-normalised ones. Pass layer=."
         raise ValueError(msg)
-    if _adata.is_counts(blocks[0]):
+    if _rows.is_counts(blocks[0]):
         msg = (
             "the expression looks like raw counts (whole numbers); expected log-normalised values. Run "
             "sc.pp.normalize_total(adata, target_sum=1e4) and sc.pp.log1p(adata) first, or pass layer=."

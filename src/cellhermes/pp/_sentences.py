@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .. import _adata
+from .. import _adata, _rows
 from .._blocks import Sourced, missing
 from .._chunks import Encoded, Texts
 from .._entries import check_free, written
@@ -145,7 +145,7 @@ def cell_sentences(
     fits = names_of_modality(adata, names, of, use_raw=use_raw)
     mask = default_mask(fits, matrix, of) if stored is None else stored
     _check_words(names, mask)
-    writer = _Writer(_adata.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
+    writer = _Writer(_rows.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
     params = {"n_genes": int(n_genes), "layer": layer, "use_raw": bool(use_raw), "gene_symbols": gene_symbols}
     params |= {"gene_mask": gene_mask, "modality": of.name}
 
@@ -210,15 +210,15 @@ class _Writer:
 
     def to_list(self, size: int) -> list[str]:
         """All sentences."""
-        parts = _adata.parts_of(self.matrix, size)
+        parts = _rows.parts_of(self.matrix, size)
         write = partial(_cell.cell_sentences, vocabulary=self.vocabulary, n_genes=self.n_genes)
         return [sentence for part in self._written(parts, write) for sentence in part]
 
     def to_store(self, out: str | Path, size: int, key: str, params: dict[str, object]) -> int:
         """Write the sentences of this process' share, and return how many are empty."""
-        size = _adata.rows_at_once(self.matrix, size)
+        size = _rows.rows_at_once(self.matrix, size)
         of_genes = hashlib.sha256(self.vocabulary.rank.tobytes() + self.vocabulary.letters.tobytes()).hexdigest()
-        about = {**params, "key": key, "chunk": size, **_adata.about_matrix(self.matrix), "genes_sha256": of_genes}
+        about = {**params, "key": key, "chunk": size, **_rows.about_matrix(self.matrix), "genes_sha256": of_genes}
         others = {name: _adata.obs_column(self.adata, name, "") for name in self.adata.obs if name != key}
         with Result(out, self.cells) as result:
             about |= result.carried(others)
@@ -252,7 +252,7 @@ class _Writer:
         return n_empty
 
     def _hashes(self, parts: list[slice]) -> Iterator[str]:
-        return _adata.map_rows(self.matrix, parts, hashed_rows, _cell.MAX_THREADS)
+        return _rows.map_rows(self.matrix, parts, hashed_rows, _cell.MAX_THREADS)
 
     def _values(self, size: int) -> str:
         """Hash of all values, as blocks of this size note it."""
@@ -260,7 +260,7 @@ class _Writer:
         return total(self._hashes([slice(start, min(start + size, n)) for start in range(0, n, size)]))
 
     def _written(self, parts: list[slice], write: Callable[[object], T], *, threads: int = 0) -> Iterator[T]:
-        results = _adata.map_rows(self.matrix, parts, write, threads)
+        results = _rows.map_rows(self.matrix, parts, write, threads)
         n_cells = sum(part.stop - part.start for part in parts)
         with closing(results), tqdm(total=n_cells, desc="cell sentences", unit="cell", delay=2) as progress:
             for part in parts:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .. import _adata
+from .. import _adata, _rows
 from .._blocks import Keeper, Shard, Sourced, fill, wait
 from .._chunks import Numbers
 from .._entries import check_free, written
@@ -289,8 +289,8 @@ class _Weighted:
             msg = f"{genes_key!r} has a vector for none of the genes. Run `ch.tl.embed_genes(adata)` first."
             raise ValueError(msg)
         self.genes, self.dim = stored.values[at >= 0].astype(np.float64), stored.values.shape[1]
-        self.matrix = _adata.by_rows(_adata.expression(adata, layer, use_raw=use_raw))
-        self.size = _adata.rows_at_once(self.matrix, BLOCK)
+        self.matrix = _rows.by_rows(_adata.expression(adata, layer, use_raw=use_raw))
+        self.size = _rows.rows_at_once(self.matrix, BLOCK)
         self.parts = _parts(self.matrix.shape[0], self.size)
         self._last: tuple[int, object] = (-1, None)
         self.about = {**params, "genes_key": genes_key, "layer": layer, "use_raw": use_raw}
@@ -298,7 +298,7 @@ class _Weighted:
 
     def begin(self) -> None:
         """See from the first rows whether they are counts."""
-        first = _adata.rows(self.matrix, 0, min(self.size, self.matrix.shape[0]))
+        first = _rows.rows(self.matrix, 0, min(self.size, self.matrix.shape[0]))
         check_values(first)
         check_no_counts(first)
         _adata.warn_unlogged(self.adata, first)
@@ -306,12 +306,12 @@ class _Weighted:
     def texts(self) -> Iterator[str]:
         """What can be told of the data without reading them, for a checkpoint."""
         genes = hashlib.sha256(self.genes.tobytes() + self.known.tobytes()).hexdigest()
-        yield json.dumps({**_adata.about_matrix(self.matrix), "genes": genes})
+        yield json.dumps({**_rows.about_matrix(self.matrix), "genes": genes})
 
     def _rows(self, i: int) -> object:
         """Rows of a block; the last one is not read twice."""
         if self._last[0] != i:
-            self._last = i, _adata.rows(self.matrix, self.parts[i].start, self.parts[i].stop)
+            self._last = i, _rows.rows(self.matrix, self.parts[i].start, self.parts[i].stop)
         return self._last[1]
 
     def _hashes(self, blocks: Iterable[int]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from .. import _adata
+from .. import _adata, _rows
 
 BLOCK = 2_000  # cells read at once
 TARGET_SUM = 1e4  # counts of a cell after normalisation
@@ -32,12 +32,12 @@ def blocks(
         If values are neither counts nor logarithms.
     """
     are_counts = warned = None
-    for start, block in _adata.row_blocks(_adata.expression(adata, layer, use_raw=use_raw), BLOCK):
+    for start, block in _rows.row_blocks(_adata.expression(adata, layer, use_raw=use_raw), BLOCK):
         check_values(block)
         if counts == "refuse":
             check_no_counts(block)
         elif block.nnz and block.data.any():
-            if are_counts not in (None, is_counts := _adata.is_counts(block)):
+            if are_counts not in (None, is_counts := _rows.is_counts(block)):
                 msg = f"Cells before row {start:,} and behind it differ: one part has counts, the other has not. "
                 msg += "Normalise all in the same way, or pass layer=."
                 raise ValueError(msg)
@@ -77,7 +77,7 @@ def check_values(block: sparse.csr_matrix) -> None:
 
 def check_no_counts(block: sparse.csr_matrix) -> None:
     """Refuse raw counts, where log-normalised values are asked for."""
-    if block.nnz and _adata.is_counts(block):
+    if block.nnz and _rows.is_counts(block):
         msg = (
             "The expression looks like raw counts (whole numbers); expected log-normalised values. Run "
             "sc.pp.normalize_total(adata, target_sum=1e4) and sc.pp.log1p(adata) first, or pass layer=."

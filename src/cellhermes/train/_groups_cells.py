@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from .. import _adata
+from .. import _adata, _rows
 from .._keys import SENTENCE, modality_of, read_params
 from ..text import template
 from ..text._template import in_words
@@ -272,9 +272,9 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
     if adata.n_obs < 2:
         msg = f"the data have {adata.n_obs} cell(s); expected at least two to compare."
         raise ValueError(msg)
-    blocks = [block for _, block in _adata.row_blocks(_adata.expression(adata, layer), 4096)]
+    blocks = [block for _, block in _rows.row_blocks(_adata.expression(adata, layer), 4096)]
     matrix = sp.csr_array(sp.vstack(blocks), dtype=np.float32)
-    if _adata.is_counts(sp.csr_matrix(matrix[: min(100, adata.n_obs)])):
+    if _rows.is_counts(sp.csr_matrix(matrix[: min(100, adata.n_obs)])):
         msg = "expression looks like counts; pass log-normalised values (sc.pp.normalize_total, sc.pp.log1p) or layer=."
         raise ValueError(msg)
     _adata.warn_unlogged(adata, matrix)
