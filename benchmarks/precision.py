@@ -31,7 +31,7 @@ def in_four_bits(model: ch.CellHermes) -> None:
     """Round all linear layers to four bits, and keep them as numbers of full length."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    for layer in model._decoder.modules():
+    for layer in model._reader.decoder.modules():
         if isinstance(layer, torch.nn.Linear):
             rounded = quantize_4bit(layer.weight.data.reshape(-1, BLOCK), quant_type="nf4", compress_statistics=True)
             layer.weight.data = dequantize_4bit(*rounded).reshape(layer.weight.shape)

@@ -159,7 +159,7 @@ def outcome(verb: str, checks: list[Callable[[], float]], model: ch.CellHermes) 
             return "WRONG"
     except ValueError:
         return "refused"
-    return "right, not shared" if verb == "shared prefix" and not model._able.shares else "right"
+    return "right, not shared" if verb == "shared prefix" and not model._reader.able.shares else "right"
 
 
 def run(lm: PreTrainedModel, ids: list[int], **options: object) -> ModelOutput:

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import cellhermes as ch
-from cellhermes.model import _cellhermes, _forward
+from cellhermes.model import _forward, _reader
 from cellhermes.model._tokens import Batch
 
 GENES = ["MALAT1", "CD4", "CD40", "CD40LG", "B2M", "HLA-DRB1", "IL7R", "GNLY", "NKG7", "LYZ"]
@@ -76,7 +76,7 @@ def test_padding_side_does_not_change_last_state(family):
     with torch.inference_mode():
         for side in ("left", "right"):
             batch = Batch.pad(rows, device=torch.device("cpu"), side=side)
-            states[side] = _forward.hidden(family._decoder, batch)[torch.arange(5), batch.last].numpy()
+            states[side] = _forward.hidden(family._reader.decoder, batch)[torch.arange(5), batch.last].numpy()
     assert_close(states["left"], states["right"])
 
 
@@ -318,11 +318,11 @@ def test_nothing_asked_gives_empty_results(tiny):
 
 
 def test_batch_budget_comes_from_free_memory(tiny, monkeypatch):
-    monkeypatch.setattr(_cellhermes, "_free_bytes", lambda _: 1 << 20)
-    small = tiny._budget(0)
-    monkeypatch.setattr(_cellhermes, "_free_bytes", lambda _: 1 << 22)
-    assert 1 <= small < tiny._budget(0)
-    assert tiny._budget(10_000) < tiny._budget(0)
+    monkeypatch.setattr(_reader, "_free_bytes", lambda _: 1 << 20)
+    small = tiny._reader.budget(0)
+    monkeypatch.setattr(_reader, "_free_bytes", lambda _: 1 << 22)
+    assert 1 <= small < tiny._reader.budget(0)
+    assert tiny._reader.budget(10_000) < tiny._reader.budget(0)
 
 
 @pytest.mark.parametrize(

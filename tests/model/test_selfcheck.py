@@ -101,7 +101,7 @@ def test_a_prefix_that_is_read_wrongly_is_not_shared(folders, monkeypatch):
     monkeypatch.setattr(_forward.Prefix, "read", forgets)
     _selfcheck._known.clear()
     model = loaded(folders("llama"))
-    assert not model._able.shares
+    assert not model._reader.able.shares
     prompts = [ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES]
     np.testing.assert_allclose(
         model.embed(prompts), np.vstack([expected.embed([p]) for p in prompts]), rtol=1e-4, atol=1e-5
@@ -122,8 +122,8 @@ def test_weights_are_compared_once_in_a_process(folders, monkeypatch):
     first = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
     monkeypatch.setattr(_selfcheck, "_compare", None)
     again = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
-    assert again._able is first._able
-    assert again._config._attn_implementation == first._config._attn_implementation == _forward.NAME
+    assert again._reader.able is first._reader.able
+    assert again._reader.config._attn_implementation == first._reader.config._attn_implementation == _forward.NAME
     with pytest.raises(TypeError, match="not callable"):
         ch.CellHermes.from_pretrained(folders("llama"), device="cpu", dtype="bfloat16")
 
@@ -131,7 +131,7 @@ def test_weights_are_compared_once_in_a_process(folders, monkeypatch):
 def test_tuned_numbers_of_few_bits_are_compared_loosely(folders):
     for options in ({"dtype": "bfloat16"}, {"dtype": "float16"}, {"quantize": "8bit"}):
         model = ch.CellHermes.from_pretrained(folders("llama"), device="cpu", **options)
-        assert model._able == _selfcheck.Abilities("cellhermes", shares=True, caches=True, attends=True)
+        assert model._reader.able == _selfcheck.Abilities("cellhermes", shares=True, caches=True, attends=True)
 
 
 @pytest.mark.slow  # takes the time of a quiet machine

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cellhermes as ch
-from cellhermes.model import _cellhermes, _forward, _trie
+from cellhermes.model import _forward, _reader, _score, _trie
 from cellhermes.model._trie import Trie
 
 MANY = [
@@ -93,7 +93,7 @@ def test_scores_equal_plain_full_forward_passes(family):
 @pytest.mark.parametrize("max_nodes", [1, 5, 16])
 def test_rows_do_not_change_scores(tiny, max_nodes, monkeypatch):
     whole = tiny.score(PROMPTS, MANY)
-    monkeypatch.setattr(_cellhermes.Trie, "of", lambda ids: Trie(*_fields(ids, max_nodes)))
+    monkeypatch.setattr(_score.Trie, "of", lambda ids: Trie(*_fields(ids, max_nodes)))
     np.testing.assert_allclose(tiny.score(PROMPTS, MANY), whole, rtol=1e-5)
 
 
@@ -104,7 +104,7 @@ def _fields(ids, max_nodes, of=Trie.of):
 
 def test_logits_of_some_states_at_a_time_give_the_same(tiny, monkeypatch):
     whole = tiny.score(PROMPTS, MANY)
-    monkeypatch.setattr(_cellhermes, "MAX_LOGITS", 2500)
+    monkeypatch.setattr(_score, "MAX_LOGITS", 2500)
     np.testing.assert_allclose(tiny.score(PROMPTS, MANY), whole, rtol=1e-6)
 
 
@@ -152,7 +152,7 @@ def test_beginnings_of_prompts_are_run_once(tiny, monkeypatch):
 
 def test_a_short_prompt_does_not_break_up_a_group_that_shares_much():
     long = [[1, 2, *range(3, 40), i] for i in range(50, 54)]
-    groups = _cellhermes._alike([*long, [1, 2, 9]], enabled=True)
+    groups = _score._alike([*long, [1, 2, 9]], enabled=True)
     assert groups == [([4], 0), ([0, 1, 2, 3], 39)]
 
 
@@ -161,8 +161,8 @@ def test_rows_are_limited_by_the_memory_of_their_keys(tiny, monkeypatch):
     monkeypatch.setattr(_forward, "read_behind", lambda d, s, b: sizes.append(len(b.ids)) or real(d, s, b))
     n_tokens = max(len(one.ids) for one in tiny._encoder.prompts([ch.text.Prompt(text) for text in BEGIN_ALIKE[:12]]))
     keys = 2 * 4 * 3 * 2 * 12  # keys and values, float32, three layers, two heads of width 12
-    monkeypatch.setattr(_cellhermes, "_free_bytes", lambda _: 4 * keys * (n_tokens + 2) * 5)
-    monkeypatch.setattr(tiny, "_budget", lambda _: 10_000)
+    monkeypatch.setattr(_reader, "_free_bytes", lambda _: 4 * keys * (n_tokens + 2) * 5)
+    monkeypatch.setattr(tiny._reader, "budget", lambda _: 10_000)
     tiny.score(BEGIN_ALIKE[:12], ["Yes", "No"])
     assert sizes == [5, 5, 2]
 
@@ -170,12 +170,12 @@ def test_rows_are_limited_by_the_memory_of_their_keys(tiny, monkeypatch):
 @given(rows=st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), min_size=1, max_size=12))
 @settings(max_examples=200, deadline=None)
 def test_groups_hold_each_row_once_with_what_they_share(rows):
-    groups = _cellhermes._alike(rows, enabled=True)
+    groups = _score._alike(rows, enabled=True)
     assert sorted(i for members, _ in groups for i in members) == list(range(len(rows)))
     for members, n in groups:
         assert len({tuple(rows[i][:n]) for i in members}) == 1
         assert all(len(rows[i]) > n for i in members)
-    assert _cellhermes._alike(rows, enabled=False) == [(list(range(len(rows))), 0)]
+    assert _score._alike(rows, enabled=False) == [(list(range(len(rows))), 0)]
 
 
 def test_order_and_number_of_answers_do_not_change_scores(tiny):
@@ -228,6 +228,6 @@ def test_limit_of_a_row_is_what_the_module_says(monkeypatch):
 
 def test_answers_behind_a_window_are_run_some_at_a_time(folders, monkeypatch):
     model = ch.CellHermes.from_pretrained(folders("mistral"), device="cpu", wrap="llama3-chat")
-    monkeypatch.setattr(model, "_budget", lambda _: 150)
-    assert not model._may_share(model._encoder.prompts([ch.text.Prompt(PROMPTS[2])]))
+    monkeypatch.setattr(model._reader, "budget", lambda _: 150)
+    assert not model._reader.may_share(model._encoder.prompts([ch.text.Prompt(PROMPTS[2])]))
     np.testing.assert_allclose(model.score(PROMPTS, MANY), naive(model, PROMPTS, MANY), rtol=2e-5)

@@ -11,7 +11,8 @@ from ._store import export_bundle, fetch, remove, verify
 
 if TYPE_CHECKING:
     from ._attention import GeneAttention
-    from ._cellhermes import CellHermes, PromptLengthError
+    from ._cellhermes import CellHermes
+    from ._reader import PromptLengthError
 
 __all__ = [
     "CellHermes",
@@ -26,7 +27,7 @@ __all__ = [
     "verify",
 ]
 
-_LAZY = {"CellHermes": "_cellhermes", "PromptLengthError": "_cellhermes", "GeneAttention": "_attention"}
+_LAZY = {"CellHermes": "_cellhermes", "PromptLengthError": "_reader", "GeneAttention": "_attention"}
 
 
 def __getattr__(name: str) -> object:

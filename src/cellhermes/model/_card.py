@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pandas as pd
 
 from .._fetch import sha256_of
 from ..text import Wrap, wraps
+from ._read_at import ReadAt, check_read_at, read_at_of
 
-ReadAt = Literal["prompt_end", "entity_end", "mean"]
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
 NOTE = "cellhermes.json"  # beside weights: how to read them
 UNSEEN = "unseen_genes.txt"  # beside a base's weights: symbols that it knows by name only
@@ -82,21 +82,11 @@ class ModelCard:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_read_at(self.read_at)
+        check_read_at(self.read_at)
 
     def read(self, kind: str) -> ReadAt:
         """Which token to read for a kind of prompt (the name of its template)."""
-        if isinstance(self.read_at, str):
-            return self.read_at
-        plain = kind.partition("/")[0]  # "cell" of "cell/protein"
-        return self.read_at.get(kind, self.read_at.get(plain, self.read_at.get("default", "prompt_end")))
-
-
-def _check_read_at(read_at: ReadAt | Mapping[str, ReadAt], where: str = "") -> None:
-    given = [read_at] if isinstance(read_at, str) else list(read_at.values())
-    if unknown := set(given) - set(get_args(ReadAt)):
-        msg = f"{where}read_at={sorted(unknown)} is not known; expected one of {list(get_args(ReadAt))}."
-        raise ValueError(msg)
+        return read_at_of(kind, self.read_at)
 
 
 @cache
@@ -340,7 +330,7 @@ def _note(folder: Path) -> dict[str, Any]:
             msg = f"{path}: {key} is {value!r}; expected {'a list of texts' if is_list else 'text'}."
             raise ValueError(msg)
     _check_wrap(note.get("wrap", ""), f"{path}: ")
-    _check_read_at(note.get("read_at", "prompt_end"), f"{path}: ")
+    check_read_at(note.get("read_at", "prompt_end"), f"{path}: ")
     return note
 
 

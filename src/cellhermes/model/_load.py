@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from ..text import Wrap
-    from ._card import ModelCard, ReadAt
+    from ._card import ModelCard
+    from ._read_at import ReadAt
 
 logger = logging.getLogger("cellhermes")
 
