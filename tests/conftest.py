@@ -48,16 +48,28 @@ def all_cores() -> Iterator[None]:
     os.sched_setaffinity(0, own)
 
 
-@pytest.fixture
-def adata() -> AnnData:
-    """Generated blood cells; a new copy for each test."""
+@pytest.fixture(scope="session")
+def blood() -> AnnData:
+    """Generated blood cells, made once; tests take copies."""
     return ch.datasets.toy()
 
 
 @pytest.fixture
-def ppi() -> nx.Graph:
-    """Generated interactions of the genes of ``adata``."""
+def adata(blood: AnnData) -> AnnData:
+    """Generated blood cells; a new copy for each test."""
+    return blood.copy()
+
+
+@pytest.fixture(scope="session")
+def interactions() -> nx.Graph:
+    """Generated interactions, made once; tests take copies."""
     return ch.datasets.toy_ppi()
+
+
+@pytest.fixture
+def ppi(interactions: nx.Graph) -> nx.Graph:
+    """Generated interactions of the genes of ``adata``."""
+    return interactions.copy()
 
 
 @pytest.fixture(scope="session")

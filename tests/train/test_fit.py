@@ -49,12 +49,13 @@ def exact(model, pairs):
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_a_tiny_model_memorises_its_pairs(base, tmp_path, packing):
+@pytest.mark.parametrize(("n", "steps"), [(40, 120), pytest.param(200, 300, marks=pytest.mark.slow)])
+def test_a_tiny_model_memorises_its_pairs(base, tmp_path, packing, n, steps):
     learn = config(
-        method="full", learning_rate=5e-3, max_steps=300, batch_size=4 if packing else 20, accumulation=1,
-        max_tokens=128, packing=packing, save_every=300, schedule="linear",
+        method="full", learning_rate=5e-3, max_steps=steps, batch_size=4 if packing else 20, accumulation=1,
+        max_tokens=128, packing=packing, save_every=steps, schedule="linear",
     )  # fmt: skip
-    right, wrong = questions(200), questions(200, shuffled=True)
+    right, wrong = questions(n), questions(n, shuffled=True)
     model = ch.CellHermes.from_pretrained(fit(right, learn, base=base, out=tmp_path / "a", device="cpu"), device="cpu")
     assert exact(model, right) == 1.0
     assert exact(model, wrong) < 0.1
