@@ -92,9 +92,9 @@ def test_own_genes_are_asked_for_where_results_go_to_genes(adata):
 def test_a_view_of_a_backed_object_is_refused(adata, tmp_path):
     adata.write_h5ad(tmp_path / "a.h5ad")
     backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    _adata.check_writable(backed)
+    _adata.writable(backed)
     with pytest.raises(ValueError, match=message("pass data.to_memory(), or the whole object")):
-        _adata.check_writable(backed[:10])
+        _adata.writable(backed[:10])
     backed.file.close()
 
 

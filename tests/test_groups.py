@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import cellhermes as ch
 from cellhermes._groups import groups_of
 from cellhermes._keys import group_key
 
@@ -66,9 +67,9 @@ def test_groups_keep_the_order_in_which_they_are_asked_for() -> None:
     ("groups", "error", "message"),
     [
         ([], ValueError, "groups is empty; pass None for all groups of obs['group'], or some of ['B', 'T']."),
-        (["B", "Z"], ValueError, "No cells in groups ['Z'] of obs['group']; the groups with cells are ['B', 'T']."),
-        (["unused"], ValueError, "No cells in groups ['unused']"),
-        ([""], ValueError, "No cells in groups ['']"),
+        (["B", "Z"], KeyError, "No cells in groups ['Z'] of obs['group']; the groups with cells are ['B', 'T']."),
+        (["unused"], KeyError, "No cells in groups ['unused']"),
+        ([""], KeyError, "No cells in groups ['']"),
         ("B", TypeError, "groups is the single value 'B'; expected a list of groups."),
         (3, TypeError, "groups is the single value 3; expected a list of groups."),
     ],
@@ -110,3 +111,39 @@ def test_keys_of_groups_are_made_of_their_labels() -> None:
     assert group_key("X", DAY) == "X:2021-03-04"
     assert group_key("X", 3.0) == "X:3"
     assert group_key("X", "CD4/CD8") == "X:CD4_CD8"
+
+
+@pytest.fixture(scope="module")
+def embedded() -> ad.AnnData:
+    adata = ch.datasets.toy(n_obs=60)
+    ch.pp.cell_sentences(adata, n_genes=10)
+    ch.tl.embed_genes(adata, genes=["CD3E", "MS4A1", "NKG7"], groupby="cell_type", groups=["B", "NK"])
+    return adata
+
+
+TAKE_GROUPS = {
+    "embed_genes": lambda adata, groups: ch.tl.embed_genes(adata, groupby="cell_type", groups=groups),
+    "gene_network of vectors": lambda adata, groups: ch.tl.gene_network(adata, groupby="cell_type", groups=groups),
+    "gene_network of expression": lambda adata, groups: ch.tl.gene_network(
+        adata, groupby="cell_type", groups=groups, source="expression"
+    ),
+    "split_groups": lambda adata, groups: ch.tl.split_groups(adata, "cell_type", groups=groups),
+    "gene_vectors": lambda adata, groups: ch.get.gene_vectors(adata, groups=groups),
+}
+
+
+@pytest.mark.parametrize("name", TAKE_GROUPS)
+def test_all_that_take_groups_refuse_the_same_in_the_same_way(name: str, embedded: ad.AnnData) -> None:
+    for groups, error, message in (
+        ([], ValueError, r"groups is empty; pass None for all groups .* or some of \['B', .*'NK'"),
+        (["B", "Z"], KeyError, r"No (cells|vectors) in groups \['Z'\] .*the groups with \1 are \['B', .*'NK'"),
+        ("B", TypeError, "groups is the single value 'B'; expected a list of groups"),
+    ):
+        with pytest.raises(error, match=message):
+            TAKE_GROUPS[name](embedded, groups)
+
+
+def test_a_group_that_is_not_compared_has_cells_still() -> None:
+    found = groups_of(table(["B", "NK", None]), "group", ["B"])
+    assert found.codes.tolist() == [0, -1, -1]
+    assert found.has_group.tolist() == [True, True, False]

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "_chunks": {"_blocks"},
     "_result": {"_adata", "_blocks", "_chunks", "_fetch", "_hash", "_keys"},
     "_networks": {"_adata", "_keys"},
-    "_vectors": {"_adata", "_keys"},
+    "_vectors": {"_adata", "_groups", "_keys"},
     "_explained": {"_keys"},
     "pp": {"text", "_adata", "_blocks", "_chunks", "_entries", "_groups", "_hash", "_keys", "_result"}
     | {"_rows", "_symbols"},

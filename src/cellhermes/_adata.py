@@ -67,16 +67,16 @@ def source(data: AnnData | MuData | str | Path, mod: str | None, out: str | Path
     if isinstance(data, str | Path):
         msg = f"data is the path {str(data)!r}; pass out= as well, as there is no object that results could go into."
         raise TypeError(msg)
+    return writable(data, mod)
+
+
+def writable(data: AnnData | MuData, mod: str | None = None) -> AnnData:
+    """The AnnData that is read and written; what anndata cannot write to, a view of a backed object, is refused."""
     adata = resolve(data, mod)
-    check_writable(adata)
-    return adata
-
-
-def check_writable(adata: AnnData) -> None:
-    """Refuse what anndata cannot write to, before the expensive step: a view of a backed object."""
     if adata.isbacked and adata.is_view:
         msg = "data is a view of a backed AnnData and cannot store results; pass data.to_memory(), or the whole object."
         raise ValueError(msg)
+    return adata
 
 
 def check_not_empty(adata: AnnData) -> None:
@@ -278,8 +278,8 @@ def obs_column(data: AnnData | MuData, key: str, hint: str, *, mod: str | None =
     return Column(_of_obs(data, key, hint, mod))
 
 
-def require_obs(data: AnnData | MuData, key: str, hint: str, *, mod: str | None = None) -> pd.Series:
-    """Return ``obs[key]``, or say with ``hint`` which call provides it.
+def require_obs(data: AnnData | MuData, key: str, hint: str = "", *, mod: str | None = None) -> pd.Series:
+    """Return ``obs[key]``, or say with ``hint`` which call provides it; without one, which columns there are.
 
     Of a MuData, it is the column of the modality; else the joint one, or that of another modality by its name there,
     ``"rna:cell_type"``, for the cells of the modality.
@@ -292,6 +292,7 @@ def require_obs(data: AnnData | MuData, key: str, hint: str, *, mod: str | None 
 
 def _of_obs(data: AnnData | MuData, key: str, hint: str, mod: str | None) -> object:
     adata = resolve(data, mod)
+    hint = hint or f"Its columns are {list(adata.obs.columns)}."
     if adata is not data and key not in adata.obs:
         owner, _, name = str(key).partition(":")
         for table, column in ((data.obs, key), (data.mod[owner].obs if owner in data.mod else (), name)):

@@ -12,7 +12,7 @@ from . import _adata
 from ._keys import label_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from anndata import AnnData
     from mudata import MuData
@@ -26,6 +26,8 @@ class Grouping:
     """What the groups are called: texts, as a user reads their values (see ``label_of``)."""
     codes: np.ndarray
     """(cells,) place of each cell's group in ``labels``; -1 for a cell of no group, or of one not asked for."""
+    has_group: np.ndarray
+    """(cells,) whether the cell has a group, asked for or not."""
 
     @property
     def of_cell(self) -> np.ndarray:
@@ -44,36 +46,50 @@ def groups_of(
     Raises
     ------
     KeyError
-        If the column is not there.
+        If the column is not there, or ``groups`` names a group without cells.
     TypeError
         If ``groups`` is a single text or no list.
     ValueError
-        If ``groups`` is empty or names a group without cells, or no cell has a group.
+        If ``groups`` is empty, or no cell has a group.
     """
-    adata = _adata.resolve(data, mod)
-    column = _adata.require_obs(data, groupby, f"Its columns are {list(adata.obs.columns)}.", mod=mod)
+    column = _adata.require_obs(data, groupby, mod=mod)
     codes, values = pd.factorize(column)
     names = [label_of(value) for value in values]
     there = sorted({*names} - {""})
     if not there:
-        msg = f"`adata.obs[{groupby!r}]` has no value for any of {adata.n_obs:,} cells, so that there is no group."
+        msg = f"`adata.obs[{groupby!r}]` has no value for any of {len(column):,} cells, so that there is no group."
         raise ValueError(msg)
-    written = {str(value): name for value, name in zip(values, names, strict=True)} | {name: name for name in there}
-    labels = there if groups is None else _asked(groups, written, there, groupby)
+    written = {str(value): name for value, name in zip(values, names, strict=True) if name}
+    known = written | {name: name for name in there}
+    labels = there if groups is None else asked(groups, known, f"of obs[{groupby!r}]")
     place = {label: i for i, label in enumerate(labels)}
-    return Grouping(labels, np.array([*(place.get(name, -1) for name in names), -1])[codes])
+    has_group = np.array([*(name != "" for name in names), False])[codes]
+    return Grouping(labels, np.array([*(place.get(name, -1) for name in names), -1])[codes], has_group)
 
 
-def _asked(groups: Iterable[object], written: dict[str, str], there: list[str], groupby: str) -> list[str]:
-    """Labels of the groups that are asked for, each once, in their order."""
+def asked(
+    groups: Iterable[object], known: Mapping[str, str], where: str, *, what: str = "cells", advice: str = ""
+) -> list[str]:
+    """Return the labels of the groups that are asked for, each once, in their order.
+
+    ``known`` leads from values and labels, as texts, to the labels of the groups that have ``what`` is needed.
+
+    Raises
+    ------
+    KeyError
+        If a group is not known.
+    TypeError, ValueError
+        If ``groups`` is a single text or no list, or empty.
+    """
     if isinstance(groups, str) or not hasattr(groups, "__iter__"):
         msg = f"groups is the single value {groups!r}; expected a list of groups."
         raise TypeError(msg)
-    found = {group: written.get(label_of(group)) or written.get(str(group)) for group in groups}
+    found = {label_of(group): known.get(label_of(group), known.get(str(group))) for group in groups}
+    there = sorted({*known.values()} - {""})
     if not found:
-        msg = f"groups is empty; pass None for all groups of obs[{groupby!r}], or some of {there}."
+        msg = f"groups is empty; pass None for all groups {where}, or some of {there}."
         raise ValueError(msg)
-    if unknown := [label_of(group) for group, label in found.items() if not label]:
-        msg = f"No cells in groups {unknown} of obs[{groupby!r}]; the groups with cells are {there}."
-        raise ValueError(msg)
+    if unknown := [label for label, name in found.items() if name is None]:
+        msg = f"No {what} in groups {unknown} {where}; the groups with {what} are {there}.{advice}"
+        raise KeyError(msg)
     return list(dict.fromkeys(found.values()))

@@ -26,10 +26,8 @@ def network_groups(adata: AnnData, key: str = NETWORK) -> pd.DataFrame:
     return table.set_index("label")
 
 
-def network_of(
-    adata: AnnData, group: str | None = None, key: str = NETWORK
-) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """Return weights (genes x genes), symbols of all genes, and which genes are in the network of a group."""
+def weights_of(adata: AnnData, group: str | None = None, key: str = NETWORK) -> sparse.csr_matrix:
+    """Return weights (genes x genes) of the network of a group."""
     table = network_groups(adata, key)
     label = "" if group is None else label_of(group)
     if label not in table.index:
@@ -43,12 +41,18 @@ def network_of(
     if name not in adata.varp:
         msg = f"`adata.varp[{name!r}]` not found, though `adata.uns[{key!r}]` lists it; run `ch.tl.gene_network` again."
         raise KeyError(msg)
-    weights = adata.varp[name].tocsr()
-    symbols = _adata.symbols(adata, symbols_of(adata, group, key))
-    return weights, symbols, np.diff(weights.indptr) > 0
+    return adata.varp[name].tocsr()
 
 
-def symbols_of(adata: AnnData, group: str | None = None, key: str = NETWORK) -> str | None:
+def network_of(
+    adata: AnnData, group: str | None = None, key: str = NETWORK
+) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
+    """Return weights (genes x genes), symbols of all genes, and which genes are in the network of a group."""
+    weights = weights_of(adata, group, key)
+    return weights, _adata.symbols(adata, gene_symbols_of(adata, group, key)), np.diff(weights.indptr) > 0
+
+
+def gene_symbols_of(adata: AnnData, group: str | None = None, key: str = NETWORK) -> str | None:
     """Return the column of ``var`` with the symbols of a group's network; None are the names of the genes."""
     row = network_groups(adata, key).loc["" if group is None else label_of(group)]
     return str(row.get("gene_symbols", "")) or None
@@ -64,7 +68,7 @@ def networks_of(adata: AnnData, labels: Sequence[str | None], key: str = NETWORK
     ValueError
         If they were made in different ways.
     """
-    found = [network_of(adata, label, key)[0] for label in labels]
+    found = [weights_of(adata, label, key) for label in labels]
     check_alike(
         network_groups(adata, key), ["" if label is None else label_of(label) for label in labels], "gene_network"
     )

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from . import _adata
+from ._groups import asked
 from ._keys import CONTEXTS, EMBEDDING, GENE_PARAMS, GROUPS, OF_ONE_GROUP, VECTORS, merged_groups, stored_params, uns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -45,6 +46,34 @@ def vector_groups(adata: AnnData, key: str = EMBEDDING) -> pd.DataFrame:
     return (
         pd.DataFrame({"groupby": []}, index=pd.Index([], name="label")) if table is None else table.set_index("label")
     )
+
+
+def asked_vectors(
+    adata: AnnData, groups: Iterable[object] | None, key: str = EMBEDDING, groupby: str | None = None
+) -> list[str]:
+    """Return the labels of the groups that are asked for, all of which have vectors.
+
+    None asks for all groups of the column ``groupby``; without a column, for all that there are, or else for the
+    vectors without groups, whose label is ``""``.
+
+    Raises
+    ------
+    KeyError
+        If a group has no vectors, or none of the column has.
+    TypeError, ValueError
+        If ``groups`` is a single text or no list, or empty.
+    """
+    table = vector_groups(adata, key)
+    labels = [label for label in table.index if label and groupby in (None, table.loc[label, "groupby"])]
+    where = f"under {key!r}" if groupby is None else f"of obs[{groupby!r}] under {key!r}"
+    advice = f" Run `ch.tl.embed_genes(adata, groupby={'...' if groupby is None else repr(groupby)})` first."
+    if groups is not None:
+        known = {label: label for label in [*labels, *([""] if groupby is None else [])]}
+        return asked(groups, known, where, what="vectors", advice=advice)
+    if groupby is not None and not labels:
+        msg = f"No group {where} has vectors of genes.{advice}"
+        raise KeyError(msg)
+    return labels or [""]
 
 
 def vectors_of(adata: AnnData, label: str = "", key: str = EMBEDDING, gene_symbols: str | None = None) -> GeneVectors:

@@ -169,7 +169,7 @@ def test_labels_with_slash_and_unicode_survive_the_disk(small, model, tmp_path, 
         ({"gene_mask": "nope"}, KeyError, r"var\['nope'\].*mask_genes"),
         ({"groupby": "nope"}, KeyError, r"obs\['nope'\].*Its columns are.*cell_type"),
         ({"groupby": "cell_type", "groups": "B"}, TypeError, "single value 'B'"),
-        ({"groupby": "cell_type", "groups": ["B", "Z"]}, ValueError, r"No cells in groups \['Z'\].*'NK'"),
+        ({"groupby": "cell_type", "groups": ["B", "Z"]}, KeyError, r"No cells in groups \['Z'\].*'NK'"),
         ({"groupby": "cell_type", "context": "mean"}, ValueError, "'medoid', 'pseudobulk' or 'cells'"),
         ({"groupby": "cell_type", "context": "cells", "n_cells": 0}, ValueError, "n_cells=0"),
         ({"groupby": "cell_type", "sentence_key": "nope"}, KeyError, "cell_sentences"),
@@ -192,7 +192,7 @@ def test_group_whose_cells_are_empty_is_refused(small, model):
 
 def test_unused_category_is_a_group_without_cells(small, model):
     small.obs["cell_type"] = small.obs["cell_type"].cat.add_categories("Empty")
-    with pytest.raises(ValueError, match=r"No cells in groups \['Empty'\]"):
+    with pytest.raises(KeyError, match=r"No cells in groups \['Empty'\]"):
         ch.tl.embed_genes(small, model, groupby="cell_type", groups=["Empty"])
     ch.tl.embed_genes(small, model, genes=GENES[:1], groupby="cell_type")
     assert "Empty" not in list(small.uns[KEY]["groups"]["label"])

@@ -371,7 +371,7 @@ BAD = [
     (("CD14 Mono", "CD4 T"), {"rng": -1}, ValueError, "rng=-1; expected a generator"),
     (("CD14 Mono", "CD4 T"), {"layer": "counts"}, ValueError, "raw counts.*normalize_total"),
     (("CD14 Mono", "CD4 T"), {"groupby": "nope"}, KeyError, r"obs\['nope'\]"),
-    (("CD14 Mono", "CD4 T"), {"groupby": "batch"}, ValueError, r"No cells in groups \['CD14 Mono', 'CD4 T'\]"),
+    (("CD14 Mono", "CD4 T"), {"groupby": "batch"}, KeyError, r"No cells in groups \['CD14 Mono', 'CD4 T'\]"),
     (("CD14 Mono", "CD4 T"), {"donor_key": "nope"}, KeyError, r"obs\['nope'\]"),
     (("CD14 Mono", "CD4 T"), {"donor_key": "one"}, ValueError, "cells of 1 donors.*Leave donor_key= out"),
     (("CD14 Mono", "CD4 T"), {"null_groups": ("a", "b")}, KeyError, "group 'a' has no network"),

@@ -43,7 +43,7 @@ def test_halves_survive_the_disk(adata, tmp_path):
         (
             "cell_type",
             ["B", "Z"],
-            ValueError,
+            KeyError,
             r"No cells in groups \['Z'\] of obs\['cell_type'\]; the groups with cells",
         ),
         ("rare", None, ValueError, r"Groups \['one'\].*fewer than two cells"),

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
-from .._keys import EMBEDDING, check_alike, label_of
-from .._vectors import vector_groups, vectors_of
+from .._keys import EMBEDDING, check_alike
+from .._vectors import asked_vectors, vector_groups, vectors_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,7 +50,7 @@ def gene_vectors(
     KeyError
         If a group or a gene has no vectors.
     ValueError
-        If groups were made in different ways, such as by two models.
+        If ``groups`` is empty, or groups were made in different ways, such as by two models.
 
     Examples
     --------
@@ -63,21 +63,14 @@ def gene_vectors(
     [('MS4A1', 'B'), ('MS4A1', 'NK')]
     """
     adata = _adata.resolve(data, mod)
-    for name, given in (("genes", genes), ("groups", groups)):
-        if isinstance(given, str):
-            msg = f"{name} is the single string {given!r}; expected a list."
-            raise TypeError(msg)
+    if isinstance(genes, str):
+        msg = f"genes is the single string {genes!r}; expected a list."
+        raise TypeError(msg)
     genes = None if genes is None else list(genes)
-    table = vector_groups(adata, key)
-    labels = (
-        [label for label in table.index if label] or [""] if groups is None else [label_of(group) for group in groups]
-    )
-    if not labels:
-        msg = "groups is empty; pass None for all groups, or some of them."
-        raise ValueError(msg)
+    labels = asked_vectors(adata, groups, key)
     found = [_one(adata, label, genes, key) for label in labels]
     if len(labels) > 1:
-        check_alike(table, labels, "embed_genes")
+        check_alike(vector_groups(adata, key), labels, "embed_genes")
     index = pd.MultiIndex.from_arrays(
         [
             np.concatenate([[], *(names for names, _ in found)]).astype(object),

@@ -89,8 +89,7 @@ def mask_genes(
     >>> adata.var.loc[["CD3E", "MT-CO1", "RPL3", "MALAT1"], "sentence_gene"].tolist()
     [True, False, False, False]
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     _adata.check_own_genes(adata, use_raw=use_raw)
     _adata.check_not_empty(adata)
     check_free(adata, key_added, [f"var/{key_added}"])

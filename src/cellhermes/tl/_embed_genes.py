@@ -123,10 +123,10 @@ def embed_genes(
     Raises
     ------
     KeyError
-        If a column is missing or a gene is not in the data.
+        If a column is missing, or a group or a gene is not in the data.
     ValueError
-        If ``varm[key_added]`` is yours, a group is unknown or has no cell with a sentence, or the expression holds
-        negative values, NaN or infinity.
+        If ``varm[key_added]`` is yours, ``groups`` is empty, a group has no cell with a sentence, or the expression
+        holds negative values, NaN or infinity.
     MemoryError
         If the vectors are larger than the memory of this machine; their size is logged before the model is loaded.
 
@@ -148,8 +148,7 @@ def embed_genes(
     >>> ch.get.gene_vectors(adata).index.tolist()
     [('CD3E', 'B'), ('MS4A1', 'B')]
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     entries = [f"var/{key_added}_unseen"] if groupby is not None else [f"varm/{key_added}", f"var/{key_added}_unseen"]
     check_free(adata, key_added, entries)
     read, of = read_params(adata, sentence_key), modality_of(adata, sentence_key)

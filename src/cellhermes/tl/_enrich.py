@@ -122,8 +122,7 @@ def enrich(
     >>> ch.get.enrich(adata)["genes"].str.contains("CD3E").tolist()
     [True]
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     check_free(adata, key_added, [])
     if of is None and group is None:
         group = str(read_params(adata, modules_key).get("group", "")) or None

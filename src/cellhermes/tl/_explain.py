@@ -163,8 +163,7 @@ def explain(
     >>> round(float(ch.get.importance(adata, adata.obs_names[0])["importance"].sum()), 4)
     1.0
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     _check_options(method, head, over, {"n_top": n_top, "max_new_tokens": max_new_tokens})
     question = question_of(task, answers, variant, normalize).of_sentences(adata, sentence_key)
     entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obs/{key_added}_answer"]

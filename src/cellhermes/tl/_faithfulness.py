@@ -127,8 +127,7 @@ def faithfulness(
     >>> ch.get.explanation_quality(adata)["test"].unique().tolist()
     ['deletion', 'insertion']
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     steps = _checked_steps(steps)
     matrix, answer = importance_of(adata, key)
     params = read_params(adata, key)

@@ -14,9 +14,9 @@ from scipy import sparse
 from .. import _adata
 from .._entries import check_free, written
 from .._groups import groups_of
-from .._keys import EMBEDDING, GROUPS, NETWORK, check_alike, group_keys, label_of, uns_of, write_groups, write_params
+from .._keys import EMBEDDING, GROUPS, NETWORK, check_alike, group_keys, uns_of, write_groups, write_params
 from .._networks import n_cells_key
-from .._vectors import made_with, vector_groups, vectors_of
+from .._vectors import asked_vectors, made_with, vector_groups, vectors_of
 from ._expression import blocks, columns_in
 from ._knn import connectivities
 
@@ -113,9 +113,9 @@ def gene_network(
     Raises
     ------
     KeyError
-        If vectors, a column, a layer or genes are not there.
+        If vectors, a column, a group, a layer or genes are not there.
     ValueError
-        If a group has no cells or too few, if the vectors of two groups were made in different ways, such as by two
+        If ``groups`` is empty, if the vectors of two groups were made in different ways, such as by two
         models, if there are not more genes than ``n_neighbors``, if all genes are alike, or if the expression holds raw
         counts, negative values, NaN or infinity.
 
@@ -138,15 +138,14 @@ def gene_network(
     >>> min(degree for _, degree in network.degree) >= 14
     True
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     _adata.check_not_empty(adata)
-    _check_arguments(source, n_neighbors, groups)
+    _check_arguments(source, n_neighbors)
     of_cell = np.full(adata.n_obs, "", object)
     if groupby is None:
         labels = [""]
     elif source == "embedding":
-        labels = _embedded(adata, groupby, groups, embedding_key)
+        labels = asked_vectors(adata, groups, embedding_key, groupby)
     else:
         grouping = groups_of(data, groupby, groups, mod=mod)
         labels, of_cell = grouping.labels, grouping.of_cell
@@ -202,16 +201,13 @@ class _Profiles:
     n_in_group: int = 0
 
 
-def _check_arguments(source: str, n_neighbors: int, groups: Sequence[str] | None) -> None:
+def _check_arguments(source: str, n_neighbors: int) -> None:
     if source not in ("embedding", "expression"):
         msg = f"source={source!r} is not known; expected 'embedding' or 'expression'."
         raise ValueError(msg)
     if n_neighbors < 2:
         msg = f"n_neighbors={n_neighbors}; expected at least 2, since the gene itself is counted."
         raise ValueError(msg)
-    if isinstance(groups, str):
-        msg = f"groups is the single string {groups!r}; expected a list of groups."
-        raise TypeError(msg)
 
 
 def _columns(of_symbol: pd.Series, genes: Sequence[str] | None) -> np.ndarray:
@@ -226,25 +222,6 @@ def _columns(of_symbol: pd.Series, genes: Sequence[str] | None) -> np.ndarray:
         msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."
         raise KeyError(msg)
     return np.sort(of_symbol[asked].to_numpy())
-
-
-def _embedded(adata: AnnData, groupby: str, groups: Sequence[str] | None, key: str) -> list[str]:
-    """The groups to make networks of, each of which has vectors."""
-    table = vector_groups(adata, key)
-    known = list(table.index[table["groupby"] == groupby])
-    asked = known if groups is None else list(dict.fromkeys(map(label_of, groups)))
-    if groups is not None and not asked:
-        msg = f"groups is empty; pass None for all groups of {groupby!r} with vectors, or some of {known}."
-        raise ValueError(msg)
-    if not known or set(asked) - set(known):
-        unknown = "Any group" if not asked else f"Groups {[label for label in asked if label not in known]}"
-        call = f"groupby={groupby!r}" + (
-            f", groups={[g for g in asked if g not in known]}" if groups is not None else ""
-        )
-        msg = f"{unknown} of {groupby!r} has no vectors of genes under {key!r}; those that have: {known}. "
-        msg += f"Run `ch.tl.embed_genes(adata, {call})` first."
-        raise KeyError(msg)
-    return asked
 
 
 def _network_keys(adata: AnnData, key: str, labels: list[str]) -> dict[str, str]:

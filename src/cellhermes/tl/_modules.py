@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from scipy import sparse
 
 from .. import _adata
 from .._entries import check_free, written
-from .._groups import groups_of
+from .._groups import Grouping, groups_of
 from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, label_of, write_params
-from .._networks import half_networks, network_groups, networks_of, symbols_of
+from .._networks import gene_symbols_of, half_networks, network_groups, networks_of
 from ._expression import blocks, columns_in
 from ._louvain import OUTSIDE, check_resolution, jaccard, partition
 from ._module_nulls import Rule, halved, reseeded, specific, summary
 from ._module_scores import SCORE, compare, module_scores
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from mudata import MuData
 
 logger = logging.getLogger("cellhermes")
@@ -152,8 +152,7 @@ def modules(
     >>> bool((table["n_genes"].diff().dropna() <= 0).all())
     True
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     group, reference = (None if one is None else label_of(one) for one in (group, reference))
     rule = _rule(group, reference, max_jaccard, min_genes, resolution, n_null, rng)
     labels = [None] if group is None else [label for label in (group, reference) if label is not None]
@@ -163,10 +162,11 @@ def modules(
     keys = {None: key_added} if group is None else group_keys(key_added, labels)
     entries = [f"obsm/{key_added}", *(f"var/{key}" for key in keys.values())]
     check_free(adata, key_added, entries)
-    cells = _cells(data, mod, labels, groupby, network_key)
-    donors = None if donor_key is None else _donors(data, mod, donor_key)
-    expression = _expression(adata, layer, use_raw=use_raw)
-    at = columns_in(adata, symbols_of(adata, group, network_key), use_raw=use_raw)
+    groupby = "" if group is None else groupby or _groupby(network_groups(adata, network_key).loc[labels, "groupby"])
+    cells = _Cells() if group is None else _cells(groups_of(data, groupby, labels, mod=mod))
+    donors = None if donor_key is None else groups_of(data, donor_key, mod=mod).of_cell
+    expression = sparse.vstack([block for _, block in blocks(adata, layer, use_raw=use_raw)], format="csr")
+    at = columns_in(adata, gene_symbols_of(adata, group, network_key), use_raw=use_raw)
 
     found = {label: _partition(weights, rule, label) for label, weights in networks.items()}
     own, other = found[labels[0]], found[labels[1]] if len(labels) > 1 else None
@@ -183,7 +183,7 @@ def modules(
     nulls = summary(own, other, list(networks.values()), own_null, half_null, rule)
     _warn(table, without_control, cells)
 
-    params = {"group": group, "reference": reference, "groupby": cells.groupby, "donor_key": donor_key}
+    params = {"group": group, "reference": reference, "groupby": groupby, "donor_key": donor_key}
     params |= {**asdict(rule), "n_null": n_null, "null_groups": list(null_groups), "network_key": network_key}
     columns = table["module"].astype(str).tolist()
     with written(adata, key_added, entries):
@@ -227,50 +227,29 @@ def _rule(
     return Rule(float(max_jaccard), int(min_genes), float(resolution), seed)
 
 
+def _groupby(columns: pd.Series) -> str:
+    """The one column that all networks are of."""
+    if columns.nunique() > 1:
+        msg = (
+            f"The networks of {list(columns.index)} come from different columns of obs, {list(columns.unique())}, so "
+            "that their cells may be the same. Pass groupby= of a column that has both groups."
+        )
+        raise ValueError(msg)
+    return str(columns.iloc[0])
+
+
 @dataclass(frozen=True)
 class _Cells:
-    """Cells of a group and of its reference: the column they come from, and rows; None without a group."""
+    """Rows of the cells that are compared; None without a group."""
 
-    groupby: str
-    group: np.ndarray | None
-    reference: np.ndarray | None
-
-
-def _cells(
-    data: "AnnData | MuData", mod: str | None, labels: list[str | None], groupby: str | None, network_key: str
-) -> _Cells:
-    """Cells that are compared; without a reference, the group's against all others."""
-    adata = _adata.resolve(data, mod)
-    if labels == [None]:
-        return _Cells("", None, None)
-    if groupby is None:
-        columns = network_groups(adata, network_key).loc[labels, "groupby"].unique()
-        if len(columns) > 1:
-            msg = (
-                f"The networks of {labels} come from different columns of obs, {list(columns)}, so that their cells "
-                "may be the same. Pass groupby= of a column that has both groups."
-            )
-            raise ValueError(msg)
-        groupby = str(columns[0])
-    of_cell = groups_of(data, groupby, mod=mod).of_cell
-    rows = [np.flatnonzero(of_cell == label) for label in labels]
-    if empty := [label for label, at in zip(labels, rows, strict=True) if len(at) == 0]:
-        there = sorted({label for label in of_cell if label is not None})
-        msg = f"No cells in groups {empty} of obs[{groupby!r}]; the groups with cells are {there}."
-        raise ValueError(msg)
-    if len(rows) == 1:
-        rows.append(np.flatnonzero((of_cell != labels[0]) & (of_cell != None)))  # noqa: E711 # cell by cell
-    return _Cells(groupby, *rows)
+    group: np.ndarray | None = None
+    reference: np.ndarray | None = None
 
 
-def _donors(data: "AnnData | MuData", mod: str | None, donor_key: str) -> np.ndarray:
-    there = list(_adata.resolve(data, mod).obs.columns)
-    column = _adata.require_obs(data, donor_key, f"Its columns are {there}; pass donor_key= of one.", mod=mod)
-    return column.astype(object).where(column.notna(), None).to_numpy()
-
-
-def _expression(adata: AnnData, layer: str | None, *, use_raw: bool) -> sparse.csr_matrix:
-    return sparse.vstack([block for _, block in blocks(adata, layer, use_raw=use_raw)], format="csr")
+def _cells(grouping: Grouping) -> _Cells:
+    """Cells of the group and of its reference; without a reference, of all other groups."""
+    others = grouping.codes == 1 if len(grouping.labels) > 1 else grouping.has_group & (grouping.codes != 0)
+    return _Cells(np.flatnonzero(grouping.codes == 0), np.flatnonzero(others))
 
 
 def _partition(weights: sparse.csr_matrix, rule: Rule, label: str | None) -> np.ndarray:

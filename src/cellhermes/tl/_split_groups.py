@@ -62,10 +62,9 @@ def split_groups(
     Raises
     ------
     KeyError
-        If the column is not there.
+        If the column or a group is not there.
     ValueError
-        If ``obs[key_added]`` is yours, ``groups`` is empty or names an unknown group, or a group has fewer than two
-        cells.
+        If ``obs[key_added]`` is yours, ``groups`` is empty, or a group has fewer than two cells.
 
     Examples
     --------
@@ -76,8 +75,7 @@ def split_groups(
     {'B (half 1)': 21, 'B (half 2)': 21}
     >>> ch.tl.gene_network(adata, groupby="half", source="expression")
     """
-    adata = _adata.resolve(data, mod)
-    _adata.check_writable(adata)
+    adata = _adata.writable(data, mod)
     entry = f"obs/{key_added}"
     check_free(adata, key_added, [entry])
     found = groups_of(data, groupby, groups, mod=mod)
