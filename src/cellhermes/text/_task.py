@@ -7,33 +7,27 @@ A task knows strings. A frame is anything with named columns (a data frame, a ma
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from .._symbols import joined_genes
+from ._answer import answer_in
+from ._columns import SENTENCE, SHOWN, column, listed
 from ._modality import modality as modality_named
+from ._task_file import fields_of
 from ._template import Prompt, Template, reworded
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    Frame = pd.DataFrame | Mapping[str, Sequence[object]]
+    from ._columns import Frame
 
 Unit = Literal["cell", "row"]
 
-SENTENCE = "cell_sentence"  # the column with a cell's ranked genes
 ANSWERS = "answers"  # the slot that lists the answers in a question
-LISTS = {SENTENCE: str.split, "genes": str.split, "perturbation": joined_genes}  # columns with several genes
-MANDATORY = {"version": int, "unit": str, "source": str, "instructions": list}  # keys of a file
-OPTIONAL = {"input": str, "expression": str, "answers": list, "label": str, "pattern": str, "labels": dict}
-SHOWN = 5  # examples in a message
 
 
 @dataclass(frozen=True)
@@ -315,8 +309,8 @@ class Task:
         if self.answers is not None and (outside := sorted(set(found) - set(self.answers))):
             msg = (
                 f"{len(outside)} labels in column {self.label!r} are no answers of task {self.name!r}, such as "
-                f"{outside[:SHOWN]}. Expected {_listed(self.answers)}"
-                + (f", or {_listed(self.labels)}" if self.labels else "")
+                f"{outside[:SHOWN]}. Expected {listed(self.answers)}"
+                + (f", or {listed(self.labels)}" if self.labels else "")
                 + ". Rename them, or pass the answers that you want."
             )
             raise ValueError(msg)
@@ -345,19 +339,7 @@ class Task:
         >>> task.parse("This cell is Non-Reactive."), task.parse("reactive"), task.parse("Reactive or Non-Reactive")
         ('Non-Reactive', 'Reactive', None)
         """
-        if self.pattern:
-            matches = list(re.finditer(self.pattern, text, re.DOTALL))
-            text = (matches[-1].group(1) or "") if matches else ""
-        text = text.strip()
-        if self.answers is None or not text:
-            return text or None
-        bare = text.strip(" \t\r\n.!\"'`*").casefold()
-        same = [answer for answer in self.answers if answer.casefold() == bare]
-        if len(same) == 1:
-            return same[0]
-        found = {(match.group(2), bool(match.group(1))) for match in self._finder.finditer(text)}
-        answer, is_denied = found.pop() if len(found) == 1 else (None, False)
-        return None if is_denied else answer
+        return answer_in(text, self.answers, self.pattern)
 
     def fingerprint(self) -> str:
         """Hash of all that decides question and answer, for results that are kept.
@@ -375,12 +357,6 @@ class Task:
         wordings = [self.template.variants, self.expression and self.expression.variants]
         parts = [self.name, self.version, self.unit, wordings, self.answers, self.pattern, dict(self.labels)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    @cached_property
-    def _finder(self) -> re.Pattern:
-        """Any answer as a whole word, and a "not" before it; the longest answer that fits is taken."""
-        words = "|".join(map(re.escape, sorted(self.answers, key=len, reverse=True)))
-        return re.compile(rf"(\b[Nn]o[tn] +)?(?<!\w)(?<!\w-)({words})(?!\w)(?!-\w)")
 
     def _wordings(self, *, expression: bool | None) -> Template:
         if expression is False and SENTENCE in self.fields:
@@ -403,11 +379,11 @@ class Task:
             return f"expression must have the slot {{{SENTENCE}}}, and no other that the input lacks"
         if self.answers is not None:
             if len(self.answers) < 2 or any(not answer or answer != answer.strip() for answer in self.answers):
-                return f"answers are {_listed(self.answers)}; expected at least two, without blanks at their ends"
+                return f"answers are {listed(self.answers)}; expected at least two, without blanks at their ends"
             if repeated := sorted({answer for answer in self.answers if self.answers.count(answer) > 1}):
                 return f"the answers {repeated[:SHOWN]} come more than once"
             if outside := sorted(set(self.labels.values()) - set(self.answers)):
-                return f"labels lead to {outside[:SHOWN]}; expected answers, {_listed(self.answers)}"
+                return f"labels lead to {outside[:SHOWN]}; expected answers, {listed(self.answers)}"
         try:
             if self.pattern and re.compile(self.pattern).groups != 1:
                 return f"pattern {self.pattern!r} needs exactly one group, the answer"
@@ -474,73 +450,10 @@ def tasks() -> Mapping[str, Task]:
 
 def _read(name: str, content: bytes, where: str) -> Task:
     try:
-        entry = tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
-        msg = f"{where} is no TOML: {error}."
-        raise ValueError(msg) from None
-    known = MANDATORY | OPTIONAL
-    if unknown := sorted(set(entry) - set(known)):
-        msg = f"{where}: {unknown} are not known. A task may have {', '.join(known)}."
-        raise ValueError(msg)
-    if missing := sorted(set(MANDATORY) - set(entry)):
-        msg = f"{where}: {missing} are missing. A task needs {', '.join(MANDATORY)}."
-        raise ValueError(msg)
-    if wrong := [key for key, value in entry.items() if not isinstance(value, known[key])]:
-        msg = f"{where}: {wrong[0]} is {entry[wrong[0]]!r}; expected {known[wrong[0]].__name__}."
-        raise ValueError(msg)
-    version, instructions = entry["version"], entry.pop("instructions")
-    if not all(isinstance(one, str) and one.strip() and "\n" not in one for one in instructions):
-        msg = f"{where}: instructions must be texts of one line each."
-        raise ValueError(msg)
-    if not all(isinstance(one, str) for one in [*entry.get("answers", []), *entry.get("labels", {}).values()]):
-        msg = f"{where}: answers, and what labels lead to, must be texts."
-        raise ValueError(msg)
-    block, shown = entry.pop("input", ""), entry.pop("expression", "")
-    try:
-        if shown:
-            entry["expression"] = _template(f"{name}/expression", version, instructions, [shown, block])
-        if "answers" in entry:
-            entry["answers"] = tuple(entry["answers"])
-        return Task(name=name, template=_template(name, version, instructions, [block]), **entry)
+        return Task(name=name, **fields_of(name, content))
     except ValueError as error:
         msg = f"{where}: {error}"
         raise ValueError(msg) from None
-
-
-def _template(name: str, version: int, instructions: Sequence[str], blocks: Sequence[str]) -> Template:
-    """An instruction, a line break and the input: what the released files keep apart."""
-    return Template(name, version, tuple("\n".join(filter(None, [one, *blocks])) for one in instructions))
-
-
-def column(frame: "Frame", name: str, task: str, *, lists: bool = True) -> list[str | list[str]]:
-    """A column as strings or, where ``lists``, as lists of genes; every row must have a value."""
-    if name not in frame:
-        hint = " Run `ch.pp.cell_sentences(adata)` for it." if name == SENTENCE else ""
-        msg = f"Task {task!r} needs the column {name!r}; there are {[str(key) for key in frame][:30]}.{hint}"
-        raise KeyError(msg)
-    values = [_value(value, name if lists else "") for value in frame[name]]
-    if empty := [row for row, value in enumerate(values) if not value]:
-        rows = ", ".join(map(str, empty[:SHOWN]))
-        msg = (
-            f"Task {task!r}: column {name!r} has no value in {len(empty):,} of {len(values):,} rows (counted from 0: "
-            f"{rows}). Fill or leave out these rows."
-        )
-        raise ValueError(msg)
-    return values
-
-
-def _value(value: object, name: str) -> str | list[str]:
-    """What is written for a value, ``""`` for a missing one; whole numbers without a point."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return ""
-    if isinstance(value, float | np.floating):
-        if np.isnan(value):
-            return ""
-        value = int(value) if float(value).is_integer() else value
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
-        return [word for word in (str(one).strip() for one in value) if word]
-    text = str(value).strip()
-    return LISTS[name](text) if name in LISTS else text
 
 
 def _variants(
@@ -555,9 +468,3 @@ def _variants(
         )
         raise ValueError(msg)
     return found
-
-
-def _listed(words: Iterable[str]) -> str:
-    words = list(words)
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return f"{words[:SHOWN]}{more}"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..text import template
+from ..text._columns import column
 from ..text._reason import read_reasoned, reason_prompt, write_reasoned
-from ..text._task import column
 from ._pairs import Pairs
 from ._task_pairs import rows_of, task_pairs
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..text import QAPair
 from ..text import task as task_of
-from ..text._task import SENTENCE
+from ..text._columns import SENTENCE
 from ._pairs import Pairs, below, hashed
 from ._splits import SPLIT
 
