@@ -30,7 +30,8 @@ from scipy import sparse
 import cellhermes as ch
 from cellhermes._vectors import write_groups_of
 from cellhermes.tl._knn import connectivities
-from cellhermes.tl._louvain import jaccard, partition
+from cellhermes.tl._louvain import partition
+from cellhermes.tl._specific import jaccard
 
 N_CELLS, WIDTH, CENTRES = 3_000, 4_096, 60
 SIZES = (1_000, 2_000, 4_000, 8_000)

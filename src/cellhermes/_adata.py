@@ -21,6 +21,8 @@ from ._paths import VALUELESS, open_path
 from ._symbols import human_symbols, is_ensembl_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mudata import MuData
     from scipy import sparse
 
@@ -213,6 +215,18 @@ def columns_of_symbols(
     marked = mask.to_numpy(bool) if decides else None
     matrix = None if adata.X is None and layer is None and not use_raw else expression(adata, layer, use_raw=use_raw)
     return one_column_each(names, matrix, marked)
+
+
+def columns_of_genes(of_symbol: pd.Series, genes: Iterable[str]) -> np.ndarray:
+    """Columns of the genes that are asked for, rising; ``of_symbol`` as :func:`columns_of_symbols` returns it."""
+    if isinstance(genes, str):
+        msg = f"genes is the single string {genes!r}; expected a list of gene symbols."
+        raise TypeError(msg)
+    asked = pd.Index(list(genes), dtype=object).unique()
+    if len(missing := asked.difference(of_symbol.index, sort=False)):
+        msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."
+        raise KeyError(msg)
+    return np.sort(of_symbol[asked].to_numpy())
 
 
 def one_column_each(names: np.ndarray, matrix: object, marked: np.ndarray | None = None) -> pd.Series:

@@ -8,7 +8,7 @@ import pytest
 
 import cellhermes as ch
 from cellhermes.text import Template
-from cellhermes.text._template import _entries, kinds
+from cellhermes.text._template import entries, kinds
 
 TASKS = {"masked_genes": 2, "next_genes": 2, "masked_node": 5, "masked_link": 10}
 CORPUS = [name for name in ch.text.templates() if name.split("/")[0] in TASKS]
@@ -46,7 +46,7 @@ def test_no_two_descriptions_are_alike(task):
     ],
 )
 def test_every_description_fixes_the_format_of_the_answer(task, pattern):
-    assert [text for text in _entries()[task]["descriptions"] if not re.search(pattern, text)] == []
+    assert [text for text in entries()[task]["descriptions"] if not re.search(pattern, text)] == []
 
 
 @pytest.mark.parametrize("task", ["masked_genes", "next_genes"])

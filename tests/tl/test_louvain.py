@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from cellhermes.tl._knn import connectivities
-from cellhermes.tl._louvain import check_resolution, jaccard, partition
+from cellhermes.tl._louvain import check_resolution, partition
+from cellhermes.tl._specific import jaccard
 
 
 def sets(modules):

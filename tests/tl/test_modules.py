@@ -14,7 +14,8 @@ from scipy import sparse, stats
 
 import cellhermes as ch
 from cellhermes.tl import _module_scores
-from cellhermes.tl._louvain import jaccard, partition
+from cellhermes.tl._louvain import partition
+from cellhermes.tl._specific import jaccard
 
 OPTIONS = {"groupby": "cell_type", "source": "expression"}
 

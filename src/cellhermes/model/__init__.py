@@ -10,7 +10,7 @@ from ._card import ModelCard, card_text, list_models
 from ._store import export_bundle, fetch, remove, verify
 
 if TYPE_CHECKING:
-    from ._attention import GeneAttention
+    from ._attend import GeneAttention
     from ._cellhermes import CellHermes
     from ._reader import PromptLengthError
 
@@ -27,7 +27,7 @@ __all__ = [
     "verify",
 ]
 
-_LAZY = {"CellHermes": "_cellhermes", "PromptLengthError": "_reader", "GeneAttention": "_attention"}
+_LAZY = {"CellHermes": "_cellhermes", "PromptLengthError": "_reader", "GeneAttention": "_attend"}
 
 
 def __getattr__(name: str) -> object:

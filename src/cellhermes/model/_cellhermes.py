@@ -11,7 +11,7 @@ import torch
 
 from ..text import Prompt, Wrap
 from . import _attend, _embed, _forward, _generate, _identity, _score, _selfcheck
-from ._attention import GeneAttention
+from ._attend import GeneAttention
 from ._reader import Reader
 from ._tokens import Encoder, check_vocabulary
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from ._template import _entries
+from ._template import entries
 
 PROTEIN_CODING = "protein_coding"
 
@@ -91,7 +91,7 @@ def modalities() -> dict[str, Modality]:
     >>> list(ch.text.modalities())
     ['rna', 'protein', 'gene_activity', 'metabolite']
     """
-    return {name: Modality(name, **entry) for name, entry in _entries()["modalities"].items()}
+    return {name: Modality(name, **entry) for name, entry in entries()["modalities"].items()}
 
 
 def modality(name: str) -> Modality:

@@ -225,20 +225,20 @@ def templates() -> dict[str, Template]:
     ('genes', 'gene')
     """
     found: dict[str, Template] = {}
-    for name, entry in _entries().items():
+    for name, entry in entries().items():
         if "kinds" in entry:
             found |= {template.name: template for template in _expand(name).values()}
         elif "variants" in entry:
             words = entry.get("words")
             about = {key: value for key, value in entry.items() if key != "words"}
-            for of in _entries()[words] if words else [""]:
+            for of in entries()[words] if words else [""]:
                 variants = tuple(_named(reworded(text, of), of) for text in entry["variants"])
                 found[in_words(name, of)] = Template(in_words(name, of), **about | {"variants": variants})
     return found
 
 
 @cache
-def _entries() -> dict[str, dict]:
+def entries() -> dict[str, dict]:
     """What stands in all files: templates, objectives, and (under the name of their file) tables of words."""
     found: dict[str, dict] = {}
     for file in sorted((files(__package__) / "templates").iterdir(), key=lambda f: f.name):
@@ -254,8 +254,8 @@ def _expand(task: str) -> dict[tuple[str, str], Template]:
 
     A variant is a description, a line break, and the block of the kind, with the words of the modality or relation.
     """
-    entry = _entries()[task]
-    tables = _entries()[entry["words"]]
+    entry = entries()[task]
+    tables = entries()[entry["words"]]
     found = {}
     for of, words in tables.items():
         for kind, block in entry["kinds"].items():
@@ -267,18 +267,18 @@ def _expand(task: str) -> dict[tuple[str, str], Template]:
 
 def in_words(name: str, of: str) -> str:
     """Name of a template in the words of a modality; the default's bears none."""
-    return name if of in ("", next(iter(_entries()["modalities"]))) else f"{name}/{of}"
+    return name if of in ("", next(iter(entries()["modalities"]))) else f"{name}/{of}"
 
 
 def reworded(text: str, of: str) -> str:
     """A wording whose list of a cell's genes is announced in the words of another modality."""
-    default, *_ = _entries()["modalities"].values()
-    return text.replace(default["sentence"], _entries()["modalities"].get(of, default)["sentence"])
+    default, *_ = entries()["modalities"].values()
+    return text.replace(default["sentence"], entries()["modalities"].get(of, default)["sentence"])
 
 
 def _named(text: str, of: str) -> str:
     """A wording that calls the one gene it is about what the modality calls it."""
-    noun = _entries()["modalities"][of]["noun"] if of else "gene"
+    noun = entries()["modalities"][of]["noun"] if of else "gene"
     return text.replace("Gene {gene}", f"{noun.capitalize()} {{gene}}")
 
 

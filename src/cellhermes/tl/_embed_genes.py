@@ -233,18 +233,14 @@ def _columns(
     use_raw: bool,
 ) -> np.ndarray:
     """Columns of the genes to embed, one for each symbol."""
-    if isinstance(genes, str):
-        msg = f"genes is the single string {genes!r}; expected a list of gene symbols."
-        raise TypeError(msg)
-    asked = symbols[_mask(adata, gene_mask, use_raw=use_raw)] if genes is None else np.array(list(genes), object)
+    if genes is None:
+        genes = symbols[_mask(adata, gene_mask, use_raw=use_raw)]
     of_symbol = _adata.columns_of_symbols(adata, gene_symbols, gene_mask=gene_mask, use_raw=use_raw)
-    if missing := list(dict.fromkeys(gene for gene in asked if gene not in of_symbol.index)):
-        msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."
-        raise KeyError(msg)
-    if len(asked) == 0:
+    columns = _adata.columns_of_genes(of_symbol, genes)
+    if len(columns) == 0:
         msg = f"No genes to embed: genes= is empty, or var[{gene_mask!r}] is False everywhere."
         raise ValueError(msg)
-    return np.unique(of_symbol[asked])
+    return columns
 
 
 def _mask(adata: AnnData, gene_mask: str, *, use_raw: bool) -> np.ndarray:

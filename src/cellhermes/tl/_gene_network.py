@@ -158,7 +158,8 @@ def gene_network(
         made |= {"layer": layer or "", "use_raw": use_raw}
     made["gene_symbols"] = gene_symbols = gene_symbols or made.get("gene_symbols", "")
     symbols = _adata.symbols(adata, gene_symbols or None)
-    columns = _columns(_adata.columns_of_symbols(adata, gene_symbols or None), genes)
+    of_symbol = _adata.columns_of_symbols(adata, gene_symbols or None)
+    columns = of_symbol.to_numpy() if genes is None else _adata.columns_of_genes(of_symbol, genes)
     keys = _network_keys(adata, key_added, labels)
     entries = [entry for key in keys.values() for entry in (f"varp/{key}", f"var/{n_cells_key(key)}")]
     check_free(adata, key_added, entries)
@@ -208,20 +209,6 @@ def _check_arguments(source: str, n_neighbors: int) -> None:
     if n_neighbors < 2:
         msg = f"n_neighbors={n_neighbors}; expected at least 2, since the gene itself is counted."
         raise ValueError(msg)
-
-
-def _columns(of_symbol: pd.Series, genes: Sequence[str] | None) -> np.ndarray:
-    """Columns of the genes that are asked for."""
-    if genes is None:
-        return of_symbol.to_numpy()
-    if isinstance(genes, str):
-        msg = f"genes is the single string {genes!r}; expected a list of gene symbols."
-        raise TypeError(msg)
-    asked = pd.Index(genes, dtype=object).unique()
-    if len(missing := asked.difference(of_symbol.index, sort=False)):
-        msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."
-        raise KeyError(msg)
-    return np.sort(of_symbol[asked].to_numpy())
 
 
 def _network_keys(adata: AnnData, key: str, labels: list[str]) -> dict[str, str]:

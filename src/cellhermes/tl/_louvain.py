@@ -1,4 +1,4 @@
-"""Modules of a gene network by Louvain clustering, and how much two sets of modules overlap.
+"""Modules of a gene network by Louvain clustering.
 
 Takes weights between genes, gives a number for each gene; knows nothing of AnnData.
 """
@@ -90,23 +90,3 @@ def _graph(weights: sparse.csr_matrix) -> nx.Graph:
 def _modularity(graph: nx.Graph, modules: np.ndarray, resolution: float) -> float:
     members = [set(np.flatnonzero(modules == number).tolist()) for number in range(modules.max() + 1)]
     return nx.community.modularity(graph, members, resolution=resolution)
-
-
-def jaccard(modules: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Jaccard index |A and B| / |A or B| of each module A with each module B of a reference (eq. 7 of the paper).
-
-    Parameters
-    ----------
-    modules, reference
-        (genes,) numbers of modules, -1 outside.
-
-    Returns
-    -------
-    (modules, modules of the reference) float64.
-    """
-    n, m = modules.max(initial=-1) + 1, reference.max(initial=-1) + 1
-    both = (modules != OUTSIDE) & (reference != OUTSIDE)
-    shared = np.bincount(modules[both] * m + reference[both], minlength=n * m).reshape(n, m)
-    size = np.bincount(modules[modules != OUTSIDE], minlength=n)
-    size_reference = np.bincount(reference[reference != OUTSIDE], minlength=m)
-    return shared / (size[:, None] + size_reference - shared)

@@ -9,20 +9,8 @@ from scipy import sparse
 from tqdm.auto import trange
 
 from .._networks import degrees_of_both
-from ._louvain import OUTSIDE, jaccard, partition
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What decides over modules, for groups and nulls alike.
-
-    ``max_jaccard`` and ``min_genes`` say which are specific; ``resolution`` and ``seed`` are of the clustering.
-    """
-
-    max_jaccard: float
-    min_genes: int
-    resolution: float
-    seed: int
+from ._louvain import partition
+from ._specific import Rule, large, specific
 
 
 @dataclass(frozen=True)
@@ -37,16 +25,6 @@ class Null:
     shares: Sequence[float] = ()
     n_modules: Sequence[int] = ()
     networks: Sequence[sparse.csr_matrix] = ()
-
-
-def specific(modules: np.ndarray, reference: np.ndarray, rule: Rule) -> np.ndarray:
-    """Whether each module is large enough and below the limit with every module of the reference."""
-    return large(modules, rule) & (jaccard(modules, reference).max(axis=1) < rule.max_jaccard)
-
-
-def large(modules: np.ndarray, rule: Rule) -> np.ndarray:
-    """Whether each module has the genes that it needs to be called specific."""
-    return np.bincount(modules[modules != OUTSIDE]) >= rule.min_genes
 
 
 def reseeded(weights: sparse.csr_matrix, own: np.ndarray, rule: Rule, n_null: int) -> Null:

@@ -15,9 +15,10 @@ from .._groups import Grouping, groups_of
 from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, label_of, write_params
 from .._networks import gene_symbols_of, half_networks, network_groups, networks_of
 from ._expression import blocks, columns_in
-from ._louvain import OUTSIDE, check_resolution, jaccard, partition
-from ._module_nulls import Rule, halved, reseeded, specific, summary
+from ._louvain import OUTSIDE, check_resolution, partition
+from ._module_nulls import halved, reseeded, summary
 from ._module_scores import SCORE, compare, module_scores
+from ._specific import Rule, jaccard, specific
 
 if TYPE_CHECKING:
     from anndata import AnnData
