@@ -117,7 +117,7 @@ def test_small_groups_are_left_out_and_counted() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     adata = screen()
-    with pytest.raises(ValueError, match=r"no cell has 'none' in .*'KLF1\+FEV'"):
+    with pytest.raises(KeyError, match=r"no cell has 'none' in .*'KLF1\+FEV'"):
         ch.pp.perturbation_effects(adata, "guide", "none")
     with pytest.raises(KeyError, match="cell_line="):
         effects(adata, cell_line="line")

@@ -89,9 +89,9 @@ def perturbation_effects(
     Raises
     ------
     KeyError
-        If a column is missing.
+        If a column is missing, or no cell has the value ``control``.
     ValueError
-        If no cell has the value ``control``, values are counts, negative or not finite, or no perturbation is left.
+        If values are counts, negative or not finite, or no perturbation is left.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def _names(column: pd.Series, control: str) -> np.ndarray:
     values = sorted(set(column.astype(str)))
     if control not in values:
         msg = f"no cell has {control!r} in `adata.obs[{column.name!r}]`; there are {values[:10]}."
-        raise ValueError(msg)
+        raise KeyError(msg)
     names = {control: ""}
     for value in {*values} - {control}:
         genes = {gene for gene in joined_genes(value) if gene != control and not is_control(gene)}
