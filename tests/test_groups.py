@@ -13,7 +13,8 @@ import pytest
 
 import cellhermes as ch
 from cellhermes._groups import groups_of
-from cellhermes._keys import group_key
+from cellhermes._keys import EMBEDDING, group_key
+from cellhermes._vectors import write_plain
 
 DAY = pd.Timestamp("2021-03-04")
 COLUMNS = {
@@ -114,10 +115,10 @@ def test_keys_of_groups_are_made_of_their_labels() -> None:
 
 
 @pytest.fixture(scope="module")
-def embedded() -> ad.AnnData:
-    adata = ch.datasets.toy(n_obs=60)
+def embedded(model: ch.CellHermes) -> ad.AnnData:
+    adata = ch.datasets.toy(n_obs=40)
     ch.pp.cell_sentences(adata, n_genes=10)
-    ch.tl.embed_genes(adata, genes=["CD3E", "MS4A1", "NKG7"], groupby="cell_type", groups=["B", "NK"])
+    ch.tl.embed_genes(adata, model, genes=["CD3E", "MS4A1", "NKG7"], groupby="cell_type", groups=["B", "NK"])
     return adata
 
 
@@ -147,3 +148,10 @@ def test_a_group_that_is_not_compared_has_cells_still() -> None:
     found = groups_of(table(["B", "NK", None]), "group", ["B"])
     assert found.codes.tolist() == [0, -1, -1]
     assert found.has_group.tolist() == [True, True, False]
+
+
+def test_vectors_without_groups_are_no_vectors_of_a_group() -> None:
+    adata = table(["B", "NK", "T"])
+    write_plain(adata, EMBEDDING, np.ones((1, 2), np.float32), {"gene_symbols": None})
+    with pytest.raises(KeyError, match=r"No group of obs\['group'\] .* has vectors of genes. Run `ch.tl.embed_genes"):
+        ch.tl.gene_network(adata, groupby="group")

@@ -64,7 +64,8 @@ def asked_vectors(
         If ``groups`` is a single text or no list, or empty.
     """
     table = vector_groups(adata, key)
-    labels = [label for label in table.index if label and groupby in (None, table.loc[label, "groupby"])]
+    columns = table.get("groupby", pd.Series("", table.index))  # vectors without groups alone have none
+    labels = [label for label, column in columns.items() if label and groupby in (None, column)]
     where = f"under {key!r}" if groupby is None else f"of obs[{groupby!r}] under {key!r}"
     advice = f" Run `ch.tl.embed_genes(adata, groupby={'...' if groupby is None else repr(groupby)})` first."
     if groups is not None:

@@ -164,7 +164,7 @@ def modules(
     entries = [f"obsm/{key_added}", *(f"var/{key}" for key in keys.values())]
     check_free(adata, key_added, entries)
     groupby = "" if group is None else groupby or _groupby(network_groups(adata, network_key).loc[labels, "groupby"])
-    cells = _Cells() if group is None else _cells(groups_of(data, groupby, labels, mod=mod))
+    cells = _Cells() if group is None else _cells(groups_of(data, groupby, labels, mod=mod), reference)
     donors = None if donor_key is None else groups_of(data, donor_key, mod=mod).of_cell
     expression = sparse.vstack([block for _, block in blocks(adata, layer, use_raw=use_raw)], format="csr")
     at = columns_in(adata, gene_symbols_of(adata, group, network_key), use_raw=use_raw)
@@ -247,9 +247,9 @@ class _Cells:
     reference: np.ndarray | None = None
 
 
-def _cells(grouping: Grouping) -> _Cells:
+def _cells(grouping: Grouping, reference: str | None) -> _Cells:
     """Cells of the group and of its reference; without a reference, of all other groups."""
-    others = grouping.codes == 1 if len(grouping.labels) > 1 else grouping.has_group & (grouping.codes != 0)
+    others = grouping.has_group & (grouping.codes != 0) if reference is None else grouping.codes == 1
     return _Cells(np.flatnonzero(grouping.codes == 0), np.flatnonzero(others))
 
 
