@@ -107,6 +107,27 @@ def embed_genes() -> Callable[[], object]:
     return lambda: ch.tl.embed_genes(adata, model, groupby="cell_type")
 
 
+def genes_in_a_cell() -> Callable[[], object]:
+    import cellhermes as ch
+
+    model = ch.CellHermes.from_pretrained("mini", device="cpu")
+    adata, wording = read_cells(10), ch.text.template("gene_in_cell")
+    sentence = adata.obs["cell_sentence"].iloc[0]
+    prompts = [wording.fill(gene=gene, genes=sentence) for gene in adata.var_names[:256]]
+    return lambda: model.embed(prompts)
+
+
+def control() -> Callable[[], object]:
+    import scanpy as sc
+
+    import cellhermes as ch
+
+    adata = counts(3_000, 2_000)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    return lambda: ch.tl.gene_network(adata, source="expression")
+
+
 def modules() -> Callable[[], object]:
     import cellhermes as ch
 
@@ -133,6 +154,35 @@ def explain() -> Callable[[], object]:
 
     adata, model = read_cells(150), ch.CellHermes.from_pretrained("mini", device="cpu")
     return lambda: ch.tl.explain(adata, model, "t_cell_reactivity")
+
+
+def occlusion() -> Callable[[], object]:
+    import cellhermes as ch
+
+    adata, model = read_cells(2), ch.CellHermes.from_pretrained("mini", device="cpu")
+    return lambda: ch.tl.explain(adata, model, "t_cell_reactivity", method="occlusion")
+
+
+def annotations() -> Callable[[], object]:
+    import cellhermes as ch
+
+    rng, genes = np.random.default_rng(0), [f"GENE{i}" for i in range(3_000)]
+    sets = {f"set {i}": rng.choice(genes, 60, replace=False).tolist() for i in range(400)}
+    vectors = ch.metrics.random_embedding(genes, n_components=256)
+
+    def run() -> None:
+        ch.metrics.semantic_correlation(vectors, sets)
+        ch.metrics.cluster_enrichment(vectors, sets)
+
+    return run
+
+
+def edges() -> Callable[[], object]:
+    import cellhermes as ch
+
+    ends = np.random.default_rng(0).integers(15_000, size=(300_000, 2))
+    Path("edges.tsv").write_text("".join(f"GENE{a}\tGENE{b}\n" for a, b in ends if a != b), "utf-8")
+    return lambda: ch.io.read_edges("edges.tsv", header=False)
 
 
 def corpus() -> Callable[[], object]:
@@ -170,9 +220,14 @@ TASKS = {
     "600 cells by mini": embed_cells,
     "600 cells by mini, to a store": embed_cells_out,
     "genes in every type": embed_genes,
+    "256 genes in a cell": genes_in_a_cell,
     "two networks and their modules": modules,
+    "co-expression of 2,000 genes in 3,000 cells": control,
     "three answers to 326 questions": answers,
     "explaining 150 cells": explain,
+    "explaining 2 cells by occlusion": occlusion,
+    "annotations and clusters of 3,000 genes": annotations,
+    "reading 300,000 edges": edges,
     "a corpus of 2,000 cells and a graph": corpus,
     "six steps of training, with loading and saving": training,
 }
