@@ -282,3 +282,16 @@ def test_a_background_is_a_list_a_set_or_a_number(adata):
     for wrong in (True, 2.5):
         with pytest.raises(TypeError, match="how many genes there are"):
             ch.tl.enrich(adata, sets, of=genes, background=wrong)
+
+
+def test_the_log_counts_adjusted_p_values(adata, caplog):
+    background = [f"G{i}" for i in range(100)]
+    sets = {"shared": [*background[:4], *background[40:46]]} | {
+        f"far {i}": background[90 - i : 100 - i] for i in range(9)
+    }
+    with caplog.at_level("INFO", "cellhermes"):
+        ch.tl.enrich(adata, sets, of={"few": background[:10], "many": background[90:]}, background=background)
+    table = ch.get.enrich(adata).set_index(["of", "term"])
+    assert table.loc[("few", "shared"), "pval"] < 0.05 < table.loc[("few", "shared"), "pval_adj"]
+    assert table.loc["many", "pval_adj"].min() < 0.05
+    assert "1 of 2 lists have a gene set with adjusted p < 0.05 (10 sets tested)" in caplog.text

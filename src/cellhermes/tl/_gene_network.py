@@ -297,7 +297,7 @@ def _expressed(profiles: _Profiles, label: str, min_cells: int) -> _Profiles:
     kept = replace(
         profiles, values=profiles.values[keep], columns=profiles.columns[keep], n_cells=profiles.n_cells[keep]
     )
-    hardly = int((kept.n_cells < max(1, HARDLY * kept.n_in_group)).sum())
+    hardly = int((kept.n_cells < HARDLY * kept.n_in_group).sum())
     if hardly > MAX_HARDLY * len(kept.columns):
         warnings.warn(
             f"{_named(label)}: {hardly:,} of {len(kept.columns):,} genes are expressed by none of its "
