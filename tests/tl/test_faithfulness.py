@@ -93,6 +93,19 @@ def test_curves_and_table_are_means_of_what_was_asked(planted, tiny):
         assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * pd.Series(gain).sem(), rel=1e-3)
 
 
+def test_cells_that_are_asked_for_are_asked_about(planted, tiny):
+    ch.tl.explain(planted, tiny, TASK, method="occlusion")
+    planted.uns["asked"].clear()
+    chosen = planted.obs_names[[2, 5]]
+    ch.tl.faithfulness(planted, tiny, TASK, steps=STEPS, cells=list(chosen))
+    sentences = [set(planted.obs["cell_sentence"][cell].split()) for cell in chosen]
+    asked = [set(words.split()) for words in planted.uns["asked"]]
+    assert all(any(words <= sentence for sentence in sentences) for words in asked)
+    assert all(sentence in asked for sentence in sentences)
+    curves = ch.get.faithfulness(planted).set_index(["test", "order", "answer", "k"])
+    assert curves.loc[("deletion", "importance", "Reactive", 1), ["kept", "n_cells"]].tolist() == [0, 1]
+
+
 def test_nothing_is_asked_twice_and_a_cell_keeps_a_gene(planted, tiny):
     ch.tl.explain(planted, tiny, TASK, head=0)
     asked = planted.uns["asked"]
