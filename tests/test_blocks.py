@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cellhermes import _blocks
-from cellhermes._blocks import SHARD, Held, Shard, Work, check_space, commit, fill, missing, wait
+from cellhermes._blocks import SHARD, Held, Shard, Work, fill, missing, wait
+from cellhermes._disk import check_space, commit
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def test_a_folder_that_may_not_be_written_is_told_at_once(tmp_path, monkeypatch)
 
 
 def test_too_little_space_is_told_before_the_work(tmp_path):
-    with pytest.raises(OSError, match=r"1,000,000.0 GB are to be written, but .* left. Free some"):
+    with pytest.raises(OSError, match=r"1,000,000 GB are to be written, but .* left. Free some"):
         check_space(tmp_path, 10**15)
 
 

@@ -1,6 +1,7 @@
 """The command line, as a user calls it."""
 
 import json
+import shutil
 from collections import namedtuple
 
 import anndata as ad
@@ -122,7 +123,7 @@ def test_sentences_of_the_input_are_read_and_never_made_anew(run, source, tmp_pa
 
 def test_a_full_disk_is_told_before_the_work(run, source, tmp_path, monkeypatch):
     monkeypatch.setattr(ad, "read_h5ad", lambda *_: pytest.fail("read"))
-    monkeypatch.setattr(_blocks.shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(0, 0, 100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(0, 0, 100))
     assert "Free some, or write to another disk" in run("embed", source, tmp_path / "out.h5ad").output
 
 

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cellhermes import _fetch
+from cellhermes._disk import file_hash
 from cellhermes._fetch import _hosts, _weights
-from cellhermes._fetch._cache import file_hash
 from cellhermes._fetch._download import download, read_url
 from cellhermes._fetch._hosts import Repository
 from cellhermes._fetch._kind import check_kind

@@ -7,7 +7,6 @@ folder. Knows nothing of what is computed.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -17,10 +16,11 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from tqdm.auto import tqdm
+
+from ._disk import Lock, commit, explained, noted, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -159,7 +159,7 @@ class Work:
             msg = f"{self.folder} is there already and holds no blocks of this version of cellhermes. It is left as it "
             msg += "is: write to another path, or move it away."
             raise FileExistsError(msg)
-        with _explained(self.folder):
+        with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked(f"{self.shard.k}-of-{self.shard.n}", seconds=PATIENCE)
         if self._lock is None:
@@ -197,10 +197,7 @@ class Work:
 
     def _stamp(self) -> dict[str, object] | None:
         """What an earlier run has noted, None if nothing that can be read."""
-        try:
-            return json.loads((self.folder / STAMP).read_text("utf-8"))[MARK]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
+        return noted(self.folder / STAMP).get(MARK)
 
     def claim(self, about: Mapping[str, object]) -> None:
         """Note what the blocks depend on, or compare it with what an earlier run has noted.
@@ -213,7 +210,7 @@ class Work:
         if (found := self._stamp()) is not None:
             check_same(found, about, self.folder)
         else:
-            commit(self.folder / STAMP, json.dumps({MARK: about}, indent=1).encode())
+            write_json(self.folder / STAMP, {MARK: about})
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -238,32 +235,6 @@ class Work:
                 self.folder.rmdir()
         for lock in filter(None, locks):
             lock.release()
-
-
-class Lock:
-    """A lock of a file; on a file system that has none, it is granted with a warning."""
-
-    def __init__(self, path: Path) -> None:
-        from filelock import FileLock
-
-        self._lock = FileLock(path)
-
-    def acquire(self, seconds: float = -1) -> bool:
-        """Wait for it, so many seconds or until it is free; whether it is ours now."""
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=seconds)
-        except Timeout:
-            return False
-        except (NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP):
-                raise
-            logger.warning("%s: no locks on this file system; start one process only.", self._lock.lock_file)
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
 
 
 def check_same(found: Mapping[str, object], about: Mapping[str, object], where: Path) -> None:
@@ -306,50 +277,3 @@ def wait(keeper: Keeper[T], n: int, shard: Shard, ended: Callable[[], bool] = la
         time.sleep(WAIT)
         others = [i for i in others if not keeper.has(i)]
     return True
-
-
-def commit(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Write a file under another name first, so that it is whole under its own, whatever happens.
-
-    Without ``sync``, it survives the end of the process, but not that of the machine.
-    """
-    part = path.with_name(f"{path.name}.{token_hex(4)}.part")
-    with _explained(path.parent):
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
-            part.replace(path)
-        except OSError:
-            with suppress(OSError):
-                part.unlink()
-            raise
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what has no room."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        msg = f"{needed / 1e9:,.1f} GB are to be written, but {folder} has {free / 1e9:,.1f} GB left. Free some, or "
-        msg += "write to another disk."
-        raise OSError(errno.ENOSPC, msg)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Errors of a disk that is full or may not be written say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            msg = f"{folder} may not be written ({error}). Pass the path of a folder of yours."
-            raise PermissionError(error.errno, msg) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            msg = (
-                f"No space is left for {folder}. Finished blocks are kept: free some space and call again, and the "
-                "computation goes on where it stopped."
-            )
-            raise OSError(error.errno, msg) from error
-        raise

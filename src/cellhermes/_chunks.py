@@ -6,14 +6,13 @@ not.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._blocks import commit
+from ._disk import commit, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -124,8 +123,8 @@ class Chunks:
         wide = [codec.width] if codec.width else []
         meta = {"zarr_format": 2, "shape": [n_rows, *wide], "chunks": [self.size, *wide], "order": "C", **codec.meta()}
         kind = "string-array" if isinstance(codec, Texts) else "array"
-        commit(folder / ".zarray", json.dumps(meta, indent=1).encode(), sync=False)
-        commit(folder / ".zattrs", json.dumps(attrs or encoding(kind, "0.2.0")).encode(), sync=False)
+        write_json(folder / ".zarray", meta, sync=False)
+        write_json(folder / ".zattrs", attrs or encoding(kind, "0.2.0"), sync=False)
 
     def rows(self, i: int) -> slice:
         """Rows of block ``i``."""

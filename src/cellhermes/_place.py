@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -40,6 +41,16 @@ def check_free(path: Path, what: str) -> None:
         there = "a folder" if path.is_dir() else "a file"
         msg = f"{path} is {there}; expected the path of a {what}, new or written by cellhermes. Pass another path."
         raise FileExistsError(msg)
+
+
+@contextmanager
+def writable(out: Path) -> Iterator[None]:
+    """While a place is made and tried: errors say what cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"out={str(out)!r} cannot be written ({error.strerror}); pass a folder that can."
+        raise type(error)(error.errno, msg) from error
 
 
 def _is_in(path: Path, folder: Path) -> bool:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_string_dtype
 
-from ._blocks import STAMP, Shard, Sourced, Work, check_same, check_space, commit, wait
+from ._blocks import STAMP, Shard, Sourced, Work, check_same, wait
 from ._chunks import Chunks, Numbers, Texts, encoding
-from ._fetch import file_hash
+from ._disk import check_space, commit, file_hash, flush, noted, write_json
 from ._hash import hashed, hashed_column, total
 from ._keys import stored_params
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from ._adata import Column
@@ -142,10 +142,7 @@ class Result:
         """What a finished store depends on; None if there is none."""
         if not os.path.lexists(self.out):
             return None
-        try:
-            found = json.loads((self.out / ".zattrs").read_text("utf-8"))["cellhermes"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            found = None
+        found = noted(self.out / ".zattrs").get("cellhermes")
         if not isinstance(found, dict):
             msg = f"{self.out} is there already and is no (whole) result of cellhermes. Write to another path."
             raise FileExistsError(msg)
@@ -234,8 +231,8 @@ class Result:
         """Make a group of the store."""
         folder = self.whole / slot
         folder.mkdir(parents=True, exist_ok=True)
-        commit(folder / ".zgroup", b'{"zarr_format": 2}', sync=False)
-        commit(folder / ".zattrs", json.dumps(attrs).encode(), sync=False)
+        write_json(folder / ".zgroup", {"zarr_format": 2}, sync=False)
+        write_json(folder / ".zattrs", attrs, sync=False)
 
     def params(self, key: str, params: Mapping[str, object]) -> None:
         """Store how the result was made in ``uns[key]["params"]``."""
@@ -266,9 +263,9 @@ class Result:
         files = {name: file_hash(self.whole / name) for name in names if name != ".zattrs"}
         self.group("", {**encoding("anndata", "0.1.0"), "cellhermes": {**about, FILES: files}})
         commit(self.whole / METADATA, _metadata(self.whole), sync=False)
-        _sync([*self.whole.rglob("*"), self.whole])
+        flush(*self.whole.rglob("*"), self.whole)
         self.whole.replace(self.out)
-        _sync([self.out.parent])
+        flush(self.out.parent)
 
 
 def _can_be_written(name: str, values: pd.Series) -> bool:
@@ -285,15 +282,3 @@ def _metadata(folder: Path) -> bytes:
         if path.name in (".zarray", ".zattrs", ".zgroup")
     }
     return json.dumps({"zarr_consolidated_format": 1, "metadata": found}, indent=1).encode()
-
-
-def _sync(paths: Iterable[Path]) -> None:
-    """Ask the system to write files and folders to the disk; one that is there already takes no time."""
-    if os.name != "posix":
-        return
-    for path in paths:
-        number = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

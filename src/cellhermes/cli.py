@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import _blocks, _place
+from ._disk import check_space, flush
 from ._options import as_options
 from ._paths import open_path, read_path
 
@@ -289,7 +290,7 @@ def _kept(source: Path, target: Path) -> Iterator[Path]:
     if os.path.lexists(target):
         msg = f"{target} is there already and is left as it is; pass another path, or move it away."
         raise FileExistsError(msg)
-    _blocks.check_space(target.parent, source.stat().st_size)  # OUT is IN and more
+    check_space(target.parent, source.stat().st_size)  # OUT is IN and more
     with work:
         work.claim({"file": target.name})
         blocks = work.folder / "blocks"
@@ -305,8 +306,7 @@ def _finish(write: Callable[[Path], None], target: Path, blocks: Path) -> None:
     """Write the target, which has its name only once it is whole and on the disk."""
     whole = blocks.with_name("whole" + target.suffix)
     write(whole)
-    with whole.open("r+b") as file:
-        os.fsync(file.fileno())
+    flush(whole)
     if os.path.lexists(target):
         msg = f"{target} was written by another program meanwhile and is left as it is; the result is {whole}."
         raise FileExistsError(msg)

@@ -12,6 +12,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 import cellhermes as ch
+from cellhermes._disk import sha256_of
 from cellhermes.model import _card, _store
 
 TEXTS = ["Gene CD40LG", "Is CD4 a T-cell gene? In 2024, 30 cells:  12", "Gene CD3E\n\nIn this cell"]
@@ -114,7 +115,7 @@ def test_fewer_bits_are_read_as_transformers_reads_them(tmp_path, original, kind
 def test_a_file_is_unpacked_once_and_known_by_its_content(tmp_path, original, cache, monkeypatch):
     path = write_gguf(tmp_path / "tiny.gguf", original)
     first = ch.CellHermes.from_pretrained(path)
-    assert [folder.name for folder in cache.iterdir()] == [ch._fetch.sha256_of(path)]
+    assert [folder.name for folder in cache.iterdir()] == [sha256_of(path)]
     shutil.copy(path, tmp_path / "sha256-0123")  # what Ollama would call it
     monkeypatch.setattr("cellhermes.model._gguf._unpack", None)
     assert ch.CellHermes.from_pretrained(tmp_path / "sha256-0123").sha256 == first.sha256
@@ -200,7 +201,7 @@ def test_a_package_with_the_file_stands_for_the_hub(tmp_path, original, monkeypa
 
 def test_what_a_killed_process_left_is_written_anew(tmp_path, original, cache):
     path = write_gguf(tmp_path / "sha256-0123", original)
-    name = ch._fetch.sha256_of(path)
+    name = sha256_of(path)
     (cache / f"{name}.unfinished").mkdir(parents=True)
     (cache / f"{name}.unfinished" / "model.safetensors").write_bytes(b"half")
     (cache / f"{name}.gguf").symlink_to(tmp_path / "gone")

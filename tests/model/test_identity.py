@@ -8,7 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import cellhermes as ch
-from cellhermes._fetch import _hash, sha256_of
+from cellhermes import _disk
+from cellhermes._disk import sha256_of
 from cellhermes.model import _card
 from cellhermes.model._identity import sha256
 
@@ -134,18 +135,18 @@ def old(tmp_path, monkeypatch):
     """A file that was written long enough ago, and how often it was read."""
     path, reads = tmp_path / "weights.bin", []
     path.write_bytes(b"1" * 1000)
-    monkeypatch.setattr(_hash, "_seen", {})
-    monkeypatch.setattr(_hash, "SETTLED", -1)
-    monkeypatch.setattr(_hash, "LARGE", 1)
-    hashed = _hash.file_hash
-    monkeypatch.setattr(_hash, "file_hash", lambda path: reads.append(path) or hashed(path))
+    monkeypatch.setattr(_disk, "_seen", {})
+    monkeypatch.setattr(_disk, "SETTLED", -1)
+    monkeypatch.setattr(_disk, "LARGE", 1)
+    hashed = _disk.file_hash
+    monkeypatch.setattr(_disk, "file_hash", lambda path: reads.append(path) or hashed(path))
     return path, reads
 
 
 def test_a_file_is_read_once_also_by_the_next_process(old, cache, monkeypatch):
     path, reads = old
     first = sha256_of(path)
-    monkeypatch.setattr(_hash, "_seen", {})
+    monkeypatch.setattr(_disk, "_seen", {})
     assert sha256_of(path) == first == sha256_of(path)
     assert len(reads) == 1
 
@@ -163,7 +164,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(old, cache):
 def test_a_damaged_note_is_not_believed(old, cache, monkeypatch, content):
     path, reads = old
     first = sha256_of(path)
-    monkeypatch.setattr(_hash, "_seen", {})
+    monkeypatch.setattr(_disk, "_seen", {})
     for note in (cache / "hashes").iterdir():
         note.write_text(content)
     assert sha256_of(path) == first
@@ -172,6 +173,6 @@ def test_a_damaged_note_is_not_believed(old, cache, monkeypatch, content):
 
 def test_a_file_that_was_just_written_is_read_again(old, cache, monkeypatch):
     path, reads = old
-    monkeypatch.setattr(_hash, "SETTLED", 60)
+    monkeypatch.setattr(_disk, "SETTLED", 60)
     assert sha256_of(path) == sha256_of(path)
     assert len(reads) == 2

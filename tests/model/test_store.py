@@ -11,7 +11,6 @@ import pytest
 
 import cellhermes as ch
 from cellhermes import _fetch
-from cellhermes._fetch import _cache
 from cellhermes.model import _card, _store
 
 BASE = "meta-llama/Llama-3.1-8B-Instruct"
@@ -225,7 +224,7 @@ def test_room_for_a_base_is_looked_for_first(hub, monkeypatch):
     hub.files[f"/api/models/{BASE}/revision/{revision}"] = json.dumps(told).encode()
     hub.files[f"/{BASE}/resolve/{revision}/config.json"] = b"{}"
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(_cache.shutil, "disk_usage", lambda _: usage(0, 0, 10**9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 10**9))
     with pytest.raises(OSError, match=r"needs 16\.0 GB, but .* has 1\.0 GB left.*HF_HOME"):
         ch.model.fetch("llama-3.1-8b-instruct")
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import cellhermes as ch
-from cellhermes import _adata, _blocks, _chunks
+from cellhermes import _adata, _chunks, _disk
 from cellhermes._keys import SENTENCE
 
 
@@ -181,7 +181,7 @@ def stops_at(monkeypatch, n):
             if len(done) == n:
                 raise KeyboardInterrupt
             done.append(path.name)
-        _blocks.commit(path, content, **options)
+        _disk.commit(path, content, **options)
 
     monkeypatch.setattr(_chunks, "commit", commit)
     return done
@@ -313,10 +313,10 @@ def test_a_matrix_that_is_cut_or_damaged_is_named(adata, tmp_path):
 
 SCRIPT = """
 import sys, time, cellhermes as ch
-from cellhermes import _blocks, _chunks
+from cellhermes import _chunks, _disk
 def slow(path, content, **options):
     time.sleep(0.05)
-    _blocks.commit(path, content, **options)
+    _disk.commit(path, content, **options)
 _chunks.commit = slow
 ch.pp.cell_sentences(sys.argv[1], out=sys.argv[2], chunk_size=8)
 """

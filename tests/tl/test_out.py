@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cellhermes as ch
-from cellhermes import _blocks
+from cellhermes import _blocks, _disk
 from cellhermes.tl import _answer, _embed_cells, _predict
 
 KEY = "X_cellhermes"
@@ -185,7 +185,7 @@ def test_generated_answers_of_an_open_task_have_the_categories_that_were_seen(ce
 
 # --------------------------------------------------------------------------------------------------- interruptions
 
-COMMIT = _blocks.commit
+COMMIT = _disk.commit
 
 
 def stop_after(monkeypatch, n):

@@ -336,7 +336,7 @@ def test_wrong_targets_are_explained(pairs, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"instruction": "Q", "output": "A"}\n{"instruction": "Q", "outp\n', r"line 2: not JSON .*outp"),
+        ('{"instruction": "Q", "output": "A"}\n{"instruction": "Q", "outp\n', r"line 2 is damaged, or not JSON.*outp"),
         ('{"instruction": "Q", "input": ""}\n', "line 1: expected a record with instruction, input and output, got"),
         ('{"instruction": "", "output": "A"}\n', "line 1: expected a record"),
         ("[1, 2]\n", "line 1: expected a record"),
@@ -401,7 +401,7 @@ def test_a_full_disk_is_found_before_pairs_are_made(pairs, tmp_path, monkeypatch
         if fits:
             ch.train.write_pairs(pairs, tmp_path / "second.jsonl")
         else:
-            with pytest.raises(OSError, match="GB are to be written"):
+            with pytest.raises(OSError, match="B are to be written"):
                 ch.train.write_pairs(pairs, tmp_path / "second.jsonl")
             assert not list(tmp_path.glob("second*"))
 

@@ -1,10 +1,9 @@
 """Downloads by name or address: one cache, every file checked against its hash whenever it is used."""
 
 from ._bundle import read_bundle, write_bundle
-from ._cache import cache_folder, check_space, file_hash, locked, offline, size_text, writable
+from ._cache import check_space, locked, offline, writable
 from ._data import data_file, data_files, derived
 from ._files import fetch
-from ._hash import sha256_of
 from ._held import bundled, held_data, held_weights, remove, remove_halves, state
 from ._registry import Entry, File, find, registry
 from ._unpack import members, unpacked
@@ -16,13 +15,11 @@ __all__ = [
     "adapter_folder",
     "base",
     "bundled",
-    "cache_folder",
     "check_space",
     "data_file",
     "data_files",
     "derived",
     "fetch",
-    "file_hash",
     "find",
     "held_data",
     "held_weights",
@@ -35,8 +32,6 @@ __all__ = [
     "registry",
     "remove",
     "remove_halves",
-    "sha256_of",
-    "size_text",
     "state",
     "unpacked",
     "weights",

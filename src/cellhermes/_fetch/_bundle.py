@@ -6,17 +6,17 @@ the model hub below ``hub/``.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
+import shutil
 import tarfile
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from ._cache import cache_folder, check_space, file_hash, writable
+from .._disk import cache_folder, file_hash, whole
+from ._cache import check_space, difference, writable
 from ._unpack import _opened, _safe
 
 if TYPE_CHECKING:
@@ -42,17 +42,12 @@ def write_bundle(target: Path, paths: Sequence[Path]) -> None:
     if target.exists() or target.is_symlink():
         msg = f"{target} is there already; pass another path, or move it away."
         raise FileExistsError(msg)
-    check_space(sum(path.stat().st_size for path in named.values()), target.resolve().parent, target.name)
-    unfinished = target.with_name(f"{target.name}.{token_hex(4)}.part")
-    try:
-        with tarfile.open(unfinished, "w") as bundle:
-            hashes = {name: file_hash(path) for name, path in tqdm(named.items(), desc="hashes", delay=2, leave=False)}
-            _add_text(bundle, SUMS, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
-            for name, path in tqdm(named.items(), desc=target.name, delay=2, leave=False):
-                bundle.add(path.resolve(), name, recursive=False)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    check_space(target.resolve().parent, sum(path.stat().st_size for path in named.values()), target.name)
+    with whole(target) as unfinished, tarfile.open(unfinished, "w") as bundle:
+        hashes = {name: file_hash(path) for name, path in tqdm(named.items(), desc="hashes", delay=2, leave=False)}
+        _add_text(bundle, SUMS, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
+        for name, path in tqdm(named.items(), desc=target.name, delay=2, leave=False):
+            bundle.add(path.resolve(), name, recursive=False)
     logger.info("%s files exported to `%s`.", f"{len(named):,}", target)
 
 
@@ -79,7 +74,7 @@ def read_bundle(source: Path) -> list[Path]:
             raise ValueError(msg)
         held = _safe(source, bundle)
         hashes = _hashes(source, bundle, held)
-        check_space(sum(size for _, size in held.values()), cache_folder(), source.name)
+        check_space(cache_folder(), sum(size for _, size in held.values()), source.name)
         placed = []
         with writable():
             for name, digest in tqdm(hashes.items(), desc=source.name, delay=2, leave=False):
@@ -111,16 +106,9 @@ def _place(bundle: tarfile.TarFile, member: tarfile.TarInfo, path: Path, digest:
         msg = f"{path} is another file than the bundle's. Delete the one that you do not want; nothing was changed."
         raise ValueError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    hasher = hashlib.sha256()
-    try:
+    with whole(path) as new:
         with bundle.extractfile(member) as source, new.open("wb") as target:
-            while block := source.read(2**20):
-                hasher.update(block)
-                target.write(block)
-        if hasher.hexdigest() != digest:
-            msg = f"{what} is damaged: its sha256 is {hasher.hexdigest()}, but was {digest}."
+            shutil.copyfileobj(source, target, 2**20)
+        if how := difference(new, f"sha256:{digest}"):
+            msg = f"{what} is damaged: {how}."
             raise ValueError(msg)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)

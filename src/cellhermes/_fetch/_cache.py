@@ -6,32 +6,26 @@ The hash of a file that has no published one is recorded when the file first arr
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
 import re
-import shutil
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .. import _disk
+from .._disk import CACHE, Lock, cache_folder, explained, file_hash, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
 logger = logging.getLogger("cellhermes")
 
-FOLDER = "CELLHERMES_CACHE"  # environment variable
 OFFLINE = ("CELLHERMES_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # the last two are the model hub's own
 RECORD = ".sha256"
-NOTES = (RECORD, RECORD + ".new", ".part", ".part.etag")  # what stands beside a file
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: ``$CELLHERMES_CACHE``, or the cache folder that the system gives to programs."""
-    import pooch
-
-    return Path(os.environ.get(FOLDER) or pooch.os_cache("cellhermes")).expanduser()
+NOTES = (RECORD, ".part", ".part.etag")  # what stands beside a file
 
 
 def offline() -> str:
@@ -43,30 +37,7 @@ def _is_on(value: str) -> bool:
     return value.strip().lower() not in {"", "0", "false", "no", "off"}
 
 
-def size_text(size: int) -> str:
-    """Bytes as people read them."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:,.0f} {unit}" if unit == "B" or value >= 100 else f"{value:,.1f} {unit}"
-        value /= 1000
-    raise AssertionError
-
-
-# ---- hashes
-
-
-def file_hash(path: Path, kind: str = "sha256") -> str:
-    """Hash of a file: ``"sha256"``, ``"md5"``, or ``"git"``, as the model hub gives it for small files."""
-    if kind != "git":
-        import pooch
-
-        return pooch.file_hash(str(path), alg=kind)
-    hasher = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            hasher.update(block)
-    return hasher.hexdigest()
+# ---- hashes of downloads
 
 
 def recorded(path: Path) -> str:
@@ -83,9 +54,8 @@ def recorded(path: Path) -> str:
 
 def record(path: Path, digest: str) -> None:
     """Write down the SHA-256 of a file."""
-    new = path.with_name(path.name + RECORD + ".new")
-    new.write_text(f"{digest}  {path.name}\n", "utf-8", newline="\n")
-    new.replace(path.with_name(path.name + RECORD))
+    with whole(path.with_name(path.name + RECORD)) as new:
+        new.write_text(f"{digest}  {path.name}\n", "utf-8", newline="\n")
 
 
 def difference(path: Path, known: str) -> str:
@@ -101,14 +71,10 @@ def difference(path: Path, known: str) -> str:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """One process at a time; the others wait. A process that dies lets go."""
-    from filelock import FileLock, Timeout
-
     folder = cache_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / hashlib.blake2b(name.encode(), digest_size=12).hexdigest())
-    try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
+    lock = Lock(folder / hashlib.blake2b(name.encode(), digest_size=12).hexdigest())
+    if not lock.acquire(0.1):
         logger.warning("Another process is getting %s; waiting for it.", name)
         lock.acquire()
     try:
@@ -117,32 +83,15 @@ def locked(name: str) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def writable() -> Iterator[None]:
+def writable() -> AbstractContextManager[None]:
     """Errors of a cache that is full or may not be written say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            msg = f"The cache {cache_folder()} may not be written ({error}). Set {FOLDER} to a folder of yours."
-            raise PermissionError(error.errno, msg) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            msg = (
-                f"No space is left in the cache {cache_folder()}. Free some and call again, the download goes on where "
-                f"it stopped; or set {FOLDER} to a folder on another disk."
-            )
-            raise OSError(error.errno, msg) from error
-        raise
+    return explained(
+        cache_folder(),
+        f"Set {CACHE} to a folder of yours.",
+        f"Free some and call again, the download goes on where it stopped; or set {CACHE} to a folder on another disk.",
+    )
 
 
-def check_space(needed: int, folder: Path, what: str) -> None:
-    """Whether a folder has room, before anything moves."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        msg = (
-            f"{what} needs {size_text(needed)}, but {folder} has {size_text(free)} left. Free some, or set {FOLDER} "
-            "(HF_HOME for models of the hub) to a folder on another disk."
-        )
-        raise OSError(msg)
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Whether a cache has room, before anything moves."""
+    _disk.check_space(folder, needed, what, f"set {CACHE} (HF_HOME for models of the hub) to a folder on another disk")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from .._disk import cache_folder, size_text
 from . import _hosts
-from ._cache import cache_folder, check_space, offline, recorded, size_text
+from ._cache import check_space, offline, recorded
 from ._files import fetch
 from ._kind import check_first_line
 
@@ -35,7 +36,7 @@ def data_file(entry: Entry, file: File, *, check: Callable[[Path], object] = lam
             file = _of_record(entry, file)
             logger.warning("%s: its checksum (%s) comes from the record's own list.", file.name, file.hash)
             known = file.known
-        check_space(file.size - _arrived(path), path.parent, file.name)
+        check_space(path.parent, file.size - _arrived(path), file.name)
     advice = f"{entry.name} is described at {entry.source}."
 
     def check_all(new: Path) -> None:

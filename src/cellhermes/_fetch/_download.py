@@ -21,7 +21,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm.auto import tqdm
 
-from ._cache import check_space, size_text
+from .._disk import size_text
+from ._cache import check_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -225,7 +226,7 @@ def _stream(url: str, part: Path, size: int, headers: Mapping[str, str] | None, 
         if size and total and total != size:
             msg = f"the server offers {total:,} bytes, expected {size:,}"
             raise ValueError(msg)
-        check_space((size or total) - start, part.parent, part.name.removesuffix(".part"))
+        check_space(part.parent, (size or total) - start, part.name.removesuffix(".part"))
         _note(url, part, response)
         _write(response, part, start, size or total)
     if (found := _length(part)) < (size or total):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ._cache import FOLDER, cache_folder, difference, file_hash, locked, offline, record, recorded, writable
+from .._disk import CACHE, cache_folder, file_hash
+from ._cache import difference, locked, offline, record, recorded, writable
 from ._download import download
 from ._kind import check_kind
 
@@ -139,4 +140,4 @@ def _download(
         )  # fmt: skip
     part.replace(path)
     part.with_name(part.name + ".etag").unlink(missing_ok=True)
-    logger.info("Downloaded %s to `%s`. Set %s to keep such files elsewhere.", url, path, FOLDER)
+    logger.info("Downloaded %s to `%s`. Set %s to keep such files elsewhere.", url, path, CACHE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ._cache import NOTES, RECORD, cache_folder, difference, recorded
+from .._disk import cache_folder
+from ._cache import NOTES, RECORD, difference, recorded
 from ._weights import LOCK, adapter_folder, cached_base, lock_of, locked_files, read_lock
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from .._disk import json_object
 from ._download import read_url
 from ._registry import COMMIT, HASH, File
 
@@ -85,14 +85,10 @@ def of_hub(repository: str, commit: str) -> Repository:
 def _json(page: str, headers: dict[str, str] | None = None) -> dict:
     text = read_url(page, headers)
     try:
-        told = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        msg = f"{page} answers with something that is no JSON (a login page?): {text[:80]!r}"
+        return json_object(text, f"the answer of {page}")
+    except ValueError as error:
+        msg = f"{error} (a login page?): {text[:80]!r}"
         raise ConnectionError(msg) from error
-    if not isinstance(told, dict):
-        msg = f"{page} answers with {type(told).__name__}; expected a JSON object"
-        raise ConnectionError(msg)
-    return told
 
 
 @contextmanager

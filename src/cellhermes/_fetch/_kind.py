@@ -6,7 +6,6 @@ Hosts answer with login pages, with nothing, with half of a file. What is wrong 
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import struct
 import tarfile
@@ -14,6 +13,7 @@ import zlib
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from .._disk import json_object
 from ._unpack import members
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _check_safetensors(path: Path) -> None:
         if length > path.stat().st_size - 8:
             msg = "what came is no safetensors file, or the beginning of one"
             raise ValueError(msg)
-        header = _object(file.read(length), "the header of a safetensors file")
+        header = json_object(file.read(length), "the header of what came")
     try:
         ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"]
         end = 8 + length + max(ends, default=0)
@@ -101,19 +101,7 @@ def _check_safetensors(path: Path) -> None:
 
 
 def _check_json(path: Path) -> None:
-    _object(path.read_bytes(), "JSON")
-
-
-def _object(text: bytes, what: str) -> dict:
-    try:
-        told = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        msg = f"what came is not {what}: {error}"
-        raise ValueError(msg) from error
-    if not isinstance(told, dict):
-        msg = f"what came is a {type(told).__name__}; expected {what}"
-        raise ValueError(msg)
-    return told
+    json_object(path.read_bytes(), "what came")
 
 
 def _check_tar(path: Path) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .. import _zip
-from ._cache import cache_folder, check_space, size_text, writable
+from .._disk import cache_folder, size_text
+from ._cache import check_space, writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def unpacked(archive: Path, pattern: str = "") -> Iterator[list[Path]]:
     """Unpack the files whose name matches a regular expression, in the order of the archive, for a while."""
     with writable(), tempfile.TemporaryDirectory(dir=_scratch()) as folder, _opened(archive) as opened:
         held = {name: found for name, found in _safe(archive, opened).items() if re.search(pattern, name, re.I)}
-        check_space(sum(size for _, size in held.values()), Path(folder), archive.name)
+        check_space(Path(folder), sum(size for _, size in held.values()), archive.name)
         paths = []
         for name, (member, size) in held.items():
             path = Path(folder, name)

@@ -6,7 +6,6 @@ A repository whose commit the registry does not know is taken at its newest one,
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._disk import cache_folder, json_object, noted, size_text, write_json
 from . import _hosts
-from ._cache import cache_folder, check_space, locked, offline, size_text, writable
+from ._cache import check_space, locked, offline, writable
 from ._data import announce
 from ._download import RefusedError, read_url
 from ._files import fetch
@@ -81,9 +81,7 @@ def _locked(entry: Entry) -> Repository:
             found = _hosts.of_hub(entry.name, entry.commit if COMMIT.fullmatch(entry.commit) else "")
         path.parent.mkdir(parents=True, exist_ok=True)
         held = {"commit": found.commit, "files": {name: asdict(file) for name, file in found.files.items()}}
-        new = path.with_name("unfinished." + LOCK)
-        new.write_text(json.dumps(held, indent=1), "utf-8", newline="\n")
-        new.replace(path)
+        write_json(path, held)
     logger.warning(
         "%s is used at commit %s, the newest one today; commit and hashes are kept in `%s`.",
         entry.name, found.commit, path,
@@ -94,13 +92,13 @@ def _locked(entry: Entry) -> Repository:
 def read_lock(path: Path) -> Repository:
     """What was recorded of a repository."""
     try:
-        held = json.loads(path.read_text("utf-8"))
+        held = json_object(path.read_bytes(), "it")
         files = {name: File(**{**file, "urls": tuple(file["urls"])}) for name, file in held["files"].items()}
         if not all(isinstance(text, str) for text in (held["commit"], *(file.hash for file in files.values()))):
             msg = "commit and hashes are texts"
             raise TypeError(msg)
         return Repository(held["commit"], files)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path} is damaged ({error!r}). Delete it to take the repository's newest commit."
         raise ValueError(msg) from error
 
@@ -119,7 +117,7 @@ def _adapter(entry: Entry, found: Repository) -> Path:
     if missing and not offline():
         size = sum(file.size for file in missing)
         announce(entry, "the adapter", size)
-        check_space(size, folder, entry.name)
+        check_space(folder, size, entry.name)
     for name in ADAPTER:
         file = found.files[name]
         if not file.known:
@@ -176,7 +174,7 @@ def _prepare(repository: str, commit: str) -> None:
         told = _hosts.of_hub(repository, commit)
         read_url(f"{_hosts.endpoint()}/{repository}/resolve/{told.commit}/config.json", _hosts.login())
     size = sum(file.size for file in told.files.values() if _is_wanted(file.name))
-    check_space(size, Path(constants.HF_HUB_CACHE), repository)
+    check_space(Path(constants.HF_HUB_CACHE), size, repository)
     if is_registered(repository):
         announce(find("model", repository), "the base model", size)
     else:
@@ -227,10 +225,10 @@ def _incomplete(folder: Path) -> str:
         return "no tokenizer"
     index = next((name for name in sorted(names) if name.endswith(".safetensors.index.json")), "")
     if index:
-        try:
-            needed = set(map(str, json.loads((folder / index).read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        needed = noted(folder / index).get("weight_map")
+        if not isinstance(needed, dict):
             return f"{index} is damaged"
+        needed = set(map(str, needed.values()))
         return f"without {', '.join(sorted(needed - names))}" if needed - names else ""
     return "" if any(name.endswith(".safetensors") for name in names) else "no safetensors weights"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import _fetch
+from .._disk import cache_folder
 
 logger = logging.getLogger("cellhermes")
 
@@ -127,7 +128,7 @@ def remove(name: str) -> int:
     """
     entry = _fetch.find("data", name)
     freed = _fetch.remove(_fetch.held_data(entry))
-    _fetch.remove_halves(_fetch.cache_folder() / "data" / entry.name)
+    _fetch.remove_halves(cache_folder() / "data" / entry.name)
     return freed
 
 

@@ -1,9 +1,10 @@
 """How a training run went."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
+
+from .._disk import json_object
 
 FIRST = ["step", "epoch", "tokens", "seconds"]  # on every line
 
@@ -48,18 +49,18 @@ def training_log(folder: str | Path) -> pd.DataFrame:
     if not path.is_file():
         msg = f"no log of a training run at {path}; expected the folder that the run writes to."
         raise FileNotFoundError(msg)
-    lines = path.read_text("utf-8", "replace").splitlines()
+    lines = path.read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or "step" not in record:
+            record = json_object(line, "it")
+            if "step" not in record:
                 msg = "it has no step"
                 raise ValueError(msg)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if number == len(lines):
                 break  # being written, or cut off when the run was stopped
-            msg = f"{path}, line {number} is not a record of a run ({error}): {line[:60]!r}."
+            msg = f"{path}, line {number} is not a record of a run ({error}): {line[:60].decode('utf-8', 'replace')!r}."
             raise ValueError(msg) from error
         records.append(record)
     return pd.DataFrame(

@@ -1,6 +1,5 @@
 """Names of models become cards: what to load, in which order, and how to read it. No tensors here."""
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._fetch import sha256_of
+from .._disk import json_object, sha256_of
 from ..text import Wrap, wraps
 from ._read_at import ReadAt, check_read_at, read_at_of
 
@@ -352,14 +351,10 @@ def _check_wrap(wrap: str | dict[str, str], where: str) -> None:
 def read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
-        msg = f"{path} is damaged ({error}). Fetch or write it again."
+        return json_object(path.read_bytes(), path)
+    except ValueError as error:
+        msg = f"{error}. Fetch or write it again."
         raise ValueError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{path} holds {type(content).__name__}; expected a JSON object. Fetch or write it again."
-        raise ValueError(msg)
-    return content
 
 
 def location(card: ModelCard) -> str:

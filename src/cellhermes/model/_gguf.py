@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._fetch import cache_folder, check_space, locked, sha256_of, size_text, writable
+from .._disk import cache_folder, flush, sha256_of, size_text
+from .._fetch import check_space, locked, writable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -71,7 +72,7 @@ def _unpack(file: Path, folder: Path, name: str) -> None:
     skeleton = without_weights(config_of(str(file.parent), gguf_file=file.name))
     n = skeleton.num_parameters()
     size = n * (4 if n <= SMALL else 2)
-    check_space(size, folder, f"{name}, unpacked,")
+    check_space(folder, size, f"{name}, unpacked,")
     logger.info("%s has %s parameters. Unpacking takes %s of memory, and %s keeps as much.", name, f"{n:,}",
                 size_text(size), folder)  # fmt: skip
     tokenizer = _tokenizer(file, skeleton.config.vocab_size, name)
@@ -81,9 +82,7 @@ def _unpack(file: Path, folder: Path, name: str) -> None:
     try:
         tokenizer.save_pretrained(unfinished)
         lm.save_pretrained(unfinished)
-        for path in unfinished.iterdir():
-            with path.open("r+b") as written:
-                os.fsync(written.fileno())  # else a power failure could leave the name with nothing behind it
+        flush(*unfinished.iterdir())
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

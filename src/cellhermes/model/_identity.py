@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._fetch import sha256_of
+from .._disk import json_hash, sha256_of
 from ._card import ADAPTER, UNSEEN, ModelCard, location, read_json
 from ._store import located
 
@@ -68,4 +68,4 @@ def _content(path: Path) -> str:
     if path.name not in (CONFIG, ADAPTER):
         return sha256_of(path)
     config = {key: value for key, value in read_json(path).items() if key not in PLACES}
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return json_hash(config)

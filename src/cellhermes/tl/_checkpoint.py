@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .._blocks import SHARD, Held, Keeper, Shard, Work, check_space, commit
+from .._blocks import SHARD, Held, Keeper, Shard, Work
+from .._disk import check_space, commit
 from .._hash import hashed
 
 logger = logging.getLogger("cellhermes")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._disk import noted
 from ..model import _identity
 from . import _folder
 
@@ -27,11 +28,11 @@ def check_bases(card: ModelCard) -> None:
         If weights, tokenizer or config have changed under their name.
     """
     for i, folder in enumerate(map(Path, card.adapters)):
-        noted = _folder.read(folder / _folder.RECORD).get("run", {})
+        before = noted(folder / _folder.RECORD).get("run", {})
         below = replace(card, adapters=card.adapters[:i])
-        if noted.get("base_sha256", "") not in ("", _identity.sha256(below)):
+        if before.get("base_sha256", "") not in ("", _identity.sha256(below)):
             msg = (
-                f"Adapter {str(folder)!r} was trained on other weights than {noted.get('base')!r} holds now. Put those "
-                "back, or train the adapter again."
+                f"Adapter {str(folder)!r} was trained on other weights than {before.get('base')!r} holds now. Put "
+                "those back, or train the adapter again."
             )
             raise ValueError(msg)

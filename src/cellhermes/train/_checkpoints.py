@@ -6,18 +6,14 @@ mark with which one begins is not ours, and stays.
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
-import os
 import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
-from .._blocks import commit
-from .._fetch import sha256_of
+from .._disk import FULL, flush, noted, sha256_of, write_json
 
 logger = logging.getLogger("cellhermes")
 
@@ -48,28 +44,20 @@ def begin(folder: Path) -> None:
 def seal(folder: Path) -> None:
     """Mark a checkpoint as whole: its files have reached the disk, and here are their sizes and hashes."""
     (folder / BEGUN).rename(folder / COMPLETE)  # so that one of the two is there all the time
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / COMPLETE):
-        with path.open("r+b") as file:  # Windows flushes only what may be written
-            os.fsync(file.fileno())
-        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, sha256_of(path)]
-    commit(folder / COMPLETE, json.dumps(files).encode())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / COMPLETE)
+    flush(*paths)
+    files = {path.relative_to(folder).as_posix(): [path.stat().st_size, sha256_of(path)] for path in paths}
+    write_json(folder / COMPLETE, files)
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a checkpoint was sealed, and its files are what they were."""
+    files = noted(folder / COMPLETE)
     try:
-        files = _listed(folder)
         sizes = all((folder / name).stat().st_size == size for name, (size, _) in files.items())
         return bool(files) and sizes and all(sha256_of(folder / name) == found for name, (_, found) in files.items())
     except (OSError, ValueError, TypeError):
         return False
-
-
-def _listed(folder: Path) -> dict[str, list]:
-    """Files of a sealed checkpoint."""
-    found = json.loads((folder / COMPLETE).read_text("utf-8"))
-    return found if isinstance(found, dict) else {}
 
 
 def step_of(folder: Path) -> int:
@@ -113,10 +101,7 @@ def rotate(folder: Path, *, keep: int, best: str | None) -> None:
 
 def remove(checkpoint: Path) -> None:
     """Remove what a checkpoint holds; of a whole one, what its list names."""
-    try:
-        files = _listed(checkpoint)
-    except (OSError, ValueError):
-        files = {}
+    files = noted(checkpoint / COMPLETE)
     if not files:  # begun, and not sealed: all in it is half-written
         shutil.rmtree(checkpoint)
         return
@@ -140,7 +125,7 @@ def remove_all(folder: Path) -> None:
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether writing failed for want of space, in the ways of Python, torch and safetensors."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         return True
     text = str(error)
     return any(

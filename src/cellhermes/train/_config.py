@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from .._disk import parsed
 from . import _checks
 
 if TYPE_CHECKING:
@@ -294,11 +295,7 @@ class TrainConfig:
         ...     ch.train.TrainConfig.from_toml(path).rank
         4
         """
-        try:
-            content = tomllib.loads(Path(path).read_text("utf-8-sig"))
-        except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
-            msg = f"{path} is not TOML: {error}"
-            raise ValueError(msg) from error
+        content = parsed(Path(path).read_bytes(), path, "TOML")
         table = content.get("train", content)
         if not isinstance(table, dict):
             msg = f"train in {path} is {table!r}; expected a table of fields."

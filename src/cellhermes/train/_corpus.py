@@ -27,7 +27,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .. import _place
-from .._blocks import Shard, Work, check_space, commit
+from .._blocks import Shard, Work
+from .._disk import check_space, commit, file_hash, flush, noted, parsed, write_json
 from .._keys import version
 from ..text import Prompt, QAPair
 
@@ -139,10 +140,9 @@ def _write(pairs: Pairs, path: Path, work: Work, n_workers: int, inputs: Sequenc
             progress.update(part["pairs"])
     card = _card(pairs, about, parts)
     card_file = parts.folder / "card.json"  # goes with the folder if this process is killed
-    commit(card_file, _json(card))
+    write_json(card_file, card)
     card_file.replace(_card_path(path))
-    with parts.whole.open("r+b") as whole:  # Windows flushes only what may be written
-        os.fsync(whole.fileno())
+    flush(parts.whole)
     parts.whole.replace(path)
     return card
 
@@ -222,20 +222,17 @@ def _read_lines(path: Path) -> Iterator[tuple[str, object]]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            where = f"{path}, line {number}"
             try:
-                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
-                msg = f"{path}, line {number}: not JSON ({error}): {line[:120].decode('utf-8', 'replace')!r}."
+                record = parsed(line, where)
+            except ValueError as error:
+                msg = f"{error}: {line[:120].decode('utf-8', 'replace')!r}."
                 raise ValueError(msg) from None
-            yield f"{path}, line {number}", record
+            yield where, record
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, object]]:
-    try:
-        records = json.loads(path.read_text("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        msg = f"{path} is not JSON: {error}."
-        raise ValueError(msg) from None
+    records = parsed(path.read_bytes(), path)
     if not isinstance(records, list):
         msg = f"{path} holds a {type(records).__name__}; expected a list of records."
         raise ValueError(msg)
@@ -287,7 +284,7 @@ class _Parts:
             for k in range(len(self.notes), self.n):
                 if k in missing:
                     next(finished)
-                note = json.loads(_note(self.folder, k).read_text("utf-8"))
+                note = noted(_note(self.folder, k))
                 part = _part(self.folder, self.suffix, k)
                 whole.add(part.read_bytes())
                 if isinstance(whole, _Lines):
@@ -300,15 +297,13 @@ class _Parts:
         """Notes of the parts that an earlier run has joined: their notes are there and they are not."""
         notes = []
         while _note(self.folder, len(notes)).is_file() and not _part(self.folder, self.suffix, len(notes)).is_file():
-            notes.append(json.loads(_note(self.folder, len(notes)).read_text("utf-8")))
+            notes.append(noted(_note(self.folder, len(notes))))
         size = self.whole.stat().st_size if self.whole.is_file() else 0
         return notes if size >= sum(note["bytes"] for note in notes) else []
 
     def _is_finished(self, k: int) -> bool:
-        note, part = _note(self.folder, k), _part(self.folder, self.suffix, k)
-        if not (note.is_file() and part.is_file()):
-            return False
-        return _sha256(part) == json.loads(note.read_text("utf-8"))["sha256"]
+        part = _part(self.folder, self.suffix, k)
+        return part.is_file() and file_hash(part) == noted(_note(self.folder, k)).get("sha256")
 
     def _whole(self) -> _Lines | _Parquet:
         if self.suffix == ".parquet":
@@ -359,7 +354,7 @@ class _Parquet:
 
     @property
     def sha256(self) -> str:
-        return _sha256(self._path)
+        return file_hash(self._path)
 
 
 def _part(folder: Path, suffix: str, k: int) -> Path:
@@ -378,7 +373,7 @@ def _write_part(pairs: Pairs, folder: Path, suffix: str, size: int, k: int) -> N
     n = sum(seen["pairs"] for seen in templates.values())
     note = {"pairs": n, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "templates": templates}
     commit(_part(folder, suffix, k), content)
-    commit(_note(folder, k), _json(note))
+    write_json(_note(folder, k), note)
 
 
 def _noted(pairs: Pairs, start: int, templates: dict[str, dict[str, int]]) -> Iterator[Record]:
@@ -496,7 +491,7 @@ def _check_place(path: Path, inputs: Sequence[str | Path], *, overwrite: bool) -
     if path.exists() and not overwrite:
         msg = f"{path} is there already; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
-    if card.exists() and not {"fingerprint", "cellhermes"} <= {*_read_json(card)}:
+    if card.exists() and not {"fingerprint", "cellhermes"} <= {*noted(card)}:
         msg = f"{card} is no card of a corpus, so it stays. Move it away, or pass another path."
         raise FileExistsError(msg)
 
@@ -518,29 +513,12 @@ def _parts_of(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
-def _read_json(path: Path) -> Card:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _card_path(path: Path) -> Path:
     return path.with_name(path.name + ".card.json")
 
 
 def _file(path: Path) -> Card:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _json(content: Card) -> bytes:
-    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
 def _card(pairs: Pairs, about: Card, parts: _Parts) -> Card:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,8 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from .._blocks import commit
-from .._fetch import sha256_of
+from .._disk import flush, noted, sha256_of, write_json
 from ..text import QAPair
 from ._corpus import read_pairs
 from ._pairs import Pairs
@@ -187,21 +185,14 @@ def encode(
         ends=np.array(ends, np.int64), n_prompt=np.array(n_prompt, np.int32), task=np.array(task, np.int16),
     )  # fmt: skip
     about = {"tasks": list(tasks), "sources": counts, "dropped": dict(dropped), "n_cut": n_cut}
-    # last: without it the rest counts as unfinished
-    commit(folder / ABOUT, json.dumps({**about, "key": key, "files": _on_disk(folder)}).encode())
-
-
-def _on_disk(folder: Path) -> dict[str, str]:
-    """Hashes of the files, which have reached the disk."""
-    for name in (IDS, INDEX):
-        with (folder / name).open("r+b") as file:  # Windows flushes only what may be written
-            os.fsync(file.fileno())
-    return {name: sha256_of(folder / name) for name in (IDS, INDEX)}
+    flush(folder / IDS, folder / INDEX)
+    files = {name: sha256_of(folder / name) for name in (IDS, INDEX)}
+    write_json(folder / ABOUT, {**about, "key": key, "files": files})  # last: without it the rest counts as unfinished
 
 
 def load(folder: Path) -> Encoded:
     """Map what :func:`encode` wrote."""
-    about = json.loads((folder / ABOUT).read_text("utf-8"))
+    about = noted(folder / ABOUT)
     del about["key"], about["files"]
     with np.load(folder / INDEX) as index:
         arrays = {name: index[name] for name in ("ends", "n_prompt", "task")}
@@ -223,8 +214,8 @@ def remove(folder: Path) -> None:
 
 def _is_whole(folder: Path, key: str) -> bool:
     """Whether the examples of this key are there, as they were written."""
+    about = noted(folder / ABOUT)
     try:
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
         return about["key"] == key and all(sha256_of(folder / name) == about["files"][name] for name in (IDS, INDEX))
     except (OSError, ValueError, KeyError, TypeError):
         return False

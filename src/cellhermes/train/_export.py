@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from .._blocks import commit
+from .._disk import commit
 from .._keys import version
 from ..model._card import NOTE, is_place
 

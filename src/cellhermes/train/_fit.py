@@ -7,10 +7,10 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._disk import json_hash
 from . import _encoded, _folder, _loop
 from ._bases import folders_of
 from ._config import TrainConfig
@@ -280,9 +280,9 @@ def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping
     config, folder = run.config, run.out / _folder.TOKENS / name
     if run.is_first:
         parts = [run.record["pairs" if name == "train" else name], run.record["vocabulary"], run.record["wrap"]]
-        key = sha256(json.dumps([*parts, config.max_tokens, dict(caps), config.seed], sort_keys=True).encode())
+        key = json_hash([*parts, config.max_tokens, dict(caps), config.seed])
         _encoded.encode(
-            sources, run.encoder, folder, max_tokens=config.max_tokens, caps=caps, seed=config.seed, key=key.hexdigest()
+            sources, run.encoder, folder, max_tokens=config.max_tokens, caps=caps, seed=config.seed, key=key
         )
     run.args.distributed_state.wait_for_everyone()
     encoded = _encoded.load(folder)

@@ -7,8 +7,6 @@ written to any other folder that holds something. What a run has written stands 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import re
@@ -18,8 +16,8 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from .. import _place
-from .._blocks import PATIENCE, Lock, commit
-from .._fetch import sha256_of
+from .._blocks import PATIENCE
+from .._disk import Lock, flush, is_as_written, json_hash, noted, sha256_of, write_json
 from . import _checkpoints, _encoded
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ def check(out: Path, inputs: Iterable[Path] = ()) -> None:
     _place.check_free(out, "folder")
     if not out.is_dir():
         return
-    if _is_record(read(out / RECORD)):
+    if _is_record(noted(out / RECORD)):
         for name, kind in {RECORD: "file", LOG: "file", TOKENS: "folder", CHECKPOINTS: "folder"}.items():
             _place.check_free(out / name, kind)
         _checkpoints.check(out / CHECKPOINTS)
@@ -66,14 +64,11 @@ def _is_record(found: Mapping[str, object]) -> bool:
 
 def check_writable(out: Path) -> None:
     """Make the folder, and raise where it cannot be written."""
-    try:
+    with _place.writable(out):
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f"{RECORD}.{token_hex(4)}.part"
         probe.write_bytes(b"")
         probe.unlink()
-    except OSError as error:
-        msg = f"out={str(out)!r} cannot be written ({error.strerror}); pass a folder that can."
-        raise type(error)(error.errno, msg) from error
 
 
 @contextmanager
@@ -112,7 +107,7 @@ def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> boo
         If the folder holds another run, or the weights are not those that the run wrote.
     """
     check(out)  # again, now that no other run can write
-    found = read(out / RECORD)
+    found = noted(out / RECORD)
     if overwrite or not found:
         return False
     _check_same(out, found["run"], run)
@@ -149,7 +144,7 @@ def _check_same(out: Path, there: Mapping[str, object], run: Mapping[str, object
 
 def begin(out: Path, run: Mapping[str, object], *, overwrite: bool) -> None:
     """Make the folder this run's; with ``overwrite``, remove what an earlier one has written, and nothing else."""
-    before = read(out / RECORD)
+    before = noted(out / RECORD)
     written = before.get("files", {})
     if overwrite and before:
         for name in written:
@@ -160,12 +155,12 @@ def begin(out: Path, run: Mapping[str, object], *, overwrite: bool) -> None:
         _encoded.remove(out / TOKENS)
         _checkpoints.remove_all(out / CHECKPOINTS)
         written = {}
-    write(out / RECORD, {"run": run, "files": written})
+    write_json(out / RECORD, {"run": run, "files": written})
 
 
 def unfinished(out: Path, run: Mapping[str, object]) -> Path:
     """Where a run writes its weights before they have their names; of the same name in all processes."""
-    return out / f"unfinished.{hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:8]}"
+    return out / f"unfinished.{json_hash(run)[:8]}"
 
 
 def settle(folder: Path, out: Path) -> dict[str, str]:
@@ -173,12 +168,10 @@ def settle(folder: Path, out: Path) -> dict[str, str]:
 
     A file of the user's that has such a name keeps what is in it, under another one.
     """
-    before, paths = read(out / RECORD), sorted(folder.iterdir())
-    for path in paths:
-        with path.open("r+b") as file:  # Windows flushes only what may be written
-            os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
+    before, paths = noted(out / RECORD), sorted(folder.iterdir())
+    flush(*paths)
     files = {path.name: sha256_of(path) for path in paths}
-    write(out / RECORD, {**before, "files": files})  # first: what stands there from now on is the run's
+    write_json(out / RECORD, {**before, "files": files})  # first: what stands there from now on is the run's
     for path in paths:
         _set_aside(out / path.name, {before.get("files", {}).get(path.name), files[path.name]})
         path.replace(out / path.name)
@@ -188,23 +181,8 @@ def settle(folder: Path, out: Path) -> dict[str, str]:
 
 def _set_aside(path: Path, ours: set[str | None]) -> bool:
     """Give what stands there another name, if its content has none of our hashes; whether there was such a thing."""
-    is_file = path.is_file() and not path.is_symlink()
-    if not os.path.lexists(path) or (is_file and sha256_of(path) in ours):
+    if not os.path.lexists(path) or is_as_written(path, *ours):
         return False
     kept = path.rename(path.with_name(f"{path.name}.{token_hex(4)}.kept"))
     logger.warning("%s was not written by this run; it is %s now.", path, kept.name)
     return True
-
-
-def read(path: Path) -> dict:
-    """JSON of a file, empty where there is none or half of one."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON, whole or not at all."""
-    commit(path, json.dumps(content, indent=1).encode())

@@ -6,8 +6,6 @@ A pair teaches words; a group teaches vectors, at the place from which :meth:`Ce
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from .._disk import json_hash
 from ._encoded import fingerprint
 from ._pairs import Pairs, hashed
 
@@ -141,8 +140,7 @@ class Groups(Sequence[Group]):
         -------
         SHA-256 of ``about`` and ``words``.
         """
-        text = json.dumps([self.task, self._about, self.words], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json_hash([self.task, self._about, self.words])
 
 
 def answer_groups(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._blocks import check_space
+from .._disk import check_space, write_json
 from .._keys import version as own_version
 from . import _checkpoints, _folder
 
@@ -116,7 +116,7 @@ def leave(
         kind = "adapter" if tokenizer is None else "model"
         write_card(unfinished, card=card, base=facts["run"]["base"], kind=kind, facts=facts)
         files = _folder.settle(unfinished, out)
-        _folder.write(out / _folder.RECORD, {**facts, "files": files})
+        write_json(out / _folder.RECORD, {**facts, "files": files})
     trainer.accelerator.wait_for_everyone()
     logger.info("trained: %s", out)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,10 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
 
 from .. import _place
-from .._blocks import check_space, commit
-from .._fetch import sha256_of
+from .._disk import check_space, flush, is_as_written, noted, sha256_of, write_json
 from .._keys import version
 from ..model import _card, _identity
 from ..model._store import located
-from . import _folder
 from ._bases import check_bases, folders_of
 from ._export import write_card
 
@@ -143,17 +139,13 @@ def _check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     if not overwrite:
         msg = f"{out} is there already; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
-    written = _folder.read(out / RECORD).get("files", {})
-    if other := [name for name in sorted(found - {RECORD}) if not _is_ours(out / name, written.get(name))]:
+    written = noted(out / RECORD).get("files", {})
+    if other := [name for name in sorted(found - {RECORD}) if not is_as_written(out / name, written.get(name))]:
         msg = (
             f"{out} is not replaced: it holds {', '.join(other[:5])}, which a merge has not written, or not like this. "
             "Move what is yours away, or pass another path."
         )
         raise FileExistsError(msg)
-
-
-def _is_ours(path: Path, digest: str | None) -> bool:
-    return path.is_file() and not path.is_symlink() and sha256_of(path) == digest
 
 
 def _write(card: ModelCard, folder: Path, dtype: str) -> None:
@@ -182,7 +174,7 @@ def _write(card: ModelCard, folder: Path, dtype: str) -> None:
     }
     write_card(folder, card=card, base=_root(card), kind="model", facts=facts)
     files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-    commit(folder / RECORD, json.dumps({**facts, "files": files}, indent=1).encode())
+    write_json(folder / RECORD, {**facts, "files": files})
 
 
 @contextmanager
@@ -190,17 +182,12 @@ def _whole(out: Path) -> Iterator[Path]:
     """A folder that takes the name ``out`` once all is written; if something fails, it goes and ``out`` stays."""
     beside = out.with_name(f"{out.name}.{token_hex(4)}.unfinished")
     unfinished, old = beside / "unfinished", beside / "old"
-    try:
+    with _place.writable(out):
         beside.mkdir()
         unfinished.mkdir()
-    except OSError as error:
-        msg = f"out={str(out)!r} cannot be written ({error.strerror}); pass a folder that can."
-        raise type(error)(error.errno, msg) from error
     try:
         yield unfinished
-        for path in unfinished.iterdir():
-            with path.open("r+b") as file:  # Windows flushes only what may be written
-                os.fsync(file.fileno())  # else a power failure could leave the name with nothing behind it
+        flush(*unfinished.iterdir())
         if out.exists():
             out.rename(old)
         try:

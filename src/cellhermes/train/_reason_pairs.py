@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .._disk import json_hash
 from ..text import template
 from ..text._columns import column
 from ..text._reason import read_reasoned, reason_prompt, write_reasoned
@@ -91,8 +90,7 @@ def reason_pairs(
             f"{wrong[0]} (counted from 0): {texts[wrong[0]][:60]!r}. Leave out <reason> and <output>."
         )
         raise ValueError(msg)
-    reasons_sha256 = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    about = {**pairs.about, "reasons": reasons, "reasons_sha256": reasons_sha256}
+    about = {**pairs.about, "reasons": reasons, "reasons_sha256": json_hash(texts)}
     return Pairs(_Told(pairs, texts, n_wordings), len(pairs), task=pairs.task, about=about)
 
 

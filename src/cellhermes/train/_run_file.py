@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from .._disk import parsed
 from ..io import read_table
 from ..model import _card
 from . import _folder
@@ -137,12 +137,7 @@ def _content(path: Path) -> Table:
     if not path.is_file():
         msg = f"{path} is not a file."
         raise FileNotFoundError(msg)
-    try:
-        content = tomllib.loads(path.read_text("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
-        msg = f"{path} is not TOML: {error}"
-        raise ValueError(msg) from error
-    return content
+    return parsed(path.read_bytes(), path, "TOML")
 
 
 def _check_keys(table: object, known: tuple[str, ...], where: str) -> None:

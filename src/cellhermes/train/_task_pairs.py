@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._disk import json_hash
 from ..text import QAPair
 from ..text import task as task_of
 from ..text._columns import SENTENCE
@@ -95,7 +94,7 @@ def task_pairs(
         "task": asked.name,
         "version": asked.version,
         "task_sha256": asked.fingerprint(),
-        "rows_sha256": hashlib.sha256(json.dumps([columns, true], sort_keys=True).encode()).hexdigest(),
+        "rows_sha256": json_hash([columns, true]),
         "answers": dict(Counter(true).most_common(MOST_COMMON)),
         "part": part if SPLIT in frame else "all",
         "expression": bool(expression),
