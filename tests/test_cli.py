@@ -521,3 +521,27 @@ def test_unknown_names_are_a_message_and_an_exit_code(run, words):
     assert done.exit_code == 1
     assert "Known" in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet"])
+def test_a_table_of_questions_is_the_same_for_training_and_for_answers(run, tmp_path, monkeypatch, ending):
+    """``NA`` may be a gene, ``1E5`` too; only an empty field is missing."""
+    path = tmp_path / f"q{ending}"
+    frame = pd.DataFrame({"question": ["NA", "1E5", "007", None], "answer": ["None", "nan", None, "x"]}, dtype=object)
+    if ending == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, sep={".csv": ",", ".tsv": "\t"}[ending], index=False)
+    (tmp_path / "run.toml").write_text(f'out = "a"\n[questions]\npath = "q{ending}"\ntask = "question"\n')
+    seen = []
+
+    def note(data, *_, **__):
+        seen.append(data)
+        raise ValueError("seen")
+
+    monkeypatch.setattr("cellhermes.train._run_file.reinforce", note)
+    monkeypatch.setattr(ch.tl, "answer", note)
+    run("train", tmp_path / "run.toml")
+    run("predict", path, tmp_path / f"out{ending}", "--task", "question", "--answer", "Yes")
+    trained, answered = (data.where(data.notna(), None).to_dict("list") for data in seen)
+    assert trained == answered == frame.to_dict("list")

@@ -48,7 +48,7 @@ def parsed(content: bytes, where: object, kind: Literal["JSON", "TOML"] = "JSON"
     try:
         return {"JSON": json.loads, "TOML": tomllib.loads}[kind](content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
-        msg = f"{where} is damaged, or not {kind}: {error}"
+        msg = f"{where} is not {kind}: {error}"
         raise ValueError(msg) from error
 
 

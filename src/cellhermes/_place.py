@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -40,6 +40,21 @@ def check_free(path: Path, what: str) -> None:
     if path.exists() and (path.is_dir() if what == "file" else not path.is_dir()):
         there = "a folder" if path.is_dir() else "a file"
         msg = f"{path} is {there}; expected the path of a {what}, new or written by cellhermes. Pass another path."
+        raise FileExistsError(msg)
+
+
+def check_new(path: Path, endings: Sequence[str], inputs: Iterable[Path], *, overwrite: bool) -> None:
+    """Refuse to write a file of another kind, where there is no folder, or over what stands there."""
+    if path.suffix not in endings:
+        msg = f"{path} ends with {path.suffix!r}; expected a name that ends with {' or '.join(endings)}."
+        raise ValueError(msg)
+    if not path.parent.is_dir():
+        msg = f"The folder {path.parent} does not exist."
+        raise FileNotFoundError(msg)
+    check_apart(path, inputs)
+    check_free(path, "file")
+    if path.exists() and not overwrite:
+        msg = f"{path} is there already; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
 
 

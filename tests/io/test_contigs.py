@@ -232,7 +232,7 @@ def test_clonotypes_join_cells_and_survive_h5ad(tmp_path):
     ("changes", "options", "error", "message"),
     [
         ({"productive": "maybe"}, {}, ValueError, r"column 'productive' has \['maybe'\]; expected True or False"),
-        ({"umis": "many"}, {}, ValueError, "'many' is no number"),
+        ({"umis": "many"}, {}, ValueError, "no numbers, such as 'many'"),
         ({"contig_id": "A-1_contig_2"}, {}, ValueError, "1 contigs occur twice.*name the column.*sample="),
         ({}, {"sample": "library"}, KeyError, "no column 'library' with the sample"),
         ({}, {"within": "donor"}, KeyError, "no column 'donor' for within="),

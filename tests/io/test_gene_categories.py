@@ -156,8 +156,8 @@ def test_xml_that_is_no_orphanet_is_refused(tmp_path: Path, text: str, said: str
     [
         ("a,b\n1,2\n", r"none of the known tables. Found the columns \['a', 'b'\].*CTD \(GeneSymbol, DiseaseName\)"),
         ("", "none of the known tables"),
-        ("gene\tcategory\nTP53\n", "line 2: 1 columns, expected 2"),
-        ("gene,category\nTP53,x,y\n", r"line 2: 3 columns, expected 2. Row: \['TP53', 'x', 'y'\]"),
+        ("gene\tcategory\nTP53\n", "line 2: 1 fields, but line 1 has 2 names"),
+        ("gene,category\nTP53,x,y\n", r"line 2: 3 fields, but line 1 has 2 names. Row: \['TP53', 'x', 'y'\]"),
         ("gene\tcategory\n-\tx\n", r"no row that can be used. Dropped: no symbol or category: 1"),
     ],
 )

@@ -336,7 +336,7 @@ def test_wrong_targets_are_explained(pairs, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"instruction": "Q", "output": "A"}\n{"instruction": "Q", "outp\n', r"line 2 is damaged, or not JSON.*outp"),
+        ('{"instruction": "Q", "output": "A"}\n{"instruction": "Q", "outp\n', r"line 2 is not JSON.*outp"),
         ('{"instruction": "Q", "input": ""}\n', "line 1: expected a record with instruction, input and output, got"),
         ('{"instruction": "", "output": "A"}\n', "line 1: expected a record"),
         ("[1, 2]\n", "line 1: expected a record"),

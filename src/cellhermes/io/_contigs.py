@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ._tables import first_line, read_texts
+from ._tables import first_line, numbers, read_texts
 
 logger = logging.getLogger("cellhermes")
 
@@ -197,7 +197,8 @@ def _read(
 
 def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
     """A file as text under our names of columns, and its format; it needs the junctions that are compared."""
-    columns, sep, _ = first_line(path, None)
+    header = first_line(path, None)
+    columns = header.names
     kind, known = ("AIRR", AIRR) if "cell_id" in columns else ("10x", TENX)
     named = {column: known[column] for column in columns if column in known}
     if "umi_count" in columns:  # rather than its older name
@@ -210,7 +211,7 @@ def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
             f"Found {len(columns)} columns: {columns[:20]}."
         )
         raise ValueError(msg)
-    table = read_texts(path, None, sep=sep).rename(columns=named)
+    table = read_texts(path, header=header).rename(columns=named)
     if "locus" not in table:  # as in the AIRR files of Cell Ranger
         table["locus"] = table["v_call"].str[:3]
     if "contig" not in table:
@@ -226,10 +227,9 @@ def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
 
 
 def _numbers(values: pd.Series, name: str, path: Path) -> pd.Series:
-    found = pd.to_numeric(values.replace("", "nan"), errors="coerce")
-    bad = found.isna() & ~values.str.lower().isin(["", "nan", "none", "na"])
-    if (bad := bad | (found.abs() > 2**53)).any():  # no count, and too large for a whole number
-        msg = f"{path}: {values[bad].iloc[0]!r} is no number ({name})."
+    found = numbers(values, path, name)
+    if (bad := found.abs() > 2**53).any():  # too large for a whole number
+        msg = f"{path}: column {name!r} has {values[bad].iloc[0]!r}; expected a count."
         raise ValueError(msg)
     return found.round().astype("Int64")
 

@@ -15,11 +15,11 @@ from xml.parsers import expat
 
 import pandas as pd
 
-from ._files import is_symbol, lines
-from ._tables import HEAD, Quoted, once, opened
+from ._files import is_symbol
+from ._tables import Header, beginning, names_in, once, opened, read_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,65 +107,49 @@ def read_gene_categories(path: str | Path, *, species: str | None = "Human", mem
     if is_xml:
         name, frame = "Orphanet", _orphanet(path, member)
     else:
-        try:
-            name, frame = _categories(path, member, species, dropped)
-        except csv.Error as error:
-            msg = f"{path} cannot be read as a table: {error}."
-            raise ValueError(msg) from None
+        name, frame = _categories(path, member, species, dropped)
     return once(frame, ["gene", "category"], path, dropped, format=name)
 
 
 def _categories(path: Path, member: str | None, species: str | None, dropped: Counter[str]) -> tuple[str, pd.DataFrame]:
     """The name of a table's layout, and its genes and categories."""
-    texts = (line.decode("utf-8", "replace") for line in lines(path, member))
-    name, names, sep, n_before = _header(path, texts)
+    name, header = _header(path, member)
     layout = LAYOUTS[name]
     columns = {"gene": layout.gene, "category": layout.category, **layout.extra}
-    columns = {what: names.index(column) for what, column in columns.items() if column in names}
-    at_species, at_needed = (names.index(c) if c in names else None for c in (layout.species, layout.needed))
-    at_gene, at_category = columns["gene"], columns["category"]
+    columns = {what: column for what, column in columns.items() if column in header.names}
+    needed = {*columns.values(), layout.species, layout.needed} - {""}
     # A quotation mark in a table with tabs is a part of the text.
-    rows = Quoted(texts, sep, csv.QUOTE_NONE if sep == "\t" else csv.QUOTE_MINIMAL)
-    found: list[tuple[str, ...]] = []
-    for row in rows:
-        is_comment = not found and len(row) == 1 and row[0].startswith("#")  # they go on below the names
-        if not any(map(str.strip, row)) or is_comment:
-            continue
-        row = _cut(row, len(names))
-        if len(row) != len(names):
-            msg = f"{path}, line {n_before + rows.line_num}: {len(row)} columns, expected {len(names)}. Row: {row[:6]}."
-            raise ValueError(msg)
-        if "\ufffd" in row[at_category]:
-            msg = f"{path}, line {n_before + rows.line_num}: {row[at_category]!r} is no UTF-8; save the file as UTF-8."
-            raise ValueError(msg)
-        if at_species is not None and species is not None and row[at_species].strip().lower() != species.lower():
-            dropped["other species"] += 1
-        elif at_needed is not None and not row[at_needed]:
-            dropped[f"no {layout.needed}"] += 1
-        else:
-            genes = re.split(r"[\[\],]+", row[at_gene]) if layout.several else [row[at_gene]]
-            for gene in (gene.strip(' "') for gene in genes if gene.strip() or not layout.several):
-                if is_symbol(gene) and gene != "NA" and row[at_category].strip():  # which these databases write
-                    found.append((gene, *(row[place].strip(' "') for place in [*columns.values()][1:])))
-                else:
-                    dropped["no symbol or category"] += 1
-    return name, pd.DataFrame(found, columns=[*columns])
+    quoting = csv.QUOTE_NONE if header.sep == "\t" else csv.QUOTE_MINIMAL
+    table = read_texts(path, member, header=header, columns=needed, quoting=quoting)
+    if species is not None and layout.species in table:
+        is_kept = table[layout.species].str.lower() == species.lower()
+        dropped["other species"] = int((~is_kept).sum())
+        table = table[is_kept]
+    if layout.needed in table:
+        is_kept = table[layout.needed] != ""
+        dropped[f"no {layout.needed}"] = int((~is_kept).sum())
+        table = table[is_kept]
+    frame = table[[*columns.values()]].set_axis([*columns], axis=1)
+    if layout.several:
+        frame = frame.assign(gene=frame["gene"].str.split(r"[\[\],]+", regex=True)).explode("gene")
+        frame = frame[frame["gene"].str.strip() != ""]
+    frame = frame.apply(lambda values: values.str.strip(' "'))
+    usable = frame["gene"].map(is_symbol) & ~frame["gene"].eq("NA") & frame["category"].ne("")  # they write NA
+    dropped["no symbol or category"] = int((~usable).sum())
+    return name, frame[usable]
 
 
-def _cut(row: list[str], n: int) -> list[str]:
-    """A row without empty fields behind the last column."""
-    return row[:n] if not any(row[n:]) else row
-
-
-def _header(path: Path, lines: Iterator[str]) -> tuple[str, list[str], str, int]:
-    """Layout, names of the columns, what stands between them, and the number of the line; it is the first that fits."""
+def _header(path: Path, member: str | None) -> tuple[str, Header]:
+    """Layout and header of a table, which is the first line that fits one."""
     seen: list[list[str]] = []
-    for number, line in zip(range(1, HEAD), lines, strict=False):
+    for n_before, line in enumerate(beginning(path, member)):
         for sep in ("\t", ","):
-            names = _names(line, sep)
+            # it may stand in a comment (CTD), or spell its tabs out (HPO)
+            text = line.strip("# ").removeprefix("Format:").strip(" \t").replace("<tab>", "\t")
+            names = names_in(path, text, sep)
             for name, layout in LAYOUTS.items():
                 if {layout.gene, layout.category} <= {*names}:
-                    return name, names, sep, number
+                    return name, Header(names, sep, n_before)
             seen.append(names)
         if not line.startswith("#"):
             break
@@ -175,12 +159,6 @@ def _header(path: Path, lines: Iterator[str]) -> tuple[str, list[str], str, int]
         f"Known, with two of their columns: {known}; Orphanet (XML)."
     )
     raise ValueError(msg)
-
-
-def _names(line: str, sep: str) -> list[str]:
-    """Names in a header, which may stand in a comment (CTD) or spell its tabs out (HPO)."""
-    text = line.strip("\ufeff# \r\n").removeprefix("Format:").strip(" \t").replace("<tab>", "\t")
-    return [name.strip() for name in next(csv.reader([text], delimiter=sep), [])]
 
 
 def _orphanet(path: Path, member: str | None) -> pd.DataFrame:

@@ -55,12 +55,13 @@ def read_gene_labels(path: str | Path, *, member: str | None = None) -> pd.DataF
     ({'gene': ['MYOD1', 'CTCF'], 'answer': ['short', 'long']}, {'repeated': 1})
     """
     path = Path(path)
-    names, sep, _ = first_line(path, member)
-    gene, answer = (next((name for name in known if name in names), None) for known in (GENES, ANSWERS))
+    header = first_line(path, member)
+    gene, answer = (next((name for name in known if name in header.names), None) for known in (GENES, ANSWERS))
     if gene is None or answer is None:
-        msg = f"{path} has the columns {names[:10]}; expected a gene, one of {GENES}, and a class, one of {ANSWERS}."
+        msg = f"{path} has the columns {header.names[:10]}; expected a gene, one of {GENES}, and a class, one of "
+        msg += f"{ANSWERS}."
         raise ValueError(msg)
-    table = read_texts(path, member, sep=sep)
+    table = read_texts(path, member, header=header)
     name = path.name.split(".")[0] if member is None else Path(member).stem
     frame = pd.DataFrame({"task": table.get("task", name), "gene": table[gene], "answer": table[answer]})
     if "ensembl_id" in table and gene != "ensembl_id":

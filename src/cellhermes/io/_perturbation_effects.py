@@ -80,8 +80,8 @@ def read_perturbation_effects(
     [['KLF1', 'HBZ', 'Yes', 'Up'], ['KLF1', 'ACTB', 'No', nan]]
     """
     path = Path(path)
-    names, sep, _ = first_line(path, member)
-    by_lower = {name.strip().lower(): name for name in reversed(names)}
+    header = first_line(path, member)
+    by_lower = {name.strip().lower(): name for name in reversed(header.names)}
     found = {
         what: next((by_lower[alias] for alias in aliases if alias in by_lower), None)
         for what, aliases in EFFECTS.items()
@@ -91,11 +91,11 @@ def read_perturbation_effects(
         known = {what: name for what, name in found.items() if name}
         hint = " Pass cell_line= for a table of one kind of cells." if "cell_line" in missing else ""
         msg = (
-            f"{path}: no column for {', '.join(missing)}. Recognised: {known or 'nothing'}; all columns: {names[:30]}. "
-            f"Rename a column to one of {', '.join(EFFECTS[missing[0]])}.{hint}"
+            f"{path}: no column for {', '.join(missing)}. Recognised: {known or 'nothing'}; all columns: "
+            f"{header.names[:30]}. Rename a column to one of {', '.join(EFFECTS[missing[0]])}.{hint}"
         )
         raise ValueError(msg)
-    table = read_texts(path, member, sep=sep, columns=[name for name in found.values() if name])
+    table = read_texts(path, member, header=header, columns=[name for name in found.values() if name])
     table = table.rename(columns={name: what for what, name in found.items() if name})
     if "cell_line" not in table:
         table["cell_line"] = cell_line

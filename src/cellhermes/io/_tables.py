@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ from ._files import lines, told_of_na, unpacked
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 logger = logging.getLogger("cellhermes")
 
@@ -70,7 +70,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if suffix not in SEPARATORS:
         msg = f"{path} ends with {path.suffix!r}; expected {', '.join(SEPARATORS)} or .parquet."
         raise ValueError(msg)
-    frame = read_texts(path, None, sep=SEPARATORS[suffix])
+    frame = read_texts(path, header=first_line(path, None, SEPARATORS[suffix]))
     return frame.mask(frame == "")
 
 
@@ -88,37 +88,54 @@ def read_parquet(path: Path, where: str) -> pd.DataFrame:
         raise ValueError(msg) from error
 
 
-def first_line(path: Path, member: str | None, sep: str | None = None) -> tuple[list[str], str, int]:
-    """Names of the columns, what stands between them, and how many lines stand before them.
+class Header(NamedTuple):
+    """Names of the columns of a table, what stands between them, and how many lines stand before them."""
 
-    Blank lines are passed over, and comments, which have fewer fields than the line behind them.
-    """
-    head = [line.decode("utf-8", "replace").rstrip("\r\n") for line in islice(lines(path, member), HEAD)]
+    names: list[str]
+    sep: str
+    n_before: int
+
+
+def beginning(path: Path, member: str | None) -> list[str]:
+    """The lines in which a header is looked for."""
+    return [line.decode("utf-8", "replace").rstrip("\r\n") for line in islice(lines(path, member), HEAD)]
+
+
+def first_line(path: Path, member: str | None, sep: str | None = None) -> Header:
+    """The header of a table; blank lines are passed over, and comments, which have fewer fields than what follows."""
+    head = beginning(path, member)
     at = next((i for i, line in enumerate(head) if line.strip() and not line.startswith("#")), 0)
     line = head[at] if head else ""
     sep = sep or ("\t" if "\t" in line else ",")
     before = [i for i, text in enumerate(head[:at]) if text.startswith("#")]
-    if before and len(_fields(path, head[before[-1]], sep)) == len(_fields(path, line, sep)) > 1:
+    if before and len(names_in(path, head[before[-1]], sep)) == len(names_in(path, line, sep)) > 1:
         at = before[-1]  # names behind a #
-    names = [name.strip() for name in _fields(path, head[at].lstrip("#") if head else "", sep)]
-    while names and not names[-1]:
-        names.pop()
-    return names, sep, at
+    return Header(names_in(path, head[at].lstrip("#") if head else "", sep), sep, at)
 
 
-def _fields(path: Path, line: str, sep: str) -> list[str]:
+def names_in(path: Path, line: str, sep: str) -> list[str]:
+    """Names of columns in a line, without empty ones behind the last."""
     try:
-        return next(csv.reader([line], delimiter=sep), [])
+        names = [name.strip() for name in next(csv.reader([line], delimiter=sep), [])]
     except csv.Error as error:
         msg = f"{path} cannot be read as a table, line 1: {error}."
         raise ValueError(msg) from None
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def read_texts(
-    path: Path, member: str | None = None, *, sep: str | None = None, columns: Sequence[str] | None = None
+    path: Path,
+    member: str | None = None,
+    *,
+    header: Header | None = None,
+    columns: Collection[str] | None = None,
+    quoting: int = csv.QUOTE_MINIMAL,
 ) -> pd.DataFrame:
     """All fields of a table as text, ``""`` where there is nothing; of some columns, if they are named."""
-    names, sep, n_before = first_line(path, member, sep)
+    header = header or first_line(path, member)
+    names = header.names
     if not names:
         msg = f"{path} is empty; expected a table with names in its first line."
         raise ValueError(msg)
@@ -128,21 +145,34 @@ def read_texts(
     kept = [i for i, name in enumerate(names) if columns is None or name in columns]
     found: list[list[str]] = [[] for _ in kept]
     with opened(path, member) as file:
-        for row in _rows(path, file, sep, len(names), n_before):
+        for row in _rows(path, file, header, quoting):
             for values, i in zip(found, kept, strict=True):
                 values.append(sys.intern(row[i]))  # one string a value, however often it occurs
+    if broken := next((value for values in found for value in values if not _is_whole(value)), None):
+        shown = broken.encode(errors="surrogateescape").decode(errors="replace")
+        msg = f"{path}: {shown[:60]!r} is no UTF-8; save the file as UTF-8."
+        raise ValueError(msg)
     columns_by_name = {names[i]: values for i, values in zip(kept, found, strict=True)}
     return pd.DataFrame(columns_by_name, dtype=object)
 
 
-def _rows(path: Path, file: BinaryIO, sep: str, n: int, n_before: int) -> Iterator[list[str]]:
+def _is_whole(text: str) -> bool:
+    """Whether no byte of a text was left undecoded."""
+    return text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
+def _rows(path: Path, file: BinaryIO, header: Header, quoting: int) -> Iterator[list[str]]:
     """Rows below the names, without blank ones; each has as many fields, but for empty ones behind the last."""
-    with TextIOWrapper(file, "utf-8", newline="") as text:
+    n, n_before = len(header.names), header.n_before
+    is_first = True
+    with TextIOWrapper(file, "utf-8", newline="", errors="surrogateescape") as text:
         for _ in range(n_before + 1):
             next(text)
-        reader = Quoted(text, sep)
+        reader = Quoted(text, header.sep, quoting)
         for fields in reader:
             row = [field.strip() for field in fields]
+            if is_first and len(row) == 1 < n and row[0].startswith("#"):  # comments go on below the names
+                continue
             if any(row[n:]) or (len(row) < n and any(row)):
                 at = n_before + 1
                 msg = f"{path}, line {at + reader.line_num}: {len(row)} fields, but line {at} has {n} names. "
@@ -151,13 +181,14 @@ def _rows(path: Path, file: BinaryIO, sep: str, n: int, n_before: int) -> Iterat
                     msg += " (R writes names of rows without a name of their column; row.names=FALSE leaves them out.)"
                 raise ValueError(msg)
             if any(row):
+                is_first = False
                 yield row
 
 
 class Quoted:
     """Fields of each line, which may be in quotation marks; a mark that nothing closes would swallow lines."""
 
-    def __init__(self, lines: Iterable[str], sep: str, quoting: int = csv.QUOTE_MINIMAL) -> None:
+    def __init__(self, lines: Iterable[str], sep: str, quoting: int) -> None:
         self._taken: list[str] = []
         self._form = {"delimiter": sep, "quoting": quoting}
         self._reader = csv.reader(map(self._take, lines), **self._form)
@@ -186,8 +217,9 @@ class Quoted:
 def numbers(values: pd.Series, path: Path, name: str) -> pd.Series:
     """Texts as numbers, missing ones as NaN."""
     texts = values.str.strip()
-    found = pd.to_numeric(texts.mask(texts.isin(MISSING)), errors="coerce")
-    if (bad := found.isna() & ~texts.isin(MISSING)).any():
+    missing = texts.str.lower().isin({text.lower() for text in MISSING})
+    found = pd.to_numeric(texts.mask(missing), errors="coerce")
+    if (bad := found.isna() & ~missing).any():
         msg = f"{path}: column {name!r} has values that are no numbers, such as {values[bad].iloc[0]!r}."
         raise ValueError(msg)
     return found.astype(float)

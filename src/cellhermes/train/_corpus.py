@@ -467,33 +467,19 @@ def _work(k: int) -> None:
 
 
 def _check(path: Path, pairs: Pairs, n_workers: int, inputs: Sequence[str | Path], *, overwrite: bool) -> None:
-    if path.suffix not in FORMATS:
-        msg = f"{path} ends with {path.suffix!r}; expected one of {', '.join(FORMATS)}."
-        raise ValueError(msg)
+    _place.check_new(path, FORMATS, map(Path, inputs), overwrite=overwrite)
     if path.suffix == ".parquet":
         _pyarrow()
     if n_workers < 1 or not len(pairs):
         msg = f"n_workers={n_workers} for {len(pairs)} pairs; expected at least one of each."
         raise ValueError(msg)
-    if not path.parent.is_dir():
-        msg = f"The folder {path.parent} does not exist."
-        raise FileNotFoundError(msg)
-    _check_place(path, inputs, overwrite=overwrite)
-    _check_room(path, pairs)
-
-
-def _check_place(path: Path, inputs: Sequence[str | Path], *, overwrite: bool) -> None:
-    """Refuse to write over anything that is not ours: corpus, card, and the folder of the parts."""
-    _place.check_apart(path, map(Path, inputs))
     card = _card_path(path)
-    for place, what in ((path, "file"), (card, "file"), (_parts_of(path), "folder")):
-        _place.check_free(place, what)
-    if path.exists() and not overwrite:
-        msg = f"{path} is there already; pass overwrite=True to replace it, or another path."
-        raise FileExistsError(msg)
+    _place.check_free(card, "file")
+    _place.check_free(_parts_of(path), "folder")
     if card.exists() and not {"fingerprint", "cellhermes"} <= {*noted(card)}:
         msg = f"{card} is no card of a corpus, so it stays. Move it away, or pass another path."
         raise FileExistsError(msg)
+    _check_room(path, pairs)
 
 
 def _some(pairs: Pairs) -> Pairs:

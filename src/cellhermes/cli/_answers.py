@@ -1,0 +1,177 @@
+"""``cellhermes predict``, ``cellhermes explain`` and ``cellhermes tasks``."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._arguments import Dtype, GeneSymbols, Layer, Mod, Quantize, Resume, Shard, UseRaw
+from ._cells import (
+    add_sentences,
+    check_no_shard,
+    finish,
+    kept,
+    loaded,
+    read_cells,
+    say_state,
+    sharded,
+    with_sentences,
+    writer,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CELLS = (".h5ad", ".h5mu")
+TABLES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # and what stands between columns
+
+
+def predict(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Cells (.h5ad, .h5mu, .zarr) or questions (.csv, .tsv, .parquet).")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The same with answers: .h5ad, or a table; .zarr: answers, in blocks.")
+    ],
+    task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
+    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    dtype: Dtype = None,
+    quantize: Quantize = "",
+    answer: Annotated[
+        list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
+    ] = None,
+    expression: Annotated[
+        bool | None, typer.Option("--expression/--no-expression", help="Show the cell's genes; default: if needed.")
+    ] = None,
+    decode: Annotated[str | None, typer.Option(help="'score' or 'generate'; default: score known answers.")] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(help="'sum' or 'mean' over the tokens of an answer; default: mean unless tuned on the task."),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="Text that says nothing; what answers get behind it is taken off. '' takes nothing off; "
+            "default: N/A unless tuned on the task."
+        ),
+    ] = None,
+    calibration: Annotated[float, typer.Option(help="Temperature of the probabilities.")] = 1.0,
+    abstain_below: Annotated[float | None, typer.Option(help="No answer below this probability.")] = None,
+    key_added: Annotated[
+        str | None, typer.Option(help="Column of the answers; default the task's name, in a table 'predicted'.")
+    ] = None,
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
+    ] = None,
+    resume: Resume = False,  # noqa: FBT002
+    shard: Shard = None,
+) -> None:
+    """Answer one question of a task for each cell, or for each row of a table."""
+    import pandas as pd
+
+    import cellhermes as ch
+
+    options = {"answers": answer, "expression": expression, "decode": decode, "normalize": normalize, "prior": prior}
+    options |= {"calibration": calibration, "abstain_below": abstain_below, "batch_size": batch_size}
+    read_as = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+    lm = loaded(model, dtype, quantize)
+    if target.suffix == ".zarr":
+        with sharded(shard):
+            asked, data = ch.text.task(task), source
+            if expression or "cell_sentence" in asked.fields:
+                data, mod = with_sentences(source, target, read_as)
+            ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, out=target, **options)
+        say_state(target)
+        return
+    check_no_shard(shard)
+    if target.suffix not in (*TABLES, *CELLS):
+        msg = f"IN is {source.name} and OUT {target.name}; expected {', '.join(CELLS)}, or {', '.join(TABLES)}."
+        raise ValueError(msg)
+    if (source.suffix in TABLES) != (target.suffix in TABLES):
+        msg = f"IN is {source.name} and OUT {target.name}; cells are written as they were, questions as a table."
+        raise ValueError(msg)
+    if target.suffix == ".parquet" and find_spec("pyarrow") is None:  # pandas would say so after the work
+        msg = f"{target.name} needs pyarrow: pip install 'cellhermes[train]'. Or write .csv."
+        raise ImportError(msg)
+    asked = ch.text.task(task)
+    with kept(source, target) as blocks:
+        options["checkpoint"] = blocks
+        if source.suffix not in TABLES:
+            data, _ = read_cells(source, target, mod)
+            if expression or "cell_sentence" in asked.fields:
+                add_sentences(data, read_as)
+            ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, **options)
+            write = writer(data)
+        else:
+            data, key = ch.io.read_table(source), key_added or "predicted"
+            if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
+                msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
+                raise ValueError(msg)
+            found = ch.tl.answer(data, lm, asked, **options).rename(columns={"answer": key})
+            write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
+        finish(write, target, blocks)
+    typer.echo(f"{len(data):,} questions of {asked.name}: {target}")
+
+
+def explain(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Annotated data to read: .h5ad or .h5mu.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with explanations.")],
+    task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
+    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    dtype: Dtype = None,
+    quantize: Quantize = "",
+    answer: Annotated[
+        list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="'attention' or 'occlusion'.")] = "attention",
+    cells: Annotated[int | None, typer.Option(min=1, help="Explain so many random cells; default all.")] = None,
+    reasons: Annotated[int | None, typer.Option(min=1, help="Write rationales of so many cells.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Test the explanation, and print how it did.")] = False,  # noqa: FBT002
+    key_added: Annotated[str, typer.Option(help="Where the explanation is stored.")] = "explain",
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
+    ] = None,
+    resume: Resume = False,  # noqa: FBT002
+) -> None:
+    """Say which genes of each cell an answer comes from, and test whether that is true."""
+    import cellhermes as ch
+
+    asked = ch.text.task(task)
+    with kept(source, target) as blocks:
+        lm = loaded(model, dtype, quantize)
+        data, seen = read_cells(source, target, mod)
+        add_sentences(data, {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod})
+        options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
+        options["mod"] = mod
+        ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=blocks)
+        if test:
+            ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size, mod=mod)
+            typer.echo(ch.get.explanation_quality(seen, key=key_added).round(3).to_string(index=False))
+        finish(writer(data), target, blocks)
+    typer.echo(f"{int(seen.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
+
+
+def _write_table(table: "pd.DataFrame", path: Path) -> None:
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, sep=TABLES[path.suffix], index=False, lineterminator="\n")
+
+
+def tasks() -> None:
+    """List the tasks that are known by name."""
+    import cellhermes as ch
+
+    for name, task in ch.text.tasks().items():
+        typer.secho(name, bold=True)
+        typer.echo(f"  asks with: {', '.join(task.fields)}")
+        typer.echo(f"  answers: {', '.join(task.answers) if task.answers else 'open, or --answer'}")

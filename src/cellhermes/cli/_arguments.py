@@ -1,0 +1,19 @@
+"""Options that several commands have."""
+
+from typing import Annotated
+
+import typer
+
+Shard = Annotated[
+    str | None, typer.Option(help="k/n, such as 0/4: do every n-th block, where n processes write one OUT.zarr.")
+]
+
+Layer = Annotated[str | None, typer.Option(help="Layer with the expression; default X.")]
+GeneSymbols = Annotated[str | None, typer.Option(help="Column of var with gene symbols; default its index.")]
+UseRaw = Annotated[bool, typer.Option("--use-raw", help="Expression and genes of raw.")]
+Mod = Annotated[str | None, typer.Option(help="Modality of an h5mu file.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="'float32', 'bfloat16' or 'float16'; default float32 on a CPU, else the model's.")
+]
+Quantize = Annotated[str, typer.Option(help="'8bit' or '4bit': hold the model's layers in so many bits.")]
+Resume = Annotated[bool, typer.Option("--resume", help="For older scripts: an interrupted run goes on without it.")]

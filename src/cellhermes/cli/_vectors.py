@@ -1,0 +1,86 @@
+"""``cellhermes sentences`` and ``cellhermes embed``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._arguments import Dtype, GeneSymbols, Layer, Mod, Quantize, Resume, Shard, UseRaw
+from ._cells import (
+    add_sentences,
+    check_no_shard,
+    finish,
+    kept,
+    loaded,
+    read_cells,
+    say_state,
+    sharded,
+    with_sentences,
+    writer,
+)
+
+
+def sentences(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Cells to read in blocks: .h5ad, .h5mu or .zarr.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="Store to write.")],
+    n_genes: Annotated[int, typer.Option(min=1, help="Genes of a sentence, at most.")] = 100,
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
+    shard: Shard = None,
+) -> None:
+    """Write the sentences of all cells of a file that need not fit into memory; goes on after an interruption."""
+    import cellhermes as ch
+
+    with sharded(shard):
+        expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+        ch.pp.cell_sentences(source, n_genes=n_genes, **expression, out=target)
+    say_state(target)
+
+
+def embed(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Annotated data to read: .h5ad or .h5mu; or .zarr, where OUT is one.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help=".h5ad, .h5mu: the same with obsm['X_cellhermes']; .zarr: vectors in blocks."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    dtype: Dtype = None,
+    quantize: Quantize = "",
+    layer: Layer = None,
+    gene_symbols: GeneSymbols = None,
+    use_raw: UseRaw = False,  # noqa: FBT002
+    mod: Mod = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Prompts per forward pass; default from free memory.")
+    ] = None,
+    resume: Resume = False,  # noqa: FBT002
+    shard: Shard = None,
+) -> None:
+    """Write language-model vectors of all cells, and their sentences where they are missing.
+
+    With OUT.zarr, nothing is read at once, and an interrupted call goes on: sentences stand in IN, or are written to
+    OUT.sentences.zarr beside it.
+    """
+    import cellhermes as ch
+
+    expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+    lm = loaded(model, dtype, quantize)
+    if target.suffix == ".zarr":
+        with sharded(shard):
+            source, mod = with_sentences(source, target, expression)
+            ch.tl.embed_cells(source, lm, batch_size=batch_size, mod=mod, out=target)
+        say_state(target)
+        return
+    check_no_shard(shard)
+    with kept(source, target) as blocks:
+        data, adata = read_cells(source, target, mod)
+        add_sentences(data, expression)
+        ch.tl.embed_cells(data, lm, batch_size=batch_size, mod=mod, checkpoint=blocks)
+        finish(writer(data), target, blocks)
+    typer.echo(f"{adata.n_obs} cells embedded: {target}")
