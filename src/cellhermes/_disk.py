@@ -14,6 +14,7 @@ import shutil
 import time
 import tomllib
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
@@ -59,6 +60,11 @@ def json_object(content: bytes, where: object) -> dict:
         msg = f"{where} holds {type(found).__name__}; expected a JSON object"
         raise ValueError(msg)
     return found
+
+
+def packaged(place: str) -> dict:
+    """A TOML file of the package."""
+    return tomllib.loads((files("cellhermes") / place).read_text("utf-8"))
 
 
 def noted(path: Path) -> dict:

@@ -32,7 +32,7 @@ def test_lists_and_lines_are_read_alike_and_as_pairs_are(tmp_path: Path, layout:
         ('[{"instruction": "x"}]', "record 1: expected instruction, input and output"),
         ('[{"instruction": "x", "output": "Yes"}, 3]', "record 2"),
         ('[{"instruction": "x", "output": ["Yes"]}]', "record 1"),
-        ('[{"instruction": "x"', "neither a JSON list nor JSON lines"),
+        ('[{"instruction": "x"', "is not JSON"),
         ("[]", "has no record"),
     ],
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from .._disk import packaged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class Entry:
 @cache
 def registry() -> dict[str, dict[str, Entry]]:
     """Entries by kind (``"data"``, ``"model"``) and name."""
-    table = tomllib.loads((files("cellhermes") / "registry.toml").read_text("utf-8"))
+    table = packaged("registry.toml")
     return {kind: {name: _entry(name, raw) for name, raw in entries.items()} for kind, entries in table.items()}
 
 

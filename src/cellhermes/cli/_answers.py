@@ -6,19 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._arguments import Dtype, GeneSymbols, Layer, Mod, Quantize, Resume, Shard, UseRaw
-from ._cells import (
-    add_sentences,
-    check_no_shard,
-    finish,
-    kept,
-    loaded,
-    read_cells,
-    say_state,
-    sharded,
-    with_sentences,
-    writer,
-)
+from . import _cells
+from ._arguments import Answer, BatchSize, Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Resume, Shard, Task, UseRaw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,13 +23,11 @@ def predict(
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="The same with answers: .h5ad, or a table; .zarr: answers, in blocks.")
     ],
-    task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
-    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    task: Task,
+    model: Model = "mini",
     dtype: Dtype = None,
     quantize: Quantize = "",
-    answer: Annotated[
-        list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
-    ] = None,
+    answer: Answer = None,
     expression: Annotated[
         bool | None, typer.Option("--expression/--no-expression", help="Show the cell's genes; default: if needed.")
     ] = None,
@@ -65,9 +52,7 @@ def predict(
     gene_symbols: GeneSymbols = None,
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
-    ] = None,
+    batch_size: BatchSize = None,
     resume: Resume = False,  # noqa: FBT002
     shard: Shard = None,
 ) -> None:
@@ -79,16 +64,16 @@ def predict(
     options = {"answers": answer, "expression": expression, "decode": decode, "normalize": normalize, "prior": prior}
     options |= {"calibration": calibration, "abstain_below": abstain_below, "batch_size": batch_size}
     read_as = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
-    lm = loaded(model, dtype, quantize)
+    lm = _cells.loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
-        with sharded(shard):
+        with _cells.sharded(shard):
             asked, data = ch.text.task(task), source
             if expression or "cell_sentence" in asked.fields:
-                data, mod = with_sentences(source, target, read_as)
+                data, mod = _cells.with_sentences(source, target, read_as)
             ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, out=target, **options)
-        say_state(target)
+        _cells.say_state(target)
         return
-    check_no_shard(shard)
+    _cells.check_no_shard(shard)
     if target.suffix not in (*TABLES, *CELLS):
         msg = f"IN is {source.name} and OUT {target.name}; expected {', '.join(CELLS)}, or {', '.join(TABLES)}."
         raise ValueError(msg)
@@ -99,14 +84,14 @@ def predict(
         msg = f"{target.name} needs pyarrow: pip install 'cellhermes[train]'. Or write .csv."
         raise ImportError(msg)
     asked = ch.text.task(task)
-    with kept(source, target) as blocks:
+    with _cells.kept(source, target) as blocks:
         options["checkpoint"] = blocks
         if source.suffix not in TABLES:
-            data, _ = read_cells(source, target, mod)
+            data, _ = _cells.read_cells(source, target, mod)
             if expression or "cell_sentence" in asked.fields:
-                add_sentences(data, read_as)
+                _cells.add_sentences(data, read_as)
             ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, **options)
-            write = writer(data)
+            write = _cells.writer(data)
         else:
             data, key = ch.io.read_table(source), key_added or "predicted"
             if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
@@ -114,20 +99,18 @@ def predict(
                 raise ValueError(msg)
             found = ch.tl.answer(data, lm, asked, **options).rename(columns={"answer": key})
             write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
-        finish(write, target, blocks)
+        _cells.finish(write, target, blocks)
     typer.echo(f"{len(data):,} questions of {asked.name}: {target}")
 
 
 def explain(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Annotated data to read: .h5ad or .h5mu.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with explanations.")],
-    task: Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")],
-    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    task: Task,
+    model: Model = "mini",
     dtype: Dtype = None,
     quantize: Quantize = "",
-    answer: Annotated[
-        list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
-    ] = None,
+    answer: Answer = None,
     method: Annotated[str, typer.Option(help="'attention' or 'occlusion'.")] = "attention",
     cells: Annotated[int | None, typer.Option(min=1, help="Explain so many random cells; default all.")] = None,
     reasons: Annotated[int | None, typer.Option(min=1, help="Write rationales of so many cells.")] = None,
@@ -137,26 +120,24 @@ def explain(
     gene_symbols: GeneSymbols = None,
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")
-    ] = None,
+    batch_size: BatchSize = None,
     resume: Resume = False,  # noqa: FBT002
 ) -> None:
     """Say which genes of each cell an answer comes from, and test whether that is true."""
     import cellhermes as ch
 
     asked = ch.text.task(task)
-    with kept(source, target) as blocks:
-        lm = loaded(model, dtype, quantize)
-        data, seen = read_cells(source, target, mod)
-        add_sentences(data, {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod})
+    with _cells.kept(source, target) as blocks:
+        lm = _cells.loaded(model, dtype, quantize)
+        data, seen = _cells.read_cells(source, target, mod)
+        _cells.add_sentences(data, {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod})
         options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
         options["mod"] = mod
         ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=blocks)
         if test:
             ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size, mod=mod)
             typer.echo(ch.get.explanation_quality(seen, key=key_added).round(3).to_string(index=False))
-        finish(writer(data), target, blocks)
+        _cells.finish(_cells.writer(data), target, blocks)
     typer.echo(f"{int(seen.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
 
 

@@ -4,10 +4,15 @@ from typing import Annotated
 
 import typer
 
+Model = Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")]
+Task = Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")]
+Answer = Annotated[
+    list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Questions per forward pass; default from free memory.")]
 Shard = Annotated[
     str | None, typer.Option(help="k/n, such as 0/4: do every n-th block, where n processes write one OUT.zarr.")
 ]
-
 Layer = Annotated[str | None, typer.Option(help="Layer with the expression; default X.")]
 GeneSymbols = Annotated[str | None, typer.Option(help="Column of var with gene symbols; default its index.")]
 UseRaw = Annotated[bool, typer.Option("--use-raw", help="Expression and genes of raw.")]

@@ -5,19 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ._arguments import Dtype, GeneSymbols, Layer, Mod, Quantize, Resume, Shard, UseRaw
-from ._cells import (
-    add_sentences,
-    check_no_shard,
-    finish,
-    kept,
-    loaded,
-    read_cells,
-    say_state,
-    sharded,
-    with_sentences,
-    writer,
-)
+from . import _cells
+from ._arguments import Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Resume, Shard, UseRaw
 
 
 def sentences(
@@ -33,10 +22,10 @@ def sentences(
     """Write the sentences of all cells of a file that need not fit into memory; goes on after an interruption."""
     import cellhermes as ch
 
-    with sharded(shard):
+    with _cells.sharded(shard):
         expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
         ch.pp.cell_sentences(source, n_genes=n_genes, **expression, out=target)
-    say_state(target)
+    _cells.say_state(target)
 
 
 def embed(
@@ -49,7 +38,7 @@ def embed(
             metavar="OUT", help=".h5ad, .h5mu: the same with obsm['X_cellhermes']; .zarr: vectors in blocks."
         ),
     ],
-    model: Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")] = "mini",
+    model: Model = "mini",
     dtype: Dtype = None,
     quantize: Quantize = "",
     layer: Layer = None,
@@ -70,17 +59,17 @@ def embed(
     import cellhermes as ch
 
     expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
-    lm = loaded(model, dtype, quantize)
+    lm = _cells.loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
-        with sharded(shard):
-            source, mod = with_sentences(source, target, expression)
+        with _cells.sharded(shard):
+            source, mod = _cells.with_sentences(source, target, expression)
             ch.tl.embed_cells(source, lm, batch_size=batch_size, mod=mod, out=target)
-        say_state(target)
+        _cells.say_state(target)
         return
-    check_no_shard(shard)
-    with kept(source, target) as blocks:
-        data, adata = read_cells(source, target, mod)
-        add_sentences(data, expression)
+    _cells.check_no_shard(shard)
+    with _cells.kept(source, target) as blocks:
+        data, adata = _cells.read_cells(source, target, mod)
+        _cells.add_sentences(data, expression)
         ch.tl.embed_cells(data, lm, batch_size=batch_size, mod=mod, checkpoint=blocks)
-        finish(writer(data), target, blocks)
+        _cells.finish(_cells.writer(data), target, blocks)
     typer.echo(f"{adata.n_obs} cells embedded: {target}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
-from importlib.resources import files
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .._disk import packaged
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -109,7 +109,7 @@ def toy_ppi() -> nx.Graph:
 
 @cache
 def _recipe() -> dict:
-    table = tomllib.loads(files("cellhermes.datasets").joinpath("toy.toml").read_text(encoding="utf-8"))
+    table = packaged("datasets/toy.toml")
     housekeeping = table["housekeeping"]["genes"].split()
     masked = {kind: genes.split() for kind, genes in table["masked"].items()}
     return {

@@ -211,7 +211,7 @@ def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
             f"Found {len(columns)} columns: {columns[:20]}."
         )
         raise ValueError(msg)
-    table = read_texts(path, header=header).rename(columns=named)
+    table = read_texts(path, None, header).rename(columns=named)
     if "locus" not in table:  # as in the AIRR files of Cell Ranger
         table["locus"] = table["v_call"].str[:3]
     if "contig" not in table:

@@ -125,7 +125,7 @@ def _depmap_lines(keys: pd.Index, models: str | Path | None) -> pd.DataFrame:
     """Name and lineage of cell lines, by identifier."""
     if models is None:
         return pd.DataFrame({"cell_line": keys}, index=keys)
-    table = read_texts(Path(models), header=first_line(Path(models), None, ","))
+    table = read_texts(Path(models), None, first_line(Path(models), None, ","))
     columns = {"ModelID": "key", "CellLineName": "cell_line", "OncotreeLineage": "lineage"}
     if missing := sorted({"ModelID", "CellLineName"} - set(table)):
         msg = f"{models}: no column {missing}; expected Model.csv of DepMap. Found: {list(table)[:20]}."

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .. import _zip
 from .._symbols import human_symbols
-from ._files import DAMAGED
+from ._files import undamaged
 from ._tables import MISSING, first_line, opened, read_parquet, told
 
 if TYPE_CHECKING:
@@ -98,26 +98,18 @@ def read_embeddings(path: str | Path, *, key: str | None = None, member: str | N
 
 def _binary(path: Path, name: str, suffix: str, key: str | None) -> pd.DataFrame:
     where = _where(path, name)
-    try:
-        with _whole(path, name) as file:
-            if suffix == ".parquet":
-                return _parquet(file, where)
-            return _npz(file, where, key) if suffix == ".npz" else _h5ad(file, where, key)
-    except (*DAMAGED, SyntaxError, TokenError) as error:  # numpy reads the head of an array as Python
-        msg = f"{path} is damaged or not complete: {error}. Download it again."
-        raise ValueError(msg) from error
+    with undamaged(path), _whole(path, name) as file:
+        if suffix == ".parquet":
+            return _parquet(file, where)
+        return _npz(file, where, key) if suffix == ".npz" else _h5ad(file, where, key)
 
 
 def _name(path: Path, member: str | None) -> str:
     """Name of the file, or of the one in the archive."""
     if path.suffix.lower() != ".zip":
         return path.name
-    try:
-        with _zip.named(), ZipFile(path) as archive:
-            names = [one for one in archive.namelist() if not one.endswith("/")]
-    except DAMAGED as error:
-        msg = f"{path} is damaged or not complete: {error}. Download it again."
-        raise ValueError(msg) from error
+    with undamaged(path), _zip.named(), ZipFile(path) as archive:
+        names = [one for one in archive.namelist() if not one.endswith("/")]
     if member is not None and member not in names:
         msg = f"{path} has no member {member!r}; it has {names[:20]}."
         raise KeyError(msg)
@@ -173,7 +165,7 @@ def _npz(file: Path, where: str, key: str | None) -> pd.DataFrame:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {entry: archive[entry] for entry in archive.files}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, SyntaxError, TokenError) as error:  # numpy reads the head of an array as Python
         msg = (
             f"{where} holds an array of Python objects, which is a pickle and not read, or is no archive of arrays "
             f"({error}). Save names as text, with numpy.savez."

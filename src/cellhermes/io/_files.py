@@ -12,12 +12,13 @@ import lzma
 import struct
 import zipfile
 import zlib
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
 from .. import _zip
+from .._disk import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -40,36 +41,38 @@ class Row(NamedTuple):
 
 
 @contextmanager
+def undamaged(path: Path) -> Iterator[None]:
+    """While a file is read: what is damaged is a ``ValueError`` that names it."""
+    try:
+        yield
+    except DAMAGED as error:
+        msg = f"{path} is damaged or not complete: {error}. Download it again."
+        raise ValueError(msg) from error
+
+
+@contextmanager
 def unpacked(path: Path, member: str | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """The text of a file, behind a byte-order mark, and the file itself; what is damaged is a ``ValueError``."""
-    with ExitStack() as stack:
-        raw = stack.enter_context(path.open("rb"))
-        try:
-            text = stack.enter_context(_member(raw, path, member))
-            start = text.peek(3)[:3]
-            if start[:2] in UTF16:
-                msg = f"{path} is text in UTF-16; expected UTF-8. Save it as UTF-8, as Excel's 'CSV UTF-8' does."
-                raise ValueError(msg)
-            if b"\r" in (head := text.peek(3)) and b"\n" not in head:
-                msg = (
-                    f"{path} has ends of lines of old Macs (\\r); expected \\n. Save it as plain CSV or text in UTF-8."
-                )
-                raise ValueError(msg)
-            if start == BOM:
-                text.read(3)
-            yield text, raw
-        except DAMAGED as error:
-            msg = f"{path} is damaged or not complete: {error}. Download it again."
-            raise ValueError(msg) from error
+    with path.open("rb") as raw, undamaged(path), _member(raw, path, member) as text:
+        start = text.peek(3)[:3]
+        if start[:2] in UTF16:
+            msg = f"{path} is text in UTF-16; expected UTF-8. Save it as UTF-8, as Excel's 'CSV UTF-8' does."
+            raise ValueError(msg)
+        if b"\r" in (head := text.peek(3)) and b"\n" not in head:
+            msg = f"{path} has ends of lines of old Macs (\\r); expected \\n. Save it as plain CSV or text in UTF-8."
+            raise ValueError(msg)
+        if start == BOM:
+            text.read(3)
+        yield text, raw
 
 
 def lines(path: Path, member: str | None) -> Iterator[bytes]:
     """Lines of a file, with a progress bar."""
-    with ExitStack() as stack:
-        text, raw = stack.enter_context(unpacked(path, member))
-        bar = stack.enter_context(
-            tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, delay=2, leave=False)
-        )
+    size = path.stat().st_size
+    with (
+        unpacked(path, member) as (text, raw),
+        tqdm(total=size, desc=path.name, unit="B", unit_scale=True, delay=2, leave=False) as bar,
+    ):
         for number, line in enumerate(text):
             if not number % 2**16:
                 bar.update(max(0, raw.tell() - bar.n))
@@ -103,6 +106,31 @@ def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
     if not least:
         msg = f"{path} is empty."
         raise ValueError(msg)
+
+
+def records(path: Path, *, is_list: bool) -> Iterator[tuple[str, object]]:
+    """Records of a JSON list, or of JSON lines, with where each stands."""
+    if not is_list:
+        return _record_lines(path)
+    found = parsed(path.read_bytes(), path)
+    if not isinstance(found, list):
+        msg = f"{path} holds {type(found).__name__}; expected a list of records."
+        raise ValueError(msg)
+    return ((f"{path}, record {number}", record) for number, record in enumerate(found, 1))
+
+
+def _record_lines(path: Path) -> Iterator[tuple[str, object]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                record = parsed(line, where)
+            except ValueError as error:
+                msg = f"{error}: {line[:120].decode('utf-8', 'replace')!r}."
+                raise ValueError(msg) from None
+            yield where, record
 
 
 def is_symbol(text: object) -> bool:

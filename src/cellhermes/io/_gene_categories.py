@@ -120,7 +120,7 @@ def _categories(path: Path, member: str | None, species: str | None, dropped: Co
     needed = {*columns.values(), layout.species, layout.needed} - {""}
     # A quotation mark in a table with tabs is a part of the text.
     quoting = csv.QUOTE_NONE if header.sep == "\t" else csv.QUOTE_MINIMAL
-    table = read_texts(path, member, header=header, columns=needed, quoting=quoting)
+    table = read_texts(path, member, header, columns=needed, quoting=quoting)
     if species is not None and layout.species in table:
         is_kept = table[layout.species].str.lower() == species.lower()
         dropped["other species"] = int((~is_kept).sum())

@@ -61,7 +61,7 @@ def read_gene_labels(path: str | Path, *, member: str | None = None) -> pd.DataF
         msg = f"{path} has the columns {header.names[:10]}; expected a gene, one of {GENES}, and a class, one of "
         msg += f"{ANSWERS}."
         raise ValueError(msg)
-    table = read_texts(path, member, header=header)
+    table = read_texts(path, member, header)
     name = path.name.split(".")[0] if member is None else Path(member).stem
     frame = pd.DataFrame({"task": table.get("task", name), "gene": table[gene], "answer": table[answer]})
     if "ensembl_id" in table and gene != "ensembl_id":

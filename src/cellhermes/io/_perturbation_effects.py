@@ -95,7 +95,7 @@ def read_perturbation_effects(
             f"{header.names[:30]}. Rename a column to one of {', '.join(EFFECTS[missing[0]])}.{hint}"
         )
         raise ValueError(msg)
-    table = read_texts(path, member, header=header, columns=[name for name in found.values() if name])
+    table = read_texts(path, member, header, columns=[name for name in found.values() if name])
     table = table.rename(columns={name: what for what, name in found.items() if name})
     if "cell_line" not in table:
         table["cell_line"] = cell_line

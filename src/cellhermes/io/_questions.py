@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
+
+from ._files import BOM, records
 
 
 def read_questions(path: str | Path) -> pd.DataFrame:
@@ -44,13 +45,15 @@ def read_questions(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     rows = []
-    for number, record in enumerate(_records(path), 1):
+    with path.open("rb") as file:  # which of both is seen from the text, not from the name
+        is_list = file.read(2**16).removeprefix(BOM).lstrip()[:1] == b"["
+    for where, record in records(path, is_list=is_list):
         texts = (
             [record.get(key) or "" for key in ("instruction", "input", "output")] if isinstance(record, dict) else []
         )
         texts = [text.strip() for text in texts if isinstance(text, str)]
         if len(texts) != 3 or not (texts[0] or texts[1]) or not texts[2]:
-            msg = f"{path}, record {number}: expected instruction, input and output, got {str(record)[:120]!r}."
+            msg = f"{where}: expected instruction, input and output, got {str(record)[:120]!r}."
             raise ValueError(msg)
         instruction, block, answer = texts
         rows.append(("\n".join(filter(None, [instruction, block])), answer, instruction, block))
@@ -60,16 +63,3 @@ def read_questions(path: str | Path) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["question", "answer", "instruction", "input"])
     frame.attrs = {"source": path.name}
     return frame
-
-
-def _records(path: Path) -> list[object]:
-    """A list, or one record a line; which of both is seen from the text, not from the name."""
-    try:
-        text = path.read_text("utf-8-sig")
-        if text.lstrip().startswith("["):
-            return json.loads(text)
-        # not splitlines(), which also ends lines at characters that stand in texts, such as U+2028
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
-        msg = f"{path} is neither a JSON list nor JSON lines: {error}."
-        raise ValueError(msg) from None

@@ -70,7 +70,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if suffix not in SEPARATORS:
         msg = f"{path} ends with {path.suffix!r}; expected {', '.join(SEPARATORS)} or .parquet."
         raise ValueError(msg)
-    frame = read_texts(path, header=first_line(path, None, SEPARATORS[suffix]))
+    frame = read_texts(path, None, first_line(path, None, SEPARATORS[suffix]))
     return frame.mask(frame == "")
 
 
@@ -127,14 +127,13 @@ def names_in(path: Path, line: str, sep: str) -> list[str]:
 
 def read_texts(
     path: Path,
-    member: str | None = None,
+    member: str | None,
+    header: Header,
     *,
-    header: Header | None = None,
     columns: Collection[str] | None = None,
     quoting: int = csv.QUOTE_MINIMAL,
 ) -> pd.DataFrame:
     """All fields of a table as text, ``""`` where there is nothing; of some columns, if they are named."""
-    header = header or first_line(path, member)
     names = header.names
     if not names:
         msg = f"{path} is empty; expected a table with names in its first line."
@@ -145,23 +144,24 @@ def read_texts(
     kept = [i for i, name in enumerate(names) if columns is None or name in columns]
     found: list[list[str]] = [[] for _ in kept]
     with opened(path, member) as file:
-        for row in _rows(path, file, header, quoting):
+        for number, row in _rows(path, file, header, quoting):
             for values, i in zip(found, kept, strict=True):
+                if not row[i].isascii():
+                    _check_text(row[i], f"{path}, line {number}")
                 values.append(sys.intern(row[i]))  # one string a value, however often it occurs
-    if broken := next((value for values in found for value in values if not _is_whole(value)), None):
-        shown = broken.encode(errors="surrogateescape").decode(errors="replace")
-        msg = f"{path}: {shown[:60]!r} is no UTF-8; save the file as UTF-8."
-        raise ValueError(msg)
     columns_by_name = {names[i]: values for i, values in zip(kept, found, strict=True)}
     return pd.DataFrame(columns_by_name, dtype=object)
 
 
-def _is_whole(text: str) -> bool:
-    """Whether no byte of a text was left undecoded."""
-    return text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text)
+def _check_text(text: str, where: str) -> None:
+    """Refuse a text with bytes that are no UTF-8."""
+    shown = text.encode(errors="surrogateescape").decode(errors="replace")
+    if shown != text:
+        msg = f"{where}: {shown[:60]!r} is no UTF-8; save the file as UTF-8."
+        raise ValueError(msg)
 
 
-def _rows(path: Path, file: BinaryIO, header: Header, quoting: int) -> Iterator[list[str]]:
+def _rows(path: Path, file: BinaryIO, header: Header, quoting: int) -> Iterator[tuple[int, list[str]]]:
     """Rows below the names, without blank ones; each has as many fields, but for empty ones behind the last."""
     n, n_before = len(header.names), header.n_before
     is_first = True
@@ -173,16 +173,16 @@ def _rows(path: Path, file: BinaryIO, header: Header, quoting: int) -> Iterator[
             row = [field.strip() for field in fields]
             if is_first and len(row) == 1 < n and row[0].startswith("#"):  # comments go on below the names
                 continue
+            number = n_before + 1 + reader.line_num
             if any(row[n:]) or (len(row) < n and any(row)):
-                at = n_before + 1
-                msg = f"{path}, line {at + reader.line_num}: {len(row)} fields, but line {at} has {n} names. "
+                msg = f"{path}, line {number}: {len(row)} fields, but line {n_before + 1} has {n} names. "
                 msg += f"Row: {row[:6]}."
                 if len(row) == n + 1:
                     msg += " (R writes names of rows without a name of their column; row.names=FALSE leaves them out.)"
                 raise ValueError(msg)
             if any(row):
                 is_first = False
-                yield row
+                yield number, row
 
 
 class Quoted:

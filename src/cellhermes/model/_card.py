@@ -1,6 +1,5 @@
 """Names of models become cards: what to load, in which order, and how to read it. No tensors here."""
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -10,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._disk import json_object, sha256_of
+from .._disk import json_object, packaged, sha256_of
 from ..text import Wrap, wraps
 from ._read_at import ReadAt, check_read_at, read_at_of
 
@@ -91,7 +90,7 @@ class ModelCard:
 @cache
 def named() -> dict[str, ModelCard]:
     """Cards of ``models.toml`` by name."""
-    table = tomllib.loads((files(__package__) / "models.toml").read_text("utf-8"))
+    table = packaged("model/models.toml")
     return {
         name: ModelCard(name=name, **{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
         for name, entry in table.items()

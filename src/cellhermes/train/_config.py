@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import asdict, dataclass, fields
-from importlib.resources import files
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from .._disk import parsed
+from .._disk import packaged, parsed
 from . import _checks
 
 if TYPE_CHECKING:
@@ -223,7 +221,7 @@ class TrainConfig:
         >>> ch.train.TrainConfig.preset("from_scratch", max_steps=100).loss_on
         'all'
         """
-        presets = tomllib.loads((files(__package__) / "presets.toml").read_text("utf-8"))
+        presets = packaged("train/presets.toml")
         if name not in presets:
             msg = f"No preset {name!r}. Known: {', '.join(presets)}."
             raise KeyError(msg)

@@ -18,7 +18,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +28,9 @@ from tqdm.auto import tqdm
 
 from .. import _place
 from .._blocks import Shard, Work
-from .._disk import check_space, commit, file_hash, flush, noted, parsed, write_json
+from .._disk import check_space, commit, file_hash, flush, noted, write_json
 from .._keys import version
+from ..io._files import records
 from ..text import Prompt, QAPair
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def read_pairs(path: str | Path) -> Iterator[QAPair]:
     True
     """
     path = Path(path)
-    readers = {".jsonl": _read_lines, ".json": _read_list, ".parquet": _read_parquet}
+    readers = {".jsonl": partial(records, is_list=False), ".json": partial(records, is_list=True)}
+    readers |= {".parquet": _read_parquet}
     if path.suffix not in readers:
         msg = f"{path} ends with {path.suffix!r}; expected one of {', '.join(readers)}."
         raise ValueError(msg)
@@ -215,28 +217,6 @@ def _pair(record: object, where: str) -> QAPair:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         msg = f"{where}: expected a record with instruction, input and output, got {str(record)[:120]!r}."
         raise ValueError(msg) from error
-
-
-def _read_lines(path: Path) -> Iterator[tuple[str, object]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                record = parsed(line, where)
-            except ValueError as error:
-                msg = f"{error}: {line[:120].decode('utf-8', 'replace')!r}."
-                raise ValueError(msg) from None
-            yield where, record
-
-
-def _read_list(path: Path) -> Iterator[tuple[str, object]]:
-    records = parsed(path.read_bytes(), path)
-    if not isinstance(records, list):
-        msg = f"{path} holds a {type(records).__name__}; expected a list of records."
-        raise ValueError(msg)
-    return ((f"{path}, record {number}", record) for number, record in enumerate(records, 1))
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, object]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from .._disk import commit
+from .._disk import commit, write_json
 from .._keys import version
 from ..model._card import NOTE, is_place
 
@@ -49,7 +49,7 @@ def write_card(
         "license": card.license, "description": title, "version": version(),
     }  # fmt: skip
     commit(folder / "README.md", _readme(title, card, base, kind, facts).encode())
-    commit(folder / NOTE, (json.dumps(note, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(folder / NOTE, note)
 
 
 def _readme(title: str, card: ModelCard, base: str, kind: str, facts: Mapping[str, object]) -> str:
