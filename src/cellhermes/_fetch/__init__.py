@@ -4,7 +4,7 @@ from ._bundle import read_bundle, write_bundle
 from ._cache import check_space, locked, offline, writable
 from ._data import data_file, data_files, derived
 from ._files import fetch
-from ._held import bundled, held_data, held_weights, remove, remove_halves, state
+from ._held import bundled, held_data, held_weights, remove, remove_halves, verified
 from ._registry import Entry, File, find, registry
 from ._unpack import members, unpacked
 from ._weights import adapter_folder, base, is_hub_id, is_registered, weights
@@ -32,8 +32,8 @@ __all__ = [
     "registry",
     "remove",
     "remove_halves",
-    "state",
     "unpacked",
+    "verified",
     "weights",
     "writable",
     "write_bundle",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from .._disk import cache_folder
 from ._cache import NOTES, RECORD, difference, recorded
+from ._registry import registry
 from ._weights import LOCK, adapter_folder, cached_base, lock_of, locked_files, read_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from ._registry import Entry
@@ -47,6 +50,17 @@ def state(path: Path, entry: Entry | None = None) -> str:
         return "no hash is known"
     how = difference(path, known)
     return f"changed: {how}" if how else "good"
+
+
+def verified(held: Mapping[str, Iterable[Path]]) -> pd.DataFrame:
+    """One row a file: the name it belongs to, its path, its bytes, and whether it is still what it was."""
+    entries = registry()["data"]
+    rows = [
+        (name, str(path), path.stat().st_size, state(path, entries.get(name)))
+        for name, paths in held.items()
+        for path in paths
+    ]
+    return pd.DataFrame(rows, columns=["name", "file", "size", "state"])
 
 
 def _of_blob(path: Path) -> str:

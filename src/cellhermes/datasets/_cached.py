@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import _fetch
 from .._disk import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 logger = logging.getLogger("cellhermes")
 
@@ -97,13 +102,7 @@ def verify(name: str | None = None) -> pd.DataFrame:
     >>> list(ch.datasets.verify("gene-properties").columns)
     ['name', 'file', 'size', 'state']
     """
-    entries = [_fetch.find("data", name)] if name else _fetch.registry()["data"].values()
-    rows = [
-        (entry.name, str(path), path.stat().st_size, _fetch.state(path, entry))
-        for entry in entries
-        for path in _fetch.held_data(entry)
-    ]
-    return pd.DataFrame(rows, columns=["name", "file", "size", "state"])
+    return _fetch.verified(_held(None if name is None else [name]))
 
 
 def remove(name: str) -> int:
@@ -158,8 +157,7 @@ def export_bundle(path: str | Path, names: list[str] | None = None) -> None:
     """
     for name in names or []:
         fetch(name)
-    entries = _fetch.registry()["data"].values() if names is None else [_fetch.find("data", name) for name in names]
-    _fetch.write_bundle(Path(path), _fetch.bundled(p for entry in entries for p in _fetch.held_data(entry)))
+    _fetch.write_bundle(Path(path), _fetch.bundled(chain.from_iterable(_held(names).values())))
 
 
 def import_bundle(path: str | Path) -> list[Path]:
@@ -191,3 +189,9 @@ def import_bundle(path: str | Path) -> list[Path]:
         msg = f"{path} is not a file."
         raise FileNotFoundError(msg)
     return _fetch.read_bundle(path)
+
+
+def _held(names: Iterable[str] | None) -> dict[str, list[Path]]:
+    """Files in the cache by data set, of all or of some."""
+    names = _fetch.registry()["data"] if names is None else names
+    return {name: _fetch.held_data(_fetch.find("data", name)) for name in names}

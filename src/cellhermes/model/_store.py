@@ -6,6 +6,7 @@ Adapters are kept in our cache and checked at every use; bases in the model hub'
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -114,12 +115,7 @@ def verify(name: str | None = None) -> pd.DataFrame:
     >>> list(ch.model.verify("cellhermes").columns)
     ['name', 'file', 'size', 'state']
     """
-    rows = [
-        (repository, str(path), path.stat().st_size, _fetch.state(path))
-        for repository, paths in _held(name).items()
-        for path in paths
-    ]
-    return pd.DataFrame(rows, columns=["name", "file", "size", "state"])
+    return _fetch.verified(_held(name))
 
 
 def remove(name: str) -> int:
@@ -175,7 +171,7 @@ def export_bundle(path: str | Path, names: Sequence[str]) -> None:
     for name in names:
         fetch(name)
     held = {repository: paths for name in names for repository, paths in _held(name).items()}
-    _fetch.write_bundle(Path(path), _fetch.bundled((one for paths in held.values() for one in paths), held))
+    _fetch.write_bundle(Path(path), _fetch.bundled(chain.from_iterable(held.values()), held))
 
 
 def _named(name: str) -> ModelCard:
