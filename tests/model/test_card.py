@@ -211,7 +211,7 @@ def test_topmost_note_says_how_to_read(chain):
 @pytest.mark.parametrize(
     ("note", "message"),
     [
-        ("{", "cellhermes.json is damaged"),
+        ("{", "cellhermes.json is not JSON"),
         ("[1]", "cellhermes.json holds list; expected a JSON object"),
         ('{"wrapp": "plain"}', r"unknown keys \['wrapp'\]; this version knows \['wrap', "),
         ('{"wrap": "chatml"}', "wrap is 'chatml'; expected one of .*plain"),

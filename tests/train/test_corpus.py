@@ -319,7 +319,7 @@ def test_a_killed_worker_is_an_error(tmp_path):
 
 
 def test_wrong_targets_are_explained(pairs, tmp_path):
-    with pytest.raises(ValueError, match=r"ends with '.csv'; expected one of .jsonl, .parquet"):
+    with pytest.raises(ValueError, match=r"ends with '.csv'; expected a name that ends with .jsonl or .parquet"):
         ch.train.write_pairs(pairs, tmp_path / "corpus.csv")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         ch.train.write_pairs(pairs, tmp_path / "no" / "corpus.jsonl")

@@ -85,9 +85,9 @@ def of_hub(repository: str, commit: str) -> Repository:
 def _json(page: str, headers: dict[str, str] | None = None) -> dict:
     text = read_url(page, headers)
     try:
-        return json_object(text, f"the answer of {page}")
+        return json_object(text, page)
     except ValueError as error:
-        msg = f"{error} (a login page?): {text[:80]!r}"
+        msg = f"{page} answers with what is no JSON (a login page?): {text[:80]!r}"
         raise ConnectionError(msg) from error
 
 
