@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -76,6 +77,18 @@ def test_a_link_is_not_what_was_written(tmp_path):
     assert not _disk.is_as_written(tmp_path / "b", None)
     (tmp_path / "b").symlink_to(tmp_path / "a")
     assert not _disk.is_as_written(tmp_path / "b", found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_a_name_may_be_any_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(_disk, "SETTLED", -1)
+    monkeypatch.setattr(_disk, "LARGE", 1)
+    monkeypatch.setenv(_disk.CACHE, str(tmp_path / "cache"))
+    path = tmp_path / os.fsdecode(b"\xff")
+    path.write_bytes(b"1")
+    assert _disk.sha256_of(path) == hashlib.sha256(b"1").hexdigest()
+    (note,) = (tmp_path / "cache" / "hashes").iterdir()
+    assert _disk.noted(note)["file"] == str(path.resolve())
 
 
 def test_room_is_looked_for_in_the_folder_that_is_there(tmp_path):

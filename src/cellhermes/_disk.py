@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
+from zipfile import BadZipFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +74,19 @@ def noted(path: Path) -> dict:
         return json_object(path.read_bytes(), path)
     except (OSError, ValueError):
         return {}
+
+
+@contextmanager
+def zip_names() -> Iterator[None]:
+    """While an archive, or a member of it, is opened: a name that cannot be decoded is damage like any other.
+
+    The standard library lets a bare ``UnicodeDecodeError`` out.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        msg = f"the name of a member is no text: {error.object[:80]!r}"
+        raise BadZipFile(msg) from error
 
 
 # ---- writing
@@ -210,7 +224,7 @@ def sha256_of(path: Path) -> str:
     """
     path = path.resolve()
     state, name = _state(path), str(path)
-    note = cache_folder() / "hashes" / hashlib.sha256(name.encode()).hexdigest()[:32]
+    note = cache_folder() / "hashes" / hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     kept, found = _seen.get(name) or _kept(note)
     if kept == state:
         _seen[name] = kept, found

@@ -176,8 +176,8 @@ AWAY = {  # what happens, and what the error says of it
     "status 403": "answers 403",
     "status 404": "answers 404",
     "status 500": "answers 500.*5 times",
-    "a page": "no JSON .a login page",
-    "a list": "answers with list; expected a JSON object",
+    "a page": "no JSON object .a login page",
+    "a list": r"answers with b'\[\]', which is no JSON object",
     "another form": "answers in another form than expected",
 }
 

@@ -177,7 +177,7 @@ def test_a_hub_that_is_away_says_what_works(hub):
         ("refused", "its host refuses the connection"),
         ("404", "answers 404"),
         ("500", "answers 500.*5 times"),
-        ("a page", "no JSON .a login page"),
+        ("a page", "no JSON object .a login page"),
         ("another form", "answers in another form than expected"),
         ("no weights", r"lists no weights .safetensors.; it has \['README.md'\]"),
     ],

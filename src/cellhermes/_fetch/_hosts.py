@@ -87,7 +87,7 @@ def _json(page: str, headers: dict[str, str] | None = None) -> dict:
     try:
         return json_object(text, page)
     except ValueError as error:
-        msg = f"{page} answers with what is no JSON (a login page?): {text[:80]!r}"
+        msg = f"{page} answers with {text[:80]!r}, which is no JSON object (a login page?)"
         raise ConnectionError(msg) from error
 
 

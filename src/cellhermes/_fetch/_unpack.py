@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from .. import _zip
-from .._disk import cache_folder, size_text
+from .._disk import cache_folder, size_text, zip_names
 from ._cache import check_space, writable
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
 
 
 def _zip_file(archive: Path) -> zipfile.ZipFile:
-    with _zip.named():
+    with zip_names():
         return zipfile.ZipFile(archive)
 
 
@@ -113,7 +112,7 @@ def _problem(name: str, member: zipfile.ZipInfo | tarfile.TarInfo) -> str:
 
 @contextmanager
 def _member(opened: zipfile.ZipFile | tarfile.TarFile, member: zipfile.ZipInfo | tarfile.TarInfo) -> Iterator[BinaryIO]:
-    with _zip.named():
+    with zip_names():
         source = opened.open(member) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member)
     with source:
         yield source

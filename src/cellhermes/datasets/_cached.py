@@ -5,15 +5,11 @@ from __future__ import annotations
 import logging
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .. import _fetch
 from .._disk import cache_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 logger = logging.getLogger("cellhermes")
 
@@ -191,7 +187,7 @@ def import_bundle(path: str | Path) -> list[Path]:
     return _fetch.read_bundle(path)
 
 
-def _held(names: Iterable[str] | None) -> dict[str, list[Path]]:
+def _held(names: list[str] | None) -> dict[str, list[Path]]:
     """Files in the cache by data set, of all or of some."""
     names = _fetch.registry()["data"] if names is None else names
     return {name: _fetch.held_data(_fetch.find("data", name)) for name in names}

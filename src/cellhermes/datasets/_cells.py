@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import _fetch
+from .._disk import noted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -201,16 +202,14 @@ def _short(title: str) -> str:
 
 def _assets(path: Path) -> dict[str, tuple[str, int]]:
     """Address and size of the h5ad file of each data set of a collection, by title."""
-    import json
-
     try:
         found = {
             dataset["title"]: (asset["url"], int(asset.get("filesize") or 0))
-            for dataset in json.loads(path.read_text("utf-8"))["datasets"]
+            for dataset in noted(path)["datasets"]
             for asset in dataset["assets"]
             if asset["filetype"] == "H5AD"
         }
-    except (KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         found = {}
     if not found:
         msg = f"{path.name.removesuffix('.part')} lists no data sets; expected the index of a collection."

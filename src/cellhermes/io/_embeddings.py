@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 
-from .. import _zip
+from .._disk import zip_names
 from .._symbols import human_symbols
 from ._files import undamaged
 from ._tables import MISSING, first_line, opened, read_parquet, told
@@ -108,7 +108,7 @@ def _name(path: Path, member: str | None) -> str:
     """Name of the file, or of the one in the archive."""
     if path.suffix.lower() != ".zip":
         return path.name
-    with undamaged(path), _zip.named(), ZipFile(path) as archive:
+    with undamaged(path), zip_names(), ZipFile(path) as archive:
         names = [one for one in archive.namelist() if not one.endswith("/")]
     if member is not None and member not in names:
         msg = f"{path} has no member {member!r}; it has {names[:20]}."
@@ -131,7 +131,7 @@ def _whole(path: Path, name: str) -> Iterator[Path]:
         yield path
         return
     with TemporaryDirectory() as folder, ZipFile(path) as archive:
-        with _zip.named():
+        with zip_names():
             unpacked = archive.extract(name, folder)
         yield Path(unpacked)
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
-from .. import _zip
-from .._disk import parsed
+from .._disk import parsed, zip_names
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -159,7 +158,7 @@ def _member(raw: BinaryIO, path: Path, member: str | None) -> BinaryIO:
         return gzip.open(raw)
     if magic != b"PK\x03\x04":
         return raw
-    with _zip.named():
+    with zip_names():
         archive = zipfile.ZipFile(raw)
     names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     if member is None and len(names) == 1:
@@ -168,5 +167,5 @@ def _member(raw: BinaryIO, path: Path, member: str | None) -> BinaryIO:
         msg = f"{path} has no file {member!r}" if member else f"{path} has {len(names)} files"
         msg += f". Pass one of them as member=: {', '.join(names)[:500]}."
         raise ValueError(msg)
-    with _zip.named():
+    with zip_names():
         return archive.open(member)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..io._files import records
 from . import _checkpoints
 from ._callbacks import Progress, StopOnSignal
 
@@ -106,10 +108,8 @@ class Recorded:
 
 def read_log(path: Path) -> list[dict[str, float]]:
     """Lines of a log; one that an interruption cut short is left out."""
-    lines = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    lines: list[dict[str, float]] = []
+    with suppress(FileNotFoundError, ValueError):
+        for _, line in records(path, is_list=False):
+            lines.append(line)
     return lines
