@@ -188,6 +188,36 @@ def test_errors_are_a_message_and_an_exit_code(run, source, tmp_path, words, mes
     assert done.exit_code == 1
     assert message in done.output
     assert "Traceback" not in done.output
+    assert not (tmp_path / "out.h5ad.parts").exists()
+
+
+@pytest.mark.parametrize("command", [["embed"], ["predict", "--task", "cell_type", "--answer", "B", "--answer", "NK"]])
+@pytest.mark.parametrize("name", ["out.zarr", "out.csv"])
+def test_a_wrong_place_or_model_is_told_before_cells_are_read(run, source, tmp_path, monkeypatch, command, name):
+    (tmp_path / "out.zarr").write_text("mine")
+    monkeypatch.setattr(ch.pp, "cell_sentences", lambda *_, **__: pytest.fail("made sentences"))
+    monkeypatch.setattr(ad, "read_h5ad", lambda *_: pytest.fail("read"))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for target, model in ((name, "mini"), ("new.zarr", "minni"), ("new.h5ad", "minni")):
+        done = run(*command, source, tmp_path / target, "--model", model)
+        assert done.exit_code == 1
+        assert any(said in done.output for said in ("is there already", "to end with .h5ad", "No model", "as a table"))
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_a_process_that_was_killed_when_out_had_its_name_leaves_nothing(
+    run, questions, tmp_path, monkeypatch, is_other
+):
+    words = ["predict", tmp_path / "pairs.csv", tmp_path / "out.csv", "--task", "genetic_interaction_synthetic"]
+    with monkeypatch.context() as patch:
+        patch.setattr(_blocks.Work, "remove", lambda _: None)
+        assert run(*words).exit_code == 0
+    if is_other:  # then the blocks may still be wanted
+        (tmp_path / "out.csv").rename(tmp_path / "moved.csv")
+        (tmp_path / "out.csv").write_text("mine")
+    assert "is there already" in run(*words).output
+    assert (tmp_path / "out.csv.parts").exists() == is_other
 
 
 @pytest.fixture
@@ -289,6 +319,8 @@ def test_pairs_of_a_modality(run, adata, tmp_path):
         (["{tmp}/c.jsonl", "--graph", "{edges}", "--graph-format", "sif"], "expected biogrid, string or edges"),
         (["{tmp}/c.jsonl", "--graph", "{edges}", "--graph-format", "biogrid"], "edges.tsv"),
         (["{tmp}/c.jsonl", "--graph", "{edges}", "--relation", "friendship"], "Known: interaction"),
+        (["{tmp}/c.jsonl", "--graph", "{edges}", "--metadata", "x", "--use-raw"], "--use-raw, --metadata would change"),
+        (["{tmp}/c.jsonl", "--cells", "{in}", "--links", "9"], "--links would change nothing without --graph"),
     ],
 )
 def test_errors_of_pairs_are_a_message_and_an_exit_code(run, source, edges, tmp_path, words, message):
@@ -345,6 +377,12 @@ def test_predict_answers_for_cells(run, source, tmp_path):
         (
             ["{pairs}", "{tmp}/o.csv", "--task", "genetic_interaction_dosage", "--key-added", "answer"],
             "has the columns ['answer'] already",
+        ),
+        (["{pairs}", "{tmp}/o.csv", "--task", "genetic_interaction_dosage", "--layer", "x"], "--layer would change"),
+        (["{pairs}", "{tmp}/o.csv", "--task", "genetic_interaction_dosage", "--key-added", "text"], "another column"),
+        (
+            ["{pairs}", "{tmp}/o.csv", "--task", "genetic_interaction_dosage", "--calibration", "nan"],
+            "--calibration nan",
         ),
     ],
 )

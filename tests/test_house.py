@@ -52,9 +52,9 @@ MAY_IMPORT = {
     "get": {"_adata", "_disk", "_networks", "_vectors", "_explained", "_keys", "text"},
     "pl": {"get"},
     "datasets": {"_disk", "_fetch", "io"},
-    "train": {"text", "model", "_adata", "_blocks", "_disk", "_keys", "_place", "_rows", "_symbols", "io"},
+    "train": {"text", "model", "_adata", "_blocks", "_disk", "_keys", "_paths", "_place", "_rows", "_symbols", "io"},
     "_options": set(),
-    "cli": {"cellhermes", "_adata", "_blocks", "_disk", "_options", "_paths", "_place", *NAMESPACES},
+    "cli": {"cellhermes", "_adata", "_blocks", "_disk", "_options", "_paths", "_place", "_result", *NAMESPACES},
     "__main__": {"cli"},
     "__init__": {"cellhermes", *NAMESPACES},
 }

@@ -187,6 +187,42 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".part", ".partial")]
 
 
+def test_a_process_that_was_killed_when_the_store_had_its_name_leaves_nothing(tmp_path, monkeypatch):
+    out, parts = tmp_path / "a.zarr", tmp_path / "a.zarr.parts"
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "remove", lambda _: None)
+        made(out, {"x": (1, 2)})
+    assert parts.is_dir()
+    with pytest.raises(ValueError, match="x differ"):
+        made(out, {"x": (1, 3)})
+    assert parts.is_dir()
+    with pytest.warns(UserWarning, match="Not computed"):
+        assert made(out, {"x": (1, 2)})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def failing(out):
+    """A call that fails while its first block is made."""
+    with Result(out, NAMES) as result:
+        result.begin({"x": 1})
+        result.array("obsm/X", 2, Numbers("<f4", 3))
+        (result.work.folder / "sources").mkdir()
+        (result.work.folder / "sources" / "0").write_text("what block 0 would have been made of")
+        msg = "wrong input"
+        raise ValueError(msg)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_call_that_fails_before_its_first_block_does_not_stand_in_the_way(tmp_path, before):
+    out = tmp_path / "a.zarr"
+    if before:  # of another call, whose blocks stay
+        made(out, {"x": 2}, blocks=[0])
+    with pytest.raises(ValueError, match="x differ" if before else "wrong input"):
+        failing(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr.parts"] * before
+    assert made(out, {"x": 2})
+
+
 @pytest.mark.parametrize("what", ["folder", "file", "link", "dangling"])
 @pytest.mark.parametrize("name", ["a.zarr", "a.zarr.parts"])
 def test_what_is_of_others_is_refused_at_once_and_left_alone(tmp_path, what, name):

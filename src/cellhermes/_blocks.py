@@ -34,6 +34,7 @@ STAMP = "about.json"
 MARK = "blocks of cellhermes"  # a key of the stamp: its folder is ours
 LOCKS = re.compile(r"(\d+-of-\d+|end)\.lock|about\.json\.[0-9a-f]{8}\.part")  # what there may be before the stamp
 OURS = re.compile(rf"{LOCKS.pattern}|about\.json|(\d{{6}}|whole|card)\.\w+(\.[0-9a-f]{{8}}\.part)?")
+BLOCK = re.compile(r"\d+(\.\w+)?|whole\.\w+")
 PATIENCE = 1.0  # seconds: a process that was killed may have children, which end with it, but not at once
 WAIT = 0.5  # seconds between two looks at what other processes have finished
 
@@ -154,11 +155,16 @@ class Work:
     def __init__(self, folder: Path, shard: Shard) -> None:
         self.folder, self.shard = folder, shard
 
-    def __enter__(self) -> Work:
+    def check(self) -> None:
+        """Refuse what is there and not ours."""
         if os.path.lexists(self.folder) and not self.is_ours():
             msg = f"{self.folder} is there already and holds no blocks of this version of cellhermes. It is left as it "
             msg += "is: write to another path, or move it away."
             raise FileExistsError(msg)
+
+    def __enter__(self) -> Work:
+        self.check()
+        self._is_new = not self.folder.exists()
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked(f"{self.shard.k}-of-{self.shard.n}", seconds=PATIENCE)
@@ -178,6 +184,12 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+        if error is not None and self._is_new and not self._has_blocks():
+            self.remove()  # else the call that is put right would be told of another run
+
+    def _has_blocks(self) -> bool:
+        names = (path for path in self.folder.rglob("*") if path.is_file() and path.parent.name != "sources")
+        return any(BLOCK.fullmatch(path.name) for path in names)
 
     def _locked(self, name: str, seconds: float = 0) -> Lock | None:
         lock = Lock(self.folder / f"{name}.lock")
@@ -221,6 +233,12 @@ class Work:
             yield
         finally:
             lock.release()
+
+    def clear(self, about: Mapping[str, object]) -> None:
+        """Take the folder away if it was left by a process that was killed when its result, of this, was whole."""
+        found, about = self._stamp(), json.loads(json.dumps(about))
+        if found and all(about.get(key) == value for key, value in found.items()):
+            self.remove()
 
     def remove(self) -> None:
         """Take the folder away, if no other process works in it; what is not ours stays, and the folder around it."""

@@ -23,7 +23,7 @@ OTHERS = {
 }
 QUOTES = "'\""
 WORDS = {"source": "IN", "target": "OUT", "config": "CONFIG.toml"}  # which have no dashes
-ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|True\b|False\b|None\b|-?\d[\d.]*)?(?![\w=])")
+ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|True\b|False\b|None\b|nan\b|-?inf\b|-?\d[\d.]*)?(?![\w=])")
 
 
 def as_options(text: str, options: Container[str]) -> str:

@@ -69,11 +69,18 @@ class Result:
             msg = f"out={str(out)!r}; expected a name that ends with .zarr, for a folder that anndata reads."
             raise ValueError(msg)
 
-    def __enter__(self) -> Result:
+    def check(self) -> bool:
+        """Whether there is no store yet; refuse what is there and not ours."""
         if not self.out.parent.is_dir():
             msg = f"The folder {self.out.parent} of {self.out.name} does not exist."
             raise FileNotFoundError(msg)
-        self._works = self._stamp() is None  # also: is there something else?
+        is_new = self._stamp() is None
+        if is_new:
+            self.work.check()
+        return is_new
+
+    def __enter__(self) -> Result:
+        self._works = self.check()
         if self._works:
             self.work.__enter__()
         return self
@@ -118,6 +125,7 @@ class Result:
             self._check_files(files)
             msg = f"Not computed: {self.out} is there already, made by the same call of the same data."
             warnings.warn(msg, UserWarning, stacklevel=4)
+            self.work.clear(self.about)
             return False
         if not (self.work.folder / STAMP).is_file():
             check_space(self.work.folder, needed)

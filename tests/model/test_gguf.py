@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+import transformers
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -115,10 +116,21 @@ def test_fewer_bits_are_read_as_transformers_reads_them(tmp_path, original, kind
 def test_a_file_is_unpacked_once_and_known_by_its_content(tmp_path, original, cache, monkeypatch):
     path = write_gguf(tmp_path / "tiny.gguf", original)
     first = ch.CellHermes.from_pretrained(path)
-    assert [folder.name for folder in cache.iterdir()] == [sha256_of(path)]
+    assert [folder.name.partition("-")[0] for folder in cache.iterdir()] == [sha256_of(path)]
     shutil.copy(path, tmp_path / "sha256-0123")  # what Ollama would call it
     monkeypatch.setattr("cellhermes.model._gguf._unpack", None)
     assert ch.CellHermes.from_pretrained(tmp_path / "sha256-0123").sha256 == first.sha256
+
+
+def test_another_version_of_transformers_reads_the_file_anew(tmp_path, original, cache, monkeypatch):
+    path = write_gguf(tmp_path / "tiny.gguf", original)
+    for version in ("5.6.0", "5.6.0", "6.0.0"):
+        monkeypatch.setattr("cellhermes.model._gguf.version", {"transformers": version}.get)
+        ch.CellHermes.from_pretrained(path)
+    assert sorted(folder.name.partition("-")[2] for folder in cache.iterdir()) == [
+        "transformers-5.6.0",
+        "transformers-6.0.0",
+    ]
 
 
 def test_a_file_without_ending_is_unpacked(tmp_path, original, cache):
@@ -201,7 +213,7 @@ def test_a_package_with_the_file_stands_for_the_hub(tmp_path, original, monkeypa
 
 def test_what_a_killed_process_left_is_written_anew(tmp_path, original, cache):
     path = write_gguf(tmp_path / "sha256-0123", original)
-    name = sha256_of(path)
+    name = f"{sha256_of(path)}-transformers-{transformers.__version__}"
     (cache / f"{name}.unfinished").mkdir(parents=True)
     (cache / f"{name}.unfinished" / "model.safetensors").write_bytes(b"half")
     (cache / f"{name}.gguf").symlink_to(tmp_path / "gone")

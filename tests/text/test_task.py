@@ -312,3 +312,21 @@ def test_other_answers_leave_labels_that_lead_nowhere() -> None:
 def test_tables_in_files_are_read_as_strings() -> None:
     raw = tomllib.loads((files("cellhermes.text") / "tasks" / "perturbation_direction.toml").read_text("utf-8"))
     assert raw["labels"] == {"1": "Up", "-1": "Down"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ("Yes", "expected at least two"),
+        (["B", None], "is None; leave out"),
+        (["B", np.nan], "is nan"),
+        (["B", pd.NA], "<NA>"),
+    ],
+)
+def test_one_text_and_missing_values_are_no_answers(answers, message):
+    with pytest.raises(ValueError, match=message):
+        task("cell_type").with_answers(answers)
+
+
+def test_numbers_and_words_for_nothing_are_answers():
+    assert task("cell_type").with_answers([1, "None", "nan"]).answers == ("1", "None", "nan")

@@ -1,5 +1,7 @@
 """Vectors of cells: against the model and a slow loop, on every kind of AnnData."""
 
+import shutil
+
 import anndata as ad
 import mudata as md
 import numpy as np
@@ -196,6 +198,26 @@ def test_weighted_refuses_counts_scaled_values_and_other_models(small, model):
     with pytest.raises(ValueError, match="made by model 'mini', but model='cellhermes'"):
         ch.tl.embed_cells(small, "cellhermes", method="weighted")
     assert KEY not in small.obsm
+
+
+def test_weighted_knows_a_loaded_model_by_its_content(small, folders, tmp_path):
+    """Other weights under one name are refused, and the same ones are taken under another."""
+    shutil.copytree(folders("llama"), tmp_path / "tiny")
+    model = ch.CellHermes.from_pretrained(tmp_path / "tiny", device="cpu")
+    ch.tl.embed_genes(small, model)
+    (tmp_path / "tiny").rename(tmp_path / "moved")
+    ch.tl.embed_cells(small, ch.CellHermes.from_pretrained(tmp_path / "moved", device="cpu"), method="weighted")
+    close(small.obsm[KEY], slow_weighted(small))
+    shutil.copytree(folders("qwen2"), tmp_path / "tiny")
+    other = ch.CellHermes.from_pretrained(tmp_path / "tiny", device="cpu")
+    with pytest.raises(ValueError, match="tiny', but the weights that were passed are others"):
+        ch.tl.embed_cells(small, other, method="weighted")
+
+
+def test_a_column_of_numbers_holds_no_sentences(small):
+    small.obs["cell_sentence"] = np.arange(small.n_obs) / 2
+    with pytest.raises(TypeError, match=r"obs\['cell_sentence'\] holds 0.0, a float; expected sentences"):
+        ch.tl.embed_cells(small)
 
 
 def test_weighted_reads_raw_with_other_genes_by_symbol(small, model):

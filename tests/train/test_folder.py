@@ -234,3 +234,30 @@ def test_pairs_made_by_other_means_are_another_run(base, tmp_path):
     stream = fit(iter(made("Yes")), CONFIG, base=base, out=tmp_path / "b", device="cpu")
     with pytest.raises(FileExistsError, match="differs in pairs"):
         fit(iter(made("No")), CONFIG, base=base, out=stream, device="cpu")
+
+
+def test_a_run_that_never_took_a_step_gives_way_to_the_one_that_is_put_right(base, tmp_path):
+    corpus, out = tmp_path / "c.jsonl", tmp_path / "a"
+    corpus.write_text('{"instruction": "Is CD3E a gene?", "output": "Yes"}\n{"instr')
+    with pytest.raises(ValueError, match="line 2: not JSON"):
+        fit(corpus, CONFIG, base=base, out=out, device="cpu")
+    corpus.write_text('{"instruction": "Is CD3E a gene?", "output": "Yes"}\n')
+    fit(corpus, CONFIG, base=base, out=out, device="cpu")
+    assert json.loads((out / "training.json").read_text())["data"]["train"]["pairs"] == 1
+    assert not (out / "tokens").exists()
+
+
+def test_what_the_user_has_changed_in_a_checkpoint_is_kept_when_it_is_removed(base, tmp_path, caplog):
+    out = fit(PAIRS, CONFIG, base=base, out=tmp_path / "a", device="cpu")
+    changed = out / "checkpoints" / "checkpoint-2" / "adapter_config.json"
+    changed.write_text("mine")
+    fit(PAIRS, CONFIG, base=base, out=out, device="cpu", overwrite=True)
+    kept = [path for path in (out / "checkpoints").rglob("*") if path.is_file() and ".kept" in path.parent.name]
+    assert [(path.name, path.read_text()) for path in kept] == [("adapter_config.json", "mine")]
+    assert "no run has written like this" in caplog.text
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:7", ""])
+def test_a_device_that_is_not_there_is_refused(base, tmp_path, device):
+    with pytest.raises(ValueError, match="expected 'cpu', or None for what is there"):
+        fit(PAIRS, CONFIG, base=base, out=tmp_path / "a", device=device)

@@ -176,6 +176,13 @@ def test_a_bad_file_is_refused(tmp_path, called, text, error, message):
     assert not called
 
 
+def test_cells_that_cannot_be_read_are_named(tmp_path, called):
+    (tmp_path / "q.h5ad").write_bytes(b"half")
+    with pytest.raises(OSError, match="q.h5ad can't be read as AnnData"):
+        run(write(tmp_path, 'out = "a"\n[questions]\npath = "q.h5ad"\ntask = "cell_type"\n'))
+    assert not called
+
+
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 

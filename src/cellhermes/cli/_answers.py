@@ -93,10 +93,9 @@ def predict(
             ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, **options)
             write = _cells.writer(data)
         else:
+            _cells.check_unused("cells", read_as)
             data, key = ch.io.read_table(source), key_added or "predicted"
-            if twice := [name for name in data if name in (key, "status", "confidence", "text")]:
-                msg = f"{source.name} has the columns {twice} already; rename them, or pass --key-added."
-                raise ValueError(msg)
+            _check_columns([*data], key, source.name)
             found = ch.tl.answer(data, lm, asked, **options).rename(columns={"answer": key})
             write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
         _cells.finish(write, target, blocks)
@@ -139,6 +138,18 @@ def explain(
             typer.echo(ch.get.explanation_quality(seen, key=key_added).round(3).to_string(index=False))
         _cells.finish(_cells.writer(data), target, blocks)
     typer.echo(f"{int(seen.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
+
+
+def _check_columns(columns: list[str], key: str, name: str) -> None:
+    """Refuse a table that has columns of the result, and a name for the answers that another column has."""
+    others = ("status", "confidence", "text")
+    starts = ("probability:", "log_probability:")
+    if key in others or key.startswith(starts):
+        msg = f"--key-added {key} is the name of another column of the result; pass another."
+        raise ValueError(msg)
+    if twice := [column for column in columns if column in (key, *others) or column.startswith(starts)]:
+        msg = f"{name} has the columns {twice} already; rename them, or pass --key-added."
+        raise ValueError(msg)
 
 
 def _write_table(table: "pd.DataFrame", path: Path) -> None:

@@ -1,7 +1,7 @@
 """Cells that a command reads, and the file it writes: in blocks, shared out, whole or not at all."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .. import _blocks, _place
-from .._disk import check_space, flush
+from .._disk import check_space, flush, noted, write_json
 from .._paths import open_path, read_path
 from ._run import is_first
 
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
     from cellhermes.model import CellHermes
 
+WRITTEN = "card.json"  # beside finished blocks: which file became of them
+
 
 def loaded(model: str, dtype: str | None, quantize: str) -> "str | CellHermes":
     """The model in the numbers that are asked for, or its name, with which functions look at their input first."""
     import cellhermes as ch
 
-    return ch.CellHermes.from_pretrained(model, dtype=dtype, quantize=quantize) if dtype or quantize else model
+    is_known = model in ch.model.list_models().index or "/" in model or Path(model).exists()
+    if is_known and not dtype and not quantize:
+        return model
+    return ch.CellHermes.from_pretrained(model, dtype=dtype, quantize=quantize)  # says at once that it is not known
 
 
 @contextmanager
@@ -70,8 +75,13 @@ def add_sentences(data: "AnnData | MuData", expression: dict[str, object], **opt
 
 def with_sentences(source: Path, target: Path, expression: dict[str, object]) -> tuple[Path, str | None]:
     """A file with the sentences, and the modality in it: the source, or a store of them beside the target."""
+    import pandas as pd
+
     import cellhermes as ch
 
+    from .._result import Result
+
+    Result(target, pd.Index([])).check()  # before sentences are made
     if _has_sentences(open_path(source), expression):
         return source, expression["mod"]
     beside = target.with_name(f"{target.stem}.sentences.zarr")
@@ -87,11 +97,11 @@ def read_cells(source: Path, target: Path, mod: str | None) -> "tuple[AnnData | 
     """What IN holds, and the cells in it that are meant; OUT has to be a name for the same."""
     from .._adata import resolve
 
-    data = read_path(source)
-    ending = ".h5ad" if hasattr(data, "write_h5ad") else ".h5mu"
+    ending = ".h5mu" if source.suffix.lower() == ".h5mu" else ".h5ad"
     if target.suffix != ending:
         msg = f"IN is {source.name} and OUT {target.name}; expected OUT to end with {ending}, as IN."
         raise ValueError(msg)
+    data = read_path(source)
     return data, resolve(data, mod)
 
 
@@ -122,6 +132,8 @@ def kept(source: Path, target: Path) -> Iterator[Path]:
         msg = f"The folder {target.parent} of {target.name} does not exist."
         raise FileNotFoundError(msg)
     if os.path.lexists(target):
+        if noted(work.folder / WRITTEN) == _identity(target):  # killed just before it would have removed them
+            work.remove()
         msg = f"{target} is there already and is left as it is; pass another path, or move it away."
         raise FileExistsError(msg)
     check_space(target.parent, source.stat().st_size)  # OUT is IN and more
@@ -141,7 +153,21 @@ def finish(write: Callable[[Path], None], target: Path, blocks: Path) -> None:
     whole = blocks.with_name("whole" + target.suffix)
     write(whole)
     flush(whole)
+    write_json(blocks.with_name(WRITTEN), _identity(whole))
     if os.path.lexists(target):
         msg = f"{target} was written by another program meanwhile and is left as it is; the result is {whole}."
         raise FileExistsError(msg)
     whole.replace(target)
+
+
+def _identity(path: Path) -> dict[str, int]:
+    """What a file keeps when it is renamed."""
+    about = path.lstat()
+    return {"device": about.st_dev, "inode": about.st_ino, "size": about.st_size, "changed": about.st_mtime_ns}
+
+
+def check_unused(source: str, options: Mapping[str, object]) -> None:
+    """Refuse options that would change nothing."""
+    if given := [f"{name}=" for name, value in options.items() if value not in (None, False)]:
+        msg = f"{', '.join(given)} would change nothing without {source}; leave it out."
+        raise ValueError(msg)

@@ -8,7 +8,7 @@ import typer
 from .. import _place
 from .._paths import open_path
 from ._arguments import GeneSymbols, Layer, Mod, UseRaw
-from ._cells import add_sentences
+from ._cells import add_sentences, check_unused
 from ._run import is_first
 
 if TYPE_CHECKING:
@@ -64,10 +64,15 @@ def pairs(
             msg = f"{path} is not a file."
             raise FileNotFoundError(msg)
     _place.check_new(target, (".jsonl", ".parquet"), inputs, overwrite=overwrite)
+    expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+    if cells is None:
+        check_unused("--cells", {**expression, "metadata": metadata, "modality": modality})
+    if graph is None:
+        others = {"graph_format": graph_format, "graph_info": graph_info, "graph_member": graph_member}
+        check_unused("--graph", {**others, "relation": relation != "interaction", "links": links})
     sets = []
     if cells is not None:
         data = open_path(cells)
-        expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
         add_sentences(data, expression, modality=modality)
         options = {"metadata": metadata, "modality": modality, "seed": seed, "mod": mod}
         sets += [ch.train.mlm_pairs(data, **options), ch.train.ar_pairs(data, **options)]

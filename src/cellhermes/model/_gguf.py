@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,9 @@ DIGITS_APART = ("codeshell", "command-r", "exaone", "refact", "smollm", "starcod
 
 
 def unpacked(path: Path) -> Path:
-    """Folder with config, tokenizer and plain weights of a GGUF file, made at first use and known by its content.
+    """Folder with config, tokenizer and plain weights of a GGUF file, made at first use.
+
+    It is known by the content of the file and by the version of transformers, which reads it.
 
     Raises
     ------
@@ -37,7 +40,7 @@ def unpacked(path: Path) -> Path:
     OSError
         If the cache has no room or cannot be written.
     """
-    folder = cache_folder() / "gguf" / sha256_of(path)
+    folder = cache_folder() / "gguf" / f"{sha256_of(path)}-transformers-{version('transformers')}"
     if folder.is_dir():
         return folder
     if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:

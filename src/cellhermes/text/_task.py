@@ -153,7 +153,7 @@ class Task:
         Raises
         ------
         ValueError
-            If there are fewer than two, or they are empty or not distinct.
+            If there are fewer than two, or they are empty, missing or not distinct, or one text.
 
         Examples
         --------
@@ -161,6 +161,11 @@ class Task:
         >>> ch.text.task("cell_type").with_answers(["B cell", "T cell"]).answers
         ('B cell', 'T cell')
         """
+        answers = [answers] if isinstance(answers, str) else list(answers)
+        others = [answer for answer in answers if not isinstance(answer, str)]
+        if missing := [answer for answer in others if str(answer) in ("None", "nan", "NaT", "<NA>")]:
+            msg = f"Task {self.name!r}: one of the answers is {missing[0]!r}; leave out what is missing."
+            raise ValueError(msg)
         answers = tuple(map(str, answers))
         return replace(self, answers=answers, labels={k: v for k, v in self.labels.items() if v in answers})
 

@@ -5,7 +5,7 @@ import json
 import logging
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +18,7 @@ from .._blocks import Keeper, Shard, Sourced, fill, wait
 from .._chunks import Numbers
 from .._entries import check_free, written
 from .._hash import hashed, hashed_rows, total
-from .._keys import EMBEDDING, SENTENCE, modality_of, write_params
+from .._keys import EMBEDDING, MODEL_HASH, SENTENCE, Param, modality_of, write_params
 from .._result import Result
 from .._vectors import entry_of, made_with, vectors_of
 from ..model import CellHermes, PromptLengthError
@@ -188,14 +188,18 @@ class Texts:
 
     def __init__(self, adata: AnnData, key: str) -> None:
         hint = "Run `ch.pp.cell_sentences(adata)` first, or pass `sentence_key=`."
-        self._column = _adata.obs_column(adata, key, hint)
+        self._column, self._key = _adata.obs_column(adata, key, hint), key
 
     def __len__(self) -> int:
         return len(self._column)
 
     def __getitem__(self, rows: slice) -> list[str]:
         column = self._column[rows].astype(object)
-        return column.where(column.notna(), "").astype(str).tolist()
+        texts = column.where(column.notna(), "").tolist()
+        if others := [text for text in texts if not isinstance(text, str)]:
+            msg = f"obs[{self._key!r}] holds {others[0]!r}, a {type(others[0]).__name__}; expected sentences of genes."
+            raise TypeError(msg)
+        return texts
 
 
 def sentences_of(adata: AnnData, key: str) -> list[str]:
@@ -261,6 +265,19 @@ def _parts(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
+def _check_model(model: str | Path | CellHermes, params: Mapping[str, Param], genes_key: str) -> None:
+    """Refuse another model than the one that made the vectors of genes: by content where it is loaded, else by name."""
+    name = model.card.name if isinstance(model, CellHermes) else str(model)
+    others = "" if params["model"] == name else f"model={name!r} was passed"
+    made_by = params.get(MODEL_HASH)
+    if isinstance(model, CellHermes) and made_by:
+        others = "" if model.sha256 == made_by else others or "the weights that were passed are others"
+    if others:
+        msg = f"The vectors {genes_key!r} were made by model {params['model']!r}, but {others}. "
+        msg += "Pass the one that made it."
+        raise ValueError(msg)
+
+
 class _Weighted:
     """Means of the vectors of the cells' genes, weighted by expression."""
 
@@ -272,13 +289,8 @@ class _Weighted:
         self.adata = adata
         key, label = entry_of(adata, genes_key)
         stored, params = vectors_of(adata, label, key), made_with(adata, label, key)
-        name = model.card.name if isinstance(model, CellHermes) else str(model)
-        if params and params["model"] != name:
-            msg = (
-                f"The vectors {genes_key!r} were made by model {params['model']!r}, but model={name!r} was passed. "
-                "Pass the one that made it."
-            )
-            raise ValueError(msg)
+        if params:
+            _check_model(model, params, genes_key)
         if label or not _adata.has_own_genes(adata, use_raw=use_raw):
             columns = _adata.columns_of_symbols(adata, params.get("gene_symbols") or None, layer=layer, use_raw=use_raw)
             at = columns.reindex(stored.genes, fill_value=-1).to_numpy()

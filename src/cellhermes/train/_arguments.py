@@ -49,7 +49,7 @@ def arguments(
     if not is_accelerate_available():
         msg = "Training needs accelerate: pip install 'cellhermes[train]'."
         raise ImportError(msg)
-    on_cpu = device == "cpu" or not _has_accelerator()
+    on_cpu = _is_on_cpu(device)
     on_cuda = not on_cpu and torch.cuda.is_available()
     bf16 = config.dtype == "bfloat16" or (config.dtype == "auto" and on_cuda and torch.cuda.is_bf16_supported())
     args = (kind or TrainingArguments)(
@@ -98,10 +98,14 @@ def arguments(
     return args
 
 
-def _has_accelerator() -> bool:
+def _is_on_cpu(device: str | None) -> bool:
     import torch
 
-    return torch.accelerator.is_available()
+    there = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
+    if device not in (None, "cpu", there):
+        msg = f"device={device!r}; expected 'cpu', or None for what is there ({there})."
+        raise ValueError(msg)
+    return "cpu" in (device, there)
 
 
 def check_gpu(config: TrainConfig) -> None:

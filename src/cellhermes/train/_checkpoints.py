@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 
-from .._disk import FULL, flush, noted, sha256_of, write_json
+from .._disk import FULL, flush, is_as_written, noted, sha256_of, write_json
 
 logger = logging.getLogger("cellhermes")
 
@@ -53,11 +53,12 @@ def seal(folder: Path) -> None:
 def is_whole(folder: Path) -> bool:
     """Whether a checkpoint was sealed, and its files are what they were."""
     files = noted(folder / COMPLETE)
-    try:
-        sizes = all((folder / name).stat().st_size == size for name, (size, _) in files.items())
-        return bool(files) and sizes and all(sha256_of(folder / name) == found for name, (_, found) in files.items())
-    except (OSError, ValueError, TypeError):
-        return False
+    return bool(files) and all(_is_as_sealed(folder / name, about) for name, about in files.items())
+
+
+def _is_as_sealed(path: Path, about: object) -> bool:
+    """Whether a file is what was noted of it: size and hash."""
+    return isinstance(about, list) and is_as_written(path, *about)
 
 
 def step_of(folder: Path) -> int:
@@ -100,19 +101,21 @@ def rotate(folder: Path, *, keep: int, best: str | None) -> None:
 
 
 def remove(checkpoint: Path) -> None:
-    """Remove what a checkpoint holds; of a whole one, what its list names."""
+    """Remove what a checkpoint holds; of a whole one, what its list names and nobody has changed."""
     files = noted(checkpoint / COMPLETE)
     if not files:  # begun, and not sealed: all in it is half-written
         shutil.rmtree(checkpoint)
         return
-    for name in (*files, COMPLETE):
-        (checkpoint / name).unlink(missing_ok=True)
+    for name in files:
+        if _is_as_sealed(checkpoint / name, files[name]):
+            (checkpoint / name).unlink()
+    (checkpoint / COMPLETE).unlink(missing_ok=True)
     for path in (*sorted(checkpoint.rglob("*"), reverse=True), checkpoint):
         with suppress(OSError):  # holds something that is not the checkpoint's
             path.rmdir()
     if checkpoint.exists():
         kept = checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.{token_hex(4)}.kept"))
-        logger.warning("%s held files that no run has written; they are in %s now.", checkpoint, kept.name)
+        logger.warning("%s held files that no run has written like this; they are in %s now.", checkpoint, kept.name)
 
 
 def remove_all(folder: Path) -> None:

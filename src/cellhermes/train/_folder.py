@@ -108,7 +108,7 @@ def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> boo
     """
     check(out)  # again, now that no other run can write
     found = noted(out / RECORD)
-    if overwrite or not found:
+    if overwrite or not found or not _has_work(out, found):
         return False
     _check_same(out, found["run"], run)
     if "results" not in found:
@@ -127,6 +127,11 @@ def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> boo
         return False
     logger.warning("%s holds this run already, finished: nothing is computed", out)
     return True
+
+
+def _has_work(out: Path, found: Mapping[str, object]) -> bool:
+    """Whether a run has come further than its tokens; else it gives way to another, as after an error of its input."""
+    return "results" in found or bool(found.get("files")) or bool(_checkpoints.checkpoints(out / CHECKPOINTS))
 
 
 def _check_same(out: Path, there: Mapping[str, object], run: Mapping[str, object]) -> None:

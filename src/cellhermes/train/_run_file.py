@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .._disk import parsed
+from .._paths import open_path
 from ..io import read_table
 from ..model import _card
 from . import _folder
@@ -248,9 +249,7 @@ def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, objec
 
 def _table(file: Path) -> pd.DataFrame:
     if file.suffix == ".h5ad":
-        import anndata
-
-        adata = anndata.read_h5ad(file, backed="r")
+        adata = open_path(file)
         adata.file.close()
         return adata.obs
     return read_table(file)
