@@ -239,7 +239,7 @@ def test_pairs_made_by_other_means_are_another_run(base, tmp_path):
 def test_a_run_that_never_took_a_step_gives_way_to_the_one_that_is_put_right(base, tmp_path):
     corpus, out = tmp_path / "c.jsonl", tmp_path / "a"
     corpus.write_text('{"instruction": "Is CD3E a gene?", "output": "Yes"}\n{"instr')
-    with pytest.raises(ValueError, match="line 2: not JSON"):
+    with pytest.raises(ValueError, match="line 2.*not JSON"):
         fit(corpus, CONFIG, base=base, out=out, device="cpu")
     corpus.write_text('{"instruction": "Is CD3E a gene?", "output": "Yes"}\n')
     fit(corpus, CONFIG, base=base, out=out, device="cpu")
