@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cellhermes")
 
 CACHE = "CELLHERMES_CACHE"  # environment variable
+BOM = b"\xef\xbb\xbf"
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
@@ -48,7 +49,8 @@ def cache_folder() -> Path:
 def parsed(content: bytes, where: object, kind: Literal["JSON", "TOML"] = "JSON") -> object:
     """What a text in JSON or TOML says; anything else is a ``ValueError`` that begins with ``where``."""
     try:
-        return {"JSON": json.loads, "TOML": tomllib.loads}[kind](content.decode("utf-8-sig"))
+        text = content.removeprefix(BOM).decode()
+        return json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8, and brackets without end
         msg = f"{where} is not {kind}: {error}"
         raise ValueError(msg) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
-from .._disk import parsed, zip_names
+from .._disk import BOM, parsed, zip_names
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -28,7 +28,6 @@ logger = logging.getLogger("cellhermes")
 
 # What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that is not known here.
 DAMAGED = (EOFError, OSError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ._files import BOM, records
+from .._disk import BOM
+from ._files import records
 
 
 def read_questions(path: str | Path) -> pd.DataFrame:
