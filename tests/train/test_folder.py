@@ -41,6 +41,8 @@ THEIRS = {
     "a record of something else": {"training.json": '{"epochs": 3}', "model.pt": "mine"},
     "a damaged record": {"training.json": '{"run": {"conf', "README.md": "mine"},
     "a list as record": {"training.json": "[1]"},
+    "a record with other files": {"training.json": '{"run": {"config": {}, "base": ""}, "files": ["x"]}', "x": "mine"},
+    "a record of other places": {"training.json": '{"run": {"config": {}, "base": ""}, "files": {"../x": ""}}'},
     "an empty folder": {"figures/": ""},
     "a hidden file": {".git/HEAD": "mine"},
     "a lock with something": {".lock": "", "x": "mine"},

@@ -208,7 +208,10 @@ def test_overwriting_keeps_a_card_that_the_user_has_written_to(chain, tmp_path):
 
 
 @pytest.mark.usefixtures("no_weights")
-@pytest.mark.parametrize("names", [["config.json"], ["config.json", "model.safetensors", "cellhermes.json"], ["x.txt"]])
+@pytest.mark.parametrize(
+    "names",
+    [["config.json"], ["config.json", "model.safetensors", "cellhermes.json"], ["x.txt"], ["merged.json"]],
+)
 def test_overwriting_never_removes_what_no_merge_has_written(chain, tmp_path, names):
     out = tmp_path / "mine"
     out.mkdir()
@@ -217,6 +220,16 @@ def test_overwriting_never_removes_what_no_merge_has_written(chain, tmp_path, na
     with pytest.raises(FileExistsError, match="holds .*, which a merge has not written"):
         merge(chain[0], chain[1], out, overwrite=True)
     assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "mine")
+
+
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize("record", ['{"files": {}}', '{"files": 3, "merged in": 1}', '{"merged in": "float32"}', "[1]"])
+def test_a_file_of_the_users_with_the_name_of_the_record_stays(chain, tmp_path, record):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "merged.json").write_text(record)
+    with pytest.raises(FileExistsError, match="holds merged.json, which a merge has not written"):
+        merge(chain[0], chain[1], tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "merged.json").read_text() == record
 
 
 @pytest.mark.usefixtures("no_weights")

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,6 @@ from . import _checkpoints, _encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 logger = logging.getLogger("cellhermes")
 
@@ -58,8 +58,9 @@ def check(out: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def _is_record(found: Mapping[str, object]) -> bool:
-    run = found.get("run")
-    return isinstance(run, dict) and {"config", "base"} <= {*run}
+    run, files = found.get("run"), found.get("files", {})
+    is_run = isinstance(run, dict) and "base" in run and isinstance(run.get("config"), dict)
+    return is_run and isinstance(files, dict) and all(Path(name).name == name for name in files)
 
 
 def check_writable(out: Path) -> None:

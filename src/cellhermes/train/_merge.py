@@ -139,8 +139,10 @@ def _check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     if not overwrite:
         msg = f"{out} is there already; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
-    written = noted(out / RECORD).get("files", {})
-    if other := [name for name in sorted(found - {RECORD}) if not is_as_written(out / name, written.get(name))]:
+    record = noted(out / RECORD)
+    ours = {**record["files"]} if {"merged in", "files"} <= {*record} and isinstance(record["files"], dict) else {}
+    known = {RECORD} if ours else set()
+    if other := [name for name in sorted(found - known) if not is_as_written(out / name, ours.get(name))]:
         msg = (
             f"{out} is not replaced: it holds {', '.join(other[:5])}, which a merge has not written, or not like this. "
             "Move what is yours away, or pass another path."
