@@ -237,7 +237,8 @@ class Work:
     def clear(self, about: Mapping[str, object]) -> None:
         """Take the folder away if it was left by a process that was killed when its result, of this, was whole."""
         found, about = self._stamp(), json.loads(json.dumps(about))
-        if found and all(about.get(key) == value for key, value in found.items()):
+        is_of_it = found and all(about.get(key) == value for key, value in found.items())
+        if is_of_it and not any(self.folder.glob("whole.*")):  # which would still have to get its name
             self.remove()
 
     def remove(self) -> None:

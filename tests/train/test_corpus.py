@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -46,6 +48,24 @@ def test_what_is_read_is_what_was_written(pairs, tmp_path, name, n_workers):
     assert list(ch.train.read_pairs(tmp_path / name)) == list(pairs)
     assert names(tmp_path) == [name, name + ".card.json"]
     assert card == json.loads((tmp_path / (name + ".card.json")).read_text())
+
+
+@pytest.mark.parametrize("moment", ["before the file has its name", "after"])
+def test_parts_are_cleared_once_the_file_of_them_has_its_name(pairs, tmp_path, monkeypatch, moment):
+    path, pairs = tmp_path / "corpus.jsonl", pairs.take(np.arange(400))
+    ch.train.write_pairs(pairs.take(np.arange(9)), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_corpus.Work, "remove", lambda _: None)
+        if moment != "after":
+            patch.setattr(_corpus, "flush", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError) if moment != "after" else nullcontext():
+            ch.train.write_pairs(pairs, path, overwrite=True)
+    with pytest.raises(FileExistsError, match="is there already"):
+        ch.train.write_pairs(pairs, path)
+    assert (tmp_path / "corpus.jsonl.parts").exists() == (moment != "after")
+    ch.train.write_pairs(pairs, path, overwrite=True)
+    assert list(ch.train.read_pairs(path)) == list(pairs)
+    assert names(tmp_path) == ["corpus.jsonl", "corpus.jsonl.card.json"]
 
 
 def test_a_file_does_not_depend_on_the_number_of_workers(pairs, tmp_path):

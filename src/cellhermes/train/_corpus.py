@@ -114,8 +114,10 @@ def write_pairs(
     (100, 100)
     """
     path = Path(path)
-    _check(path, pairs, n_workers, inputs, overwrite=overwrite)
     work = Work(_parts_of(path), Shard())
+    if path.is_file():
+        work.clear(noted(_card_path(path)))
+    _check(path, pairs, n_workers, inputs, overwrite=overwrite)
     with work:
         card = _write(pairs, path, work, n_workers, inputs)
     work.remove()
