@@ -191,6 +191,9 @@ def test_errors_are_a_message_and_an_exit_code(run, source, tmp_path, words, mes
     assert not (tmp_path / "out.h5ad.parts").exists()
 
 
+WRONG = ("is there already", "to end with .h5ad", "No model", "as a table", "holds neither config.json")
+
+
 @pytest.mark.parametrize("command", [["embed"], ["predict", "--task", "cell_type", "--answer", "B", "--answer", "NK"]])
 @pytest.mark.parametrize("name", ["out.zarr", "out.csv"])
 def test_a_wrong_place_or_model_is_told_before_cells_are_read(run, source, tmp_path, monkeypatch, command, name):
@@ -198,10 +201,11 @@ def test_a_wrong_place_or_model_is_told_before_cells_are_read(run, source, tmp_p
     monkeypatch.setattr(ch.pp, "cell_sentences", lambda *_, **__: pytest.fail("made sentences"))
     monkeypatch.setattr(ad, "read_h5ad", lambda *_: pytest.fail("read"))
     before = sorted(path.name for path in tmp_path.iterdir())
-    for target, model in ((name, "mini"), ("new.zarr", "minni"), ("new.h5ad", "minni")):
+    models = [(f"new.{ending}", model) for ending in ("zarr", "h5ad") for model in ("minni", tmp_path)]
+    for target, model in ((name, "mini"), *models):
         done = run(*command, source, tmp_path / target, "--model", model)
         assert done.exit_code == 1
-        assert any(said in done.output for said in ("is there already", "to end with .h5ad", "No model", "as a table"))
+        assert any(said in done.output for said in WRONG)
         assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

@@ -189,6 +189,7 @@ class Texts:
     def __init__(self, adata: AnnData, key: str) -> None:
         hint = "Run `ch.pp.cell_sentences(adata)` first, or pass `sentence_key=`."
         self._column, self._key = _adata.obs_column(adata, key, hint), key
+        _ = self[:1]  # before a model is loaded
 
     def __len__(self) -> int:
         return len(self._column)
