@@ -42,23 +42,18 @@ def begin(folder: Path) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Mark a checkpoint as whole: its files have reached the disk, and here are their sizes and hashes."""
+    """Mark a checkpoint as whole: its files have reached the disk, and here are their hashes."""
     (folder / BEGUN).rename(folder / COMPLETE)  # so that one of the two is there all the time
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / COMPLETE)
     flush(*paths)
-    files = {path.relative_to(folder).as_posix(): [path.stat().st_size, sha256_of(path)] for path in paths}
+    files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
     write_json(folder / COMPLETE, files)
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a checkpoint was sealed, and its files are what they were."""
     files = noted(folder / COMPLETE)
-    return bool(files) and all(_is_as_sealed(folder / name, about) for name, about in files.items())
-
-
-def _is_as_sealed(path: Path, about: object) -> bool:
-    """Whether a file is what was noted of it: size and hash."""
-    return isinstance(about, list) and is_as_written(path, *about)
+    return bool(files) and all(is_as_written(folder / name, found) for name, found in files.items())
 
 
 def step_of(folder: Path) -> int:
@@ -107,7 +102,7 @@ def remove(checkpoint: Path) -> None:
         shutil.rmtree(checkpoint)
         return
     for name in files:
-        if _is_as_sealed(checkpoint / name, files[name]):
+        if is_as_written(checkpoint / name, files[name]):
             (checkpoint / name).unlink()
     (checkpoint / COMPLETE).unlink(missing_ok=True)
     for path in (*sorted(checkpoint.rglob("*"), reverse=True), checkpoint):
