@@ -70,6 +70,7 @@ def test_a_config_is_its_dict_again():
             r"class_weights has \['yes'\]",
         ),
         (lambda f: f, {"config": CONFIG.replace(max_new_tokens=1000)}, ValueError, "40 of 40 questions are too long"),
+        (lambda f: f, {"config": CONFIG.replace(accumulation=400)}, ValueError, "questions .*, and there are 40"),
         (lambda f: f, {"base": "minni"}, ValueError, "No model 'minni'"),
     ],
 )

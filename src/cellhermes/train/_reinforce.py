@@ -113,8 +113,8 @@ def reinforce(
     ~builtins.OSError
         If ``out`` cannot be written, or the disk is full.
     ValueError
-        If a value is missing, a label or a class is none of the answers, or a question and ``max_new_tokens`` exceed
-        the model's context.
+        If a value is missing, a label or a class is none of the answers, there are too few questions for a step, or a
+        question and ``max_new_tokens`` exceed the model's context.
 
     Examples
     --------
@@ -146,6 +146,7 @@ def reinforce(
     _folder.check_writable(out)
     _check_lengths(questions, encoder, context_of(card), config.max_new_tokens)
     args = arguments(config, out, device)
+    _check_number(len(questions), config, args.world_size)
     record = {
         "method": "reinforce",
         "config": config.to_dict(),
@@ -188,6 +189,17 @@ def _check_installed() -> None:
     if missing:
         msg = f"Reinforcement needs {' and '.join(missing)}: pip install 'cellhermes[rl]'."
         raise ImportError(msg)
+
+
+def _check_number(n: int, config: ReinforceConfig, n_processes: int) -> None:
+    """Too few questions for one step would leave the model as it is: TRL leaves out those that fill none."""
+    needed = config.batch_size * config.accumulation * n_processes // config.group_size
+    if n < needed:
+        msg = (
+            f"A step asks {needed:,} questions (batch_size * accumulation * processes / group_size), and there are "
+            f"{n:,}. Pass more, or lower batch_size or accumulation."
+        )
+        raise ValueError(msg)
 
 
 def _check_lengths(questions: Pairs, encoder: Encoder, context: int, max_new_tokens: int) -> None:
