@@ -233,6 +233,7 @@ def test_clonotypes_join_cells_and_survive_h5ad(tmp_path):
     [
         ({"productive": "maybe"}, {}, ValueError, r"column 'productive' has \['maybe'\]; expected True or False"),
         ({"umis": "many"}, {}, ValueError, "no numbers, such as 'many'"),
+        ({"umis": "1e18"}, {}, ValueError, "column 'umis' has '1e18'; expected a count"),
         ({"contig_id": "A-1_contig_2"}, {}, ValueError, "1 contigs occur twice.*name the column.*sample="),
         ({}, {"sample": "library"}, KeyError, "no column 'library' with the sample"),
         ({}, {"within": "donor"}, KeyError, "no column 'donor' for within="),

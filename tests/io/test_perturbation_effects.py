@@ -54,6 +54,14 @@ def test_what_was_recognised_is_said(tmp_path: Path) -> None:
         ch.io.read_perturbation_effects(path, cell_line="K562")
 
 
+def test_no_change_has_no_direction_whatever_its_p_value(tmp_path: Path) -> None:
+    path = tmp_path / "effects.csv"
+    path.write_text("target,names,lfc,fdr\nAHR,HBZ,0,0.001\nAHR,HBA1,-0.001,0.001\n")
+    found = ch.io.read_perturbation_effects(path, cell_line="K562", min_log2fc=0)
+    assert found["answer"].tolist() == ["No", "Yes"]
+    assert found["direction"].isna().tolist() == [True, False]
+
+
 def test_effects_fit_both_tasks(tmp_path: Path) -> None:
     path = tmp_path / "effects.csv"
     path.write_text("target,names,lfc,fdr\nAHR+FEV,HBZ,-1,0.01\nAHR,HBZ,0,0.9\n")
