@@ -219,10 +219,12 @@ def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
     for name in ("barcode", *FIELDS):
         values = table[name].str.strip() if name in table else pd.Series("", table.index)
         table[name] = values.mask(values.isin(["", "None", "NA"]))
+    theirs = {ours: column for column, ours in named.items()}
     for name in COUNTS:
-        table[name] = _numbers(table[name], name, path) if name in table else pd.array([pd.NA] * len(table), "Int64")
-    for name in {*FLAGS} & {*table}:
-        table[name] = _flags(table[name], name, path)
+        known = name in theirs
+        table[name] = _numbers(table[name], theirs[name], path) if known else pd.array([pd.NA] * len(table), "Int64")
+    for name in {*FLAGS} & {*theirs}:
+        table[name] = _flags(table[name], theirs[name], path)
     return table, kind
 
 
