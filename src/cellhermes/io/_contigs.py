@@ -221,10 +221,10 @@ def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
         table[name] = values.mask(values.isin(["", "None", "NA"]))
     theirs = {ours: column for column, ours in named.items()}
     for name in COUNTS:
-        known = name in theirs
-        table[name] = _numbers(table[name], theirs[name], path) if known else pd.array([pd.NA] * len(table), "Int64")
-    for name in {*FLAGS} & {*theirs}:
-        table[name] = _flags(table[name], theirs[name], path)
+        values = table.get(name, pd.Series("", table.index))
+        table[name] = _numbers(values, theirs.get(name, name), path)
+    for name in {*FLAGS} & {*table}:
+        table[name] = _flags(table[name], theirs.get(name, name), path)
     return table, kind
 
 
