@@ -292,9 +292,9 @@ class Site:
                 handler.send_header("Content-Range", f"bytes */{len(content)}")
                 handler.end_headers()
                 return
+            start += kind == "shifted"
             handler.send_response(206)
-            first = start + (kind == "shifted")
-            handler.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             handler.send_response(200)
         rest = content[start:]

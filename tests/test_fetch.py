@@ -267,6 +267,12 @@ def test_a_download_goes_on_where_it_stopped(file):
     assert file.asked(FILE) == ["", "bytes=100000-"]
 
 
+def test_another_range_than_was_asked_for_never_becomes_the_file(file):
+    file.faults[FILE] = [("cut", 100_000), ("shifted",)]
+    assert get(file, known="").read_bytes() == CONTENT
+    assert file.asked(FILE) == ["", "bytes=100000-", ""]
+
+
 def test_a_dying_server_is_gone_back_to_as_long_as_something_comes(file, monkeypatch):
     monkeypatch.setattr(_download, "PROGRESS", 20_000)
     file.faults[FILE] = [("cut", 20_000)] * 14
