@@ -233,14 +233,15 @@ def test_what_is_rewarded_becomes_likelier(base, share_of_e, tmp_path):
 
 @needs_trl
 @pytest.mark.slow
-@pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_a_resumed_run_is_the_uninterrupted_run(base, share_of_e, tmp_path, monkeypatch, beta):
+@pytest.mark.parametrize(("beta", "n_questions"), [(0.0, len(FRAME)), (0.1, len(FRAME)), (0.0, 4)])
+def test_a_resumed_run_is_the_uninterrupted_run(base, share_of_e, tmp_path, monkeypatch, beta, n_questions):
+    """Also where it goes on in its second epoch (4 questions are two steps)."""
     from cellhermes.train._reinforce_trainer import ReasonTrainer
 
-    config = CONFIG.replace(beta=beta, dropout=0.1)
+    config, frame = CONFIG.replace(beta=beta, dropout=0.1), FRAME[:n_questions]
     torch.random.manual_seed(5)
     state = torch.get_rng_state()
-    reference = reinforce(FRAME, "cell_fitness", config, base=base, out=tmp_path / "a", device="cpu")
+    reference = reinforce(frame, "cell_fitness", config, base=base, out=tmp_path / "a", device="cpu")
     assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are as before"
     plain = ReasonTrainer.training_step
 
@@ -251,11 +252,11 @@ def test_a_resumed_run_is_the_uninterrupted_run(base, share_of_e, tmp_path, monk
 
     monkeypatch.setattr(ReasonTrainer, "training_step", interrupted)
     with pytest.raises(SystemExit):
-        reinforce(FRAME, "cell_fitness", config, base=base, out=tmp_path / "b", device="cpu")
+        reinforce(frame, "cell_fitness", config, base=base, out=tmp_path / "b", device="cpu")
     assert _checkpoints.latest(tmp_path / "b" / "checkpoints").name == "checkpoint-3"
     monkeypatch.setattr(ReasonTrainer, "training_step", plain)
     torch.random.manual_seed(6)
-    out = reinforce(FRAME, "cell_fitness", config, base=base, out=tmp_path / "b", device="cpu")
+    out = reinforce(frame, "cell_fitness", config, base=base, out=tmp_path / "b", device="cpu")
     for found, expected in zip(lines(out), lines(reference), strict=True):
         del found["seconds"], expected["seconds"]
         assert found == pytest.approx(expected, abs=1e-6)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
+from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
 from ..text import Prompt
@@ -15,11 +16,12 @@ from ._reward import reason_reward
 from ._tunable import lora_of, name_base
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl.trainer.utils import RepeatSampler
 
     from ..model import ModelCard
     from ..model._tokens import Encoder
@@ -121,6 +123,10 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         """Ids as everywhere in this package, not those of a chat template."""
         return [one.ids for one in self._encoder.prompts([Prompt(text) for text in prompts])], None, {}
 
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
+        """The same order of questions in the same epoch, also in a run that goes on after an interruption."""
+        return _ByEpoch(super()._get_train_sampler(dataset), lambda: int(self.state.epoch or 0))
+
     def _send_telemetry(self) -> None:
         """Nothing is told to anybody."""
 
@@ -136,6 +142,20 @@ class ReasonTrainer(Recorded, GRPOTrainer):
     def numbers(self, logs: Mapping[str, float]) -> dict[str, float]:
         """Those of their many numbers that tell how it goes."""
         return {ours: logs[theirs] for theirs, ours in LOGGED.items() if logs.get(theirs) is not None}
+
+
+class _ByEpoch(Sampler):
+    """TRL's sampler, whose order follows from the epoch. Theirs follows from how often this process has asked."""
+
+    def __init__(self, sampler: RepeatSampler, epoch: Callable[[], int]) -> None:
+        self.sampler, self.epoch = sampler, epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        self.sampler.generator.manual_seed(self.sampler.seed + self.epoch())
+        return iter(self.sampler)
 
 
 def arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOConfig:
