@@ -129,7 +129,7 @@ def test_controls_have_the_same_importances_and_equal_rank_keeps_them_near(n, se
     assert sorted(far) == sorted(values)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 25), st.integers(0, 5), st.integers(1, 8))
 def test_expected_overlap_is_the_mean_over_many_shuffles(n, seed, n_top):
     rng = np.random.default_rng(seed)

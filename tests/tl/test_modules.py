@@ -20,16 +20,28 @@ from cellhermes.tl._specific import jaccard
 OPTIONS = {"groupby": "cell_type", "source": "expression"}
 
 
-@pytest.fixture
-def networks(adata):
+@pytest.fixture(scope="module")
+def networks_once(blood):
+    adata = blood.copy()
     ch.tl.gene_network(adata, groups=["CD14 Mono", "CD4 T"], **OPTIONS)
     return adata
 
 
 @pytest.fixture
-def found(networks):
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=2)
-    return networks
+def networks(networks_once):
+    return networks_once.copy()
+
+
+@pytest.fixture(scope="module")
+def found_once(networks_once):
+    adata = networks_once.copy()
+    ch.tl.modules(adata, "CD14 Mono", "CD4 T", n_null=2)
+    return adata
+
+
+@pytest.fixture
+def found(found_once):
+    return found_once.copy()
 
 
 def genes_of(adata, group):
