@@ -87,6 +87,9 @@ def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
     least = most = 0
     for number, line in enumerate(lines(path, member), 1):
         fields = line.rstrip(b"\r\n").split(tab)
+        if len(fields) == most and fields[0].strip() and not line.startswith(b"#"):  # nearly all lines
+            yield Row(number, fields)
+            continue
         is_comment = line.startswith(b"#") and (len(fields) == 1 if not least else len(fields) != most)
         if not any(field.strip() for field in fields) or is_comment or line.startswith(b"# "):
             continue

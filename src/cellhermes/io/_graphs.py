@@ -320,10 +320,11 @@ class _Edges:
 
     def symbol(self, raw: bytes) -> str:
         """The symbol, ``""`` for what is none: nothing, a dash, or words."""
-        if raw not in self._symbols:
+        found = self._symbols.get(raw)
+        if found is None:
             text = raw.decode("utf-8", "replace").strip().strip('"')
-            self._symbols[raw] = text if is_symbol(text) else ""
-        return self._symbols[raw]
+            found = self._symbols[raw] = text if is_symbol(text) else ""
+        return found
 
     def _flush(self) -> None:
         self._graph.add_edges_from(self._waiting)

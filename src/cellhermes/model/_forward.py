@@ -132,7 +132,8 @@ def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None
         bias = None if head.bias is None else head.bias[words]
         found = torch.nn.functional.linear(states, head.weight[words], bias).float()
     config = lm.config.get_text_config()
-    found = found * _scale(config)
+    if (scale := _scale(config)) != 1:  # a pass over all words, which most families need not make
+        found = found * scale
     cap = getattr(config, "final_logit_softcapping", None)
     return found if cap is None else torch.tanh(found / cap) * cap
 
