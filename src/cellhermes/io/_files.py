@@ -13,7 +13,7 @@ import struct
 import zipfile
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
@@ -29,13 +29,7 @@ logger = logging.getLogger("cellhermes")
 # What gzip and zip files raise that are damaged, encrypted (RuntimeError), or packed in a way that is not known here.
 DAMAGED = (EOFError, OSError, RuntimeError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-class Row(NamedTuple):
-    """Fields of a line, and its number from 1."""
-
-    number: int
-    fields: list[bytes]
+Row = tuple[int, list[bytes]]  # number of a line, from 1, and its fields
 
 
 @contextmanager
@@ -88,7 +82,7 @@ def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
     for number, line in enumerate(lines(path, member), 1):
         fields = line.rstrip(b"\r\n").split(tab)
         if len(fields) == most and fields[0].strip() and not line.startswith(b"#"):  # nearly all lines
-            yield Row(number, fields)
+            yield number, fields
             continue
         is_comment = line.startswith(b"#") and (len(fields) == 1 if not least else len(fields) != most)
         if not any(field.strip() for field in fields) or is_comment or line.startswith(b"# "):
@@ -103,7 +97,7 @@ def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
             shown = line.decode("utf-8", "replace").rstrip()[:120]
             msg = f"{path}, line {number}: {len(fields)} columns, expected {most} as in line 1. Text: {shown!r}."
             raise ValueError(msg)
-        yield Row(number, fields)
+        yield number, fields
     if not least:
         msg = f"{path} is empty."
         raise ValueError(msg)

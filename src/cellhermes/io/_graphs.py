@@ -267,24 +267,23 @@ def read_edges(
         msg = f"columns={columns!r}; expected two that differ, by name or by number."
         raise ValueError(msg)
     table = rows(Path(path), sep, member)
-    header_or_edge = next(table)
+    number, first = next(table)  # header or edge
     edges = _Edges()
-    first = header_or_edge.fields
     if all(isinstance(column, int) for column in columns):
         a, b = columns
         if not 0 <= min(columns) <= max(columns) < len(first):
-            msg = f"{path}, line {header_or_edge.number}: {len(first)} columns with sep={sep!r}; expected columns "
+            msg = f"{path}, line {number}: {len(first)} columns with sep={sep!r}; expected columns "
             msg += f"{list(columns)}."
             raise ValueError(msg)
     elif header:
-        a, b = places(path, header_or_edge, columns, f"asked for with columns={columns!r}, sep={sep!r}").values()
+        a, b = places(path, (number, first), columns, f"asked for with columns={columns!r}, sep={sep!r}").values()
     else:
         msg = f"columns={columns!r}: columns have numbers only where header=False."
         raise ValueError(msg)
     if not header:
         edges.add(first[a], first[b])
     elif {*(genes := [edges.symbol(first[a]), edges.symbol(first[b])])} <= human_symbols().known:
-        msg = f"{path}, line {header_or_edge.number}: the genes {genes}, where names of columns are "
+        msg = f"{path}, line {number}: the genes {genes}, where names of columns are "
         msg += "expected. Pass header=False if the table has none."
         raise ValueError(msg)
     for _, row in table:
@@ -350,7 +349,7 @@ class _Edges:
 def _string_symbols(path: Path) -> dict[bytes, bytes]:
     table = rows(path, "\t", None)
     header = next(table)
-    of_version_11 = b"protein_external_id" in header.fields[0]
+    of_version_11 = b"protein_external_id" in header[1][0]
     names = ("protein_external_id" if of_version_11 else "string_protein_id", "preferred_name")
     identifier, symbol = places(path, header, names, "a STRING info file has them").values()
     return {row[identifier].strip(b'"'): row[symbol] for _, row in table}
@@ -358,11 +357,12 @@ def _string_symbols(path: Path) -> dict[bytes, bytes]:
 
 def places(path: str | Path, header: Row, names: Sequence[str], why: str) -> dict[str, int]:
     """Where the named columns stand; the first name may have a ``#`` before it."""
-    found = [name.decode("utf-8", "replace").strip().strip('"') for name in header.fields]
+    number, fields = header
+    found = [name.decode("utf-8", "replace").strip().strip('"') for name in fields]
     found[0] = found[0].lstrip("#")
     missing = [name for name in names if name not in found]
     if missing:
-        msg = f"{path}, line {header.number}: no column {', '.join(map(repr, missing))} ({why}). "
+        msg = f"{path}, line {number}: no column {', '.join(map(repr, missing))} ({why}). "
         msg += f"Found: {', '.join(found)[:200]!r}."
         raise ValueError(msg)
     return {name: found.index(name) for name in names}
