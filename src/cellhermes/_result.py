@@ -268,7 +268,7 @@ class Result:
                 self.group(slot, encoding("dict", "0.1.0"))
         self.group("", {})
         names = (path.relative_to(self.whole).as_posix() for path in sorted(self.whole.rglob("*")) if path.is_file())
-        files = {name: file_hash(self.whole / name) for name in names if name != ".zattrs"}
+        files = {name: file_hash(self.whole / name) for name in names if name not in (".zattrs", METADATA)}
         self.group("", {**encoding("anndata", "0.1.0"), "cellhermes": {**about, FILES: files}})
         commit(self.whole / METADATA, _metadata(self.whole), sync=False)
         flush(*self.whole.rglob("*"), self.whole)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import cellhermes as ch
-from cellhermes import _adata, _chunks, _disk
+from cellhermes import _adata, _chunks, _disk, _result
 from cellhermes._keys import SENTENCE
 
 
@@ -367,3 +367,18 @@ def test_lazy_objects_take_results_in_memory_too(adata, tmp_path):
     ch.pp.cell_sentences(lazy)
     assert _adata.require_obs(lazy, SENTENCE, "").astype(str).tolist() == sentences(in_memory(adata))
     assert Path(tmp_path / "a.zarr").is_dir()
+
+
+def test_what_is_stopped_before_it_has_its_name_is_whole_the_next_time(adata, tmp_path, monkeypatch):
+    def power_cut(*_):
+        raise RuntimeError("power cut")
+
+    out, plain = tmp_path / "s.zarr", _result.flush
+    monkeypatch.setattr(_result, "flush", power_cut)  # all is written, and nothing has its name
+    with pytest.raises(RuntimeError, match="power cut"):
+        ch.pp.cell_sentences(adata, out=out)
+    assert not out.exists()
+    monkeypatch.setattr(_result, "flush", plain)
+    ch.pp.cell_sentences(adata, out=out)
+    with pytest.warns(UserWarning, match="Not computed"):
+        ch.pp.cell_sentences(adata, out=out)
