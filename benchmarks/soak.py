@@ -94,7 +94,6 @@ def works(folder: Path) -> list[Work]:
     _embed_cells.BLOCK = _answer.BLOCK = BLOCK
     adata = ch.datasets.toy(n_obs=N_CELLS)
     adata.write_h5ad(folder / "cells.h5ad")
-    model = ch.CellHermes.from_pretrained("mini", device="cpu")
     cells = ch.datasets.toy(n_obs=N_CELLS)
     ch.pp.cell_sentences(cells, n_genes=30)
     cells.write_h5ad(folder / "sentences.h5ad")
@@ -102,15 +101,18 @@ def works(folder: Path) -> list[Work]:
     config = ch.train.TrainConfig(max_steps=10, batch_size=4, accumulation=1, save_every=2, max_tokens=128)
     types = ["B cell", "T cell", "monocyte"]
 
+    def model() -> ch.CellHermes:  # in each process: what torch starts in one that used a model is lost in a fork of it
+        return ch.CellHermes.from_pretrained("mini", device="cpu")
+
     def sentences(out: Path) -> None:
         ch.pp.cell_sentences(folder / "cells.h5ad", chunk_size=8, out=out / "sentences.zarr")
 
     def vectors(out: Path) -> None:
-        ch.tl.embed_cells(folder / "sentences.h5ad", model, out=out / "vectors.zarr")
+        ch.tl.embed_cells(folder / "sentences.h5ad", model(), out=out / "vectors.zarr")
 
     def answers(out: Path) -> None:
         ch.tl.predict(
-            folder / "sentences.h5ad", model, "cell_type", answers=types, key_added="said", out=out / "said.zarr"
+            folder / "sentences.h5ad", model(), "cell_type", answers=types, key_added="said", out=out / "said.zarr"
         )
 
     def corpus(out: Path) -> None:
