@@ -57,7 +57,7 @@ def sample(model: ch.CellHermes, ids: list[list[int]], max_new_tokens: int) -> l
 def two_answers(model: ch.CellHermes, n: int, n_sampled: int, repeats: int) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.choice(symbols(), (n, 2)), columns=["gene_a", "gene_b"])
-    prompts = ch.text.task(TASK).prompts(frame[:n_sampled])
+    prompts = ch.text.Task.load(TASK).prompts(frame[:n_sampled])
     ids = [one.ids for one in model._encoder.prompts(prompts)]
     with torch.inference_mode():
         taken = in_turn(
@@ -81,7 +81,7 @@ def many_answers(model: ch.CellHermes, n: int, n_prompts: int, repeats: int) -> 
     words = ["acute", "chronic", "early", "late", "familial", "cardiac", "renal", "syndrome", "disease", "deficiency"]
     answers = sorted({" ".join(rng.choice(words, rng.integers(2, 6))) for _ in range(4 * n)})[:n]
     lists = {"genes": [" ".join(rng.choice(symbols(), 20)) for _ in range(n_prompts)]}
-    prompts = ch.text.task("gene_set_disease").prompts(lists)
+    prompts = ch.text.Task.load("gene_set_disease").prompts(lists)
     tails = [model._encoder.answer(answer) for answer in answers]
     n_all, n_distinct = sum(len(t) - 1 for t in tails), len({tuple(t[:k]) for t in tails for k in range(1, len(t))})
     taken = in_turn(repeats, ours=lambda: model.score(prompts, answers), full=lambda: full(model, prompts, tails))

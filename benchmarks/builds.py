@@ -111,7 +111,7 @@ def genes_in_a_cell() -> Callable[[], object]:
     import cellhermes as ch
 
     model = ch.CellHermes.from_pretrained("mini", device="cpu")
-    adata, wording = read_cells(10), ch.text.template("gene_in_cell")
+    adata, wording = read_cells(10), ch.text.Template.load("gene_in_cell")
     sentence = adata.obs["cell_sentence"].iloc[0]
     prompts = [wording.fill(gene=gene, genes=sentence) for gene in adata.var_names[:256]]
     return lambda: model.embed(prompts)

@@ -71,7 +71,7 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     adata = cells(options.cells, options.genes)
-    prompts = ch.text.task(TASK).prompts(adata.obs)
+    prompts = ch.text.Task.load(TASK).prompts(adata.obs)
     few = adata[: options.occluded].copy()
     taken = in_turn(
         options.repeats,

@@ -55,7 +55,7 @@ def write_model(folder: Path) -> None:
 def sentence(model: ch.CellHermes, n_tokens: int, seed: int) -> list[str]:
     """Genes whose cell prompt has about ``n_tokens`` tokens."""
     genes = list(np.random.default_rng(seed).permutation(GENES))
-    fill = ch.text.template("cell").fill
+    fill = ch.text.Template.load("cell").fill
     while len(model._encoder.prompts([fill(genes=genes)])[0].ids) > n_tokens:
         genes.pop()
     return genes
@@ -105,7 +105,7 @@ MATRICES = {
 
 
 def cells(model: ch.CellHermes, repeats: int) -> dict[str, str]:
-    prompts = [ch.text.template("cell").fill(genes=sentence(model, 350, seed)) for seed in range(32)]
+    prompts = [ch.text.Template.load("cell").fill(genes=sentence(model, 350, seed)) for seed in range(32)]
     lengths = [len(one.ids) for one in model._encoder.prompts(prompts)]
     taken = in_turn(repeats, ours=lambda: model.embed(prompts), matmul=matmul, plain=lambda: plain(model, prompts))
     work = sum(flops(n, n) for n in lengths)
@@ -136,7 +136,7 @@ def plain(model: ch.CellHermes, prompts: list[ch.text.Prompt], batch_size: int =
 
 def genes_in_context(model: ch.CellHermes, repeats: int) -> dict[str, str]:
     listed = sentence(model, 350, 0)
-    fill = ch.text.template("gene_in_cell").fill
+    fill = ch.text.Template.load("gene_in_cell").fill
     prompts = [fill(genes=listed, gene=gene) for gene in GENES[:256]]
     ours, full = model.embed(prompts), plain(model, prompts)
     difference = np.abs(ours - full).max() / np.abs(full).max()
@@ -150,7 +150,7 @@ def genes_in_context(model: ch.CellHermes, repeats: int) -> dict[str, str]:
 
 
 def eight(model: ch.CellHermes) -> list[ch.text.Prompt]:
-    return [ch.text.template("cell").fill(genes=sentence(model, 512, seed)) for seed in range(8)]
+    return [ch.text.Template.load("cell").fill(genes=sentence(model, 512, seed)) for seed in range(8)]
 
 
 def attention(model: ch.CellHermes, folder: Path, repeats: int) -> dict[str, str]:
@@ -197,7 +197,7 @@ def above(call) -> float:
 def measure_here(what: str, folder: Path) -> None:
     model = ch.CellHermes.from_pretrained(folder, device="cpu")
     prompts = eight(model)
-    short = [ch.text.template("cell").fill(genes=GENES[:8])]
+    short = [ch.text.Template.load("cell").fill(genes=GENES[:8])]
     if what == "attend":
         model.attend(short)
         taken = above(lambda: model.attend(prompts, batch_size=8))

@@ -29,7 +29,7 @@ def texts(wrap: ch.text.Wrap, n: int) -> tuple[list[ch.text.Prompt], list[str]]:
     """Prompts, and what the model reads of each, with everything around it."""
     adata = ch.datasets.toy(n_obs=n)
     ch.pp.cell_sentences(adata)
-    cell = ch.text.template("cell")
+    cell = ch.text.Template.load("cell")
     prompts = [cell.fill(genes=sentence.split()) for sentence in adata.obs["cell_sentence"]]
     return prompts, [wrap.head + prompt.text + wrap.tail for prompt in prompts]
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     model = ch.CellHermes.from_pretrained("mini", device="cpu")
-    prompts, read = texts(ch.text.wrap(model.card.wrap), given.cells)
+    prompts, read = texts(ch.text.Wrap.load(model.card.wrap), given.cells)
     sides = {"cellhermes": lambda: model.embed(prompts), "plain transformers": plain(read, given.batch_size)}
     if find_spec("sentence_transformers"):
         sides["sentence-transformers"] = sentence_transformers(read, given.batch_size)

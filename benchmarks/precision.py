@@ -41,7 +41,7 @@ def drift(data: Path) -> None:
     """Print how far vectors are from those of float32."""
     adata = ad.read_h5ad(data / "pbmc3k_labelled.h5ad")
     ch.pp.cell_sentences(adata)
-    in_cell, sentence = ch.text.template("gene_in_cell"), adata.obs["cell_sentence"].iloc[0].split()
+    in_cell, sentence = ch.text.Template.load("gene_in_cell"), adata.obs["cell_sentence"].iloc[0].split()
     prompts = [in_cell.fill(genes=sentence, gene=gene) for gene in adata.var_names[adata.var["sentence_gene"]][:500]]
     expected: list[np.ndarray] = []
     print("| numbers | cosine of cells with float32: median, lowest | of genes in a cell | cell types by neighbours |")

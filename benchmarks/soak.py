@@ -190,7 +190,7 @@ def memory(folder: Path, times: int, rng: np.random.Generator) -> dict[str, obje
     model = ch.CellHermes.from_pretrained("mini", device="cpu")
     cells = ch.datasets.toy(n_obs=N_CELLS)
     ch.pp.cell_sentences(cells)
-    cell = ch.text.template("cell")
+    cell = ch.text.Template.load("cell")
     prompts = [cell.fill(genes=sentence.split()) for sentence in cells.obs["cell_sentence"]]
     verbs = {
         "embed": lambda: model.embed(prompts, batch_size=N_CELLS),

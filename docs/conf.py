@@ -169,7 +169,8 @@ def _data_page() -> str:
 
 def _templates_table() -> str:
     rows = [["template", "version", "text", "the vector stands for"]]
-    for name, template in ch.text.templates().items():
+    for name in ch.text.Template.names():
+        template = ch.text.Template.load(name)
         if template.entity is not None:
             wordings = "<br>".join(f"`{wording}`" for wording in template.variants)
             rows.append([f"`{name}`", str(template.version), wordings, f"`{{{template.entity}}}`"])
@@ -183,7 +184,7 @@ def _wraps_table() -> str:
     rows = [["wrap", "before the prompt", "after the prompt", "an answer begins with", "an answer ends with"]]
     rows += [
         [f"`{name}`", *(shown(part) for part in (wrap.head, wrap.tail, wrap.lead, wrap.end))]
-        for name, wrap in ch.text.wraps().items()
+        for name, wrap in ((name, ch.text.Wrap.load(name)) for name in ch.text.Wrap.names())
     ]
     return _markdown(rows)
 
@@ -202,13 +203,13 @@ def _corpus_gallery() -> str:
 
 
 def _objective(pairs: ch.train.Pairs) -> str:
-    names = [name for name in ch.text.templates() if name.split("/")[0] == pairs.task and name.count("/") == 1]
-    first = ch.text.template(names[0])
+    names = [name for name in ch.text.Template.names() if name.split("/")[0] == pairs.task and name.count("/") == 1]
+    first = ch.text.Template.load(names[0])
     lines = [f"## `{pairs.task}`, version {first.version}", "", "The twenty descriptions:", ""]
     # numbered from 0, as in the column `variant`
     lines += [f"{i}. {text.splitlines()[0]}" for i, text in enumerate(first.variants)]
     for i, name in enumerate(names):
-        block = ch.text.template(name).variants[0].split("\n", 1)[1]
+        block = ch.text.Template.load(name).variants[0].split("\n", 1)[1]
         # another wording for each kind
         pair = next(p for p in pairs if p.prompt.kind == name and p.prompt.variant % len(names) == i)
         example = f"{pair.prompt.text}\n-> {pair.answer}"
@@ -222,7 +223,8 @@ def _fenced(text: str) -> str:
 
 def _modalities_table() -> str:
     rows = [["modality", "one word of a sentence", "in front of the list", "what may stand in it"]]
-    for name, modality in ch.text.modalities().items():
+    for name in ch.text.Modality.names():
+        modality = ch.text.Modality.load(name)
         genes = modality.mask == "protein_coding"
         rule = "the rules of `pp.mask_genes`" if genes else f"names that match `{modality.mask}`"
         rows.append([f"`{name}`", f"{modality.noun}, {modality.nouns}", f"`{modality.sentence}:`", rule])

@@ -189,7 +189,7 @@ def folders(tmp_path_factory, tokenizer):
 def tiny(folders):
     """As if it had been tuned on all tasks, so that the log-probability of an answer counts as it is."""
     model = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
-    model.card = dataclasses.replace(model.card, tasks=(*ch.text.tasks(),))
+    model.card = dataclasses.replace(model.card, tasks=(*ch.text.Task.names(),))
     return model
 
 

@@ -416,7 +416,7 @@ def test_explain_writes_what_the_functions_write_and_shows_the_test(run, source,
 def test_tasks_lists_what_is_known(run):
     done = run("tasks")
     assert done.exit_code == 0
-    for name in ch.text.tasks():
+    for name in ch.text.Task.names():
         assert name in done.output
 
 

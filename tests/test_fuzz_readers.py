@@ -214,7 +214,7 @@ def saved(array: np.ndarray) -> bytes:
 
 
 READERS = {
-    "task": Reader(ch.text.Task.from_toml, "task.toml", (TASK,), is_toml=True),
+    "task": Reader(ch.text.Task.load, "task.toml", (TASK,), is_toml=True),
     "train config": Reader(ch.train.TrainConfig.from_toml, "train.toml", (TRAIN, {"train": TRAIN}), is_toml=True),
     "run": Reader(run_file, "run.toml", (RUN, RUN_OF_QUESTIONS), is_toml=True),
     "biogrid": Reader(ch.io.read_biogrid, "x.txt", (biogrid(), gzipped(biogrid()), zipped(a=biogrid()))),

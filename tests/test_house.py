@@ -281,20 +281,20 @@ def test_every_toml_entry_reaches_its_loader_once() -> None:
         return tomllib.loads((PACKAGE / place).read_text("utf-8"))
 
     files = {path.stem: load(path) for path in PACKAGE.glob("text/templates/*.toml")}
-    templates = [name.split("/") for name in ch.text.templates()]  # an objective gives one for each kind
+    templates = [name.split("/") for name in ch.text.Template.names()]  # an objective gives one for each kind
     words = {files["pretrain"][task]["words"]: task for task in files["pretrain"]}
     loaded = [key for name, table in files.items() if name not in words for key in table]
     assert sorted(loaded) == sorted({name[0] for name in templates})
     for table, task in words.items():  # the first entry of a table is not in the names
         assert [*files[table]][1:] == [*dict.fromkeys(name[2] for name in templates if name[0] == task and name[2:])]
-    assert [*files["modalities"]] == [*ch.text.modalities()]
-    assert sorted(load("text/wraps.toml")) == sorted(ch.text.wraps())
+    assert [*files["modalities"]] == [*ch.text.Modality.names()]
+    assert sorted(load("text/wraps.toml")) == sorted(ch.text.Wrap.names())
     assert sorted(load("model/models.toml")) == sorted(ch.model.list_models().index)
 
 
 def test_every_model_can_be_asked_for_and_states_how_to_read_it() -> None:
     for name, card in import_module("cellhermes.model._card").named().items():
-        assert card.wrap in {"chat", *ch.text.wraps()}, name
+        assert card.wrap in {"chat", *ch.text.Wrap.names()}, name
         assert card.license, name
         assert card.base.startswith("bundled:") or re.fullmatch(r"[0-9a-f]{40}", card.revision), name
 

@@ -29,8 +29,9 @@ N_WORDS = 2500  # merges of plain English
 def words_to_learn(data: Path) -> list[str]:
     """Text for the vocabulary: our prompts many times, and the full names of protein-coding genes."""
     # not of reasons, which it is not trained on
-    prompts = [v for t in ch.text.templates().values() for v in t.variants if not t.name.startswith("reason")]
-    lines = tokenizer.ENGLISH + [ch.text.wrap("llama3-chat").render(p) for p in prompts]
+    names = [name for name in ch.text.Template.names() if not name.startswith("reason")]
+    prompts = [text for name in names for text in ch.text.Template.load(name).variants]
+    lines = tokenizer.ENGLISH + [ch.text.Wrap.load("llama3-chat").render(p) for p in prompts]
     genes = pd.read_csv(data / inputs.GENES, sep="\t", usecols=["biotype", "description"])
     names = genes.loc[genes["biotype"] == "protein_coding", "description"].dropna()
     return lines * 50 + names.str.replace(r" \[Source.*", "", regex=True).tolist()

@@ -138,7 +138,7 @@ def compare(family: str, folder: Path) -> dict[str, str]:
 
 def checks_of(genes: list[str], model: ch.CellHermes, reference: PreTrainedModel) -> dict[str, Callable[[], float]]:
     """How far off each verb is, behind a sentence of these genes."""
-    fill = ch.text.template("gene_in_cell").fill
+    fill = ch.text.Template.load("gene_in_cell").fill
     prompts = [fill(genes=genes, gene=gene) for gene in ("CD3E", "LYZ", "SOX2")]
     ids = [model._encoder.prompts([prompt])[0].ids for prompt in prompts]
     tails = [model._encoder.answer(answer) for answer in ANSWERS]
@@ -187,7 +187,7 @@ def written(model: ch.CellHermes, reference: PreTrainedModel, ids: list[list[int
 
 
 def attention_off(genes: list[str], model: ch.CellHermes, reference: PreTrainedModel) -> float:
-    prompt = ch.text.template("cell").fill(genes=genes)
+    prompt = ch.text.Template.load("cell").fill(genes=genes)
     one = model._encoder.prompts([prompt], positions=True)[0]
     found = model.attend([prompt])[0].weights
     weights = run(reference.get_decoder(), one.ids, output_attentions=True).attentions[-1][0, :, -1].numpy()

@@ -113,7 +113,7 @@ def vectors_of(model: ch.CellHermes, frames: Mapping[str, pd.DataFrame], file: P
     if not file.is_file():
         texts = {text for frame in frames.values() for field in GENES if field in frame for text in frame[field]}
         names = sorted({word for text in texts for word in re.split(r"[\s+]+", text) if word})
-        gene = ch.text.template("gene")
+        gene = ch.text.Template.load("gene")
         found = model.embed([gene.fill(gene=name) for name in names])
         part = file.with_name(f"part-{file.name}")
         np.savez(part, names=np.array(names), vectors=found)

@@ -233,7 +233,7 @@ def _effects(genes: np.ndarray, hidden: dict[str, np.ndarray], rng: np.random.Ge
 
 if __name__ == "__main__":
     for name, frame in settings(sys.argv[1] if len(sys.argv) > 1 else "../shared/data").items():
-        label = ch.text.task(frame.attrs["task"]).label
+        label = ch.text.Task.load(frame.attrs["task"]).label
         parts = frame["split"].value_counts().to_dict()
         kind = "synthetic" if frame.attrs["synthetic"] else ", ".join(frame.attrs["source"])
         print(f"{name:42} {parts}, {frame[label].nunique()} answers; {kind} {frame.attrs.get('known_edges', '')}")

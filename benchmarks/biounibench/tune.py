@@ -25,7 +25,7 @@ SHARES = (0.125, 0.25, 0.5, 1.0)  # of the perturbations of the settings above: 
 
 def task_of(frame: pd.DataFrame) -> ch.text.Task:
     """The task of a frame, closed: with the categories of the frame where it has no answers of its own."""
-    task = ch.text.task(frame.attrs["task"])
+    task = ch.text.Task.load(frame.attrs["task"])
     return task if task.answers else task.with_answers(sorted(frame[task.label].unique()))
 
 

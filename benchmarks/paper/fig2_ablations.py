@@ -144,7 +144,7 @@ def trained(
 
 
 def embedded(model: ch.CellHermes, genes: list[str]) -> pd.DataFrame:
-    template = ch.text.template("gene")
+    template = ch.text.Template.load("gene")
     return pd.DataFrame(model.embed([template.fill(gene=gene) for gene in genes]), index=genes)
 
 

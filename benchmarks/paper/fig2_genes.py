@@ -66,7 +66,7 @@ def embeddings(
     labelled = {*pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])["gene"]}
     drawn = pd.Series(genes).sample(min(max_genes or len(genes), len(genes)), random_state=seed)
     chosen = sorted({*drawn} | (labelled & {*genes}))  # few genes have labels: they stay
-    prompts = [ch.text.template("gene").fill(gene=gene) for gene in chosen]
+    prompts = [ch.text.Template.load("gene").fill(gene=gene) for gene in chosen]
     vectors = model.embed(prompts)
     width = vectors.shape[1]
     without = ch.CellHermes.from_pretrained(untrained(model, seed, folder)).embed(prompts)

@@ -85,7 +85,7 @@ class Source:
 def source_of(options: argparse.Namespace) -> Source:
     if options.cells:
         adata = ad.read_h5ad(options.cells)
-        task = ch.text.task(options.task)
+        task = ch.text.Task.load(options.task)
         adata.obs[task.label] = adata.obs[options.label]
         known = adata.obs[[options.label, options.group]].notna().all(axis=1)
         about = (
@@ -105,7 +105,7 @@ def stand_in(folder: Path) -> Source:
         f"cells of Kang 2018 ({adata.n_vars} genes), asked whether they were stimulated with interferon beta; "
         "groups are the two donors."
     )
-    return Source(adata, ch.text.task(HERE / "stimulation.toml"), "donor", "Yes", about)
+    return Source(adata, ch.text.Task.load(HERE / "stimulation.toml"), "donor", "Yes", about)
 
 
 def melanoma() -> Source:
@@ -121,7 +121,7 @@ def melanoma() -> Source:
         ranks[row, names.get_indexer(one)] = np.arange(len(one), 0, -1)  # the first gene has the highest value
     adata = ad.AnnData(ranks.tocsr(), obs=obs, var=pd.DataFrame(index=names))
     about = "T cells of melanoma patients as the authors released them: ranked genes, labels, and their own split."
-    return Source(adata, ch.text.task("t_cell_reactivity"), "", "Reactive", about)
+    return Source(adata, ch.text.Task.load("t_cell_reactivity"), "", "Reactive", about)
 
 
 def splits_of(source: Source, seed: int) -> dict[str, pd.Series]:

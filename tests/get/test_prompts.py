@@ -15,7 +15,7 @@ def small(adata):
 def test_shown_text_has_the_ids_that_the_model_reads(small, model):
     ch.tl.embed_cells(small, model)
     shown = ch.get.prompts(small, names=[*small.obs_names[3:5]])
-    fill = ch.text.template("cell").fill
+    fill = ch.text.Template.load("cell").fill
     for name, text in zip(shown["name"], shown["prompt"], strict=True):
         genes = small.obs.loc[name, "cell_sentence"].split(" ")
         expected = model._encoder.prompts([fill(genes=genes)])[0].ids

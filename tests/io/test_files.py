@@ -208,7 +208,7 @@ def test_rows_without_a_cell_and_amino_acids_only(tmp_path):
 def test_toml_and_json_lines_with_a_mark_and_blank_lines(tmp_path):
     task = 'version = 1\nunit = "row"\nsource = "x"\ninstructions = ["Is it {gene}?"]\nanswers = ["Yes", "No"]\n'
     (tmp_path / "t.toml").write_bytes(b"\xef\xbb\xbf" + task.encode())
-    assert ch.text.Task.from_toml(tmp_path / "t.toml").answers == ("Yes", "No")
+    assert ch.text.Task.load(tmp_path / "t.toml").answers == ("Yes", "No")
     (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfrank = 4\n")
     assert ch.train.TrainConfig.from_toml(tmp_path / "c.toml").rank == 4
     record = json.dumps({"instruction": "Is it?", "output": "Yes"})

@@ -66,7 +66,7 @@ def test_effects_fit_both_tasks(tmp_path: Path) -> None:
     path = tmp_path / "effects.csv"
     path.write_text("target,names,lfc,fdr\nAHR+FEV,HBZ,-1,0.01\nAHR,HBZ,0,0.9\n")
     found = ch.io.read_perturbation_effects(path, cell_line="K562")
-    deg, direction = (ch.text.task(f"perturbation_{name}") for name in ("deg", "direction"))
+    deg, direction = (ch.text.Task.load(f"perturbation_{name}") for name in ("deg", "direction"))
     assert deg.answers_of(found) == ["Yes", "No"]
     assert list(deg.prompts(found)[0].spans) == ["AHR", "FEV"]
     changed = found[found["answer"] == "Yes"]

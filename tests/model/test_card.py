@@ -20,8 +20,8 @@ def test_every_named_model_says_what_it_is(name):
     card = _card.named()[name]
     assert card.description
     assert card.license
-    assert card.wrap in {"chat", *ch.text.wraps()}
-    assert set(card.tasks) <= set(ch.text.tasks())
+    assert card.wrap in {"chat", *ch.text.Wrap.names()}
+    assert set(card.tasks) <= set(ch.text.Task.names())
     assert hasattr(torch, card.dtype)
     assert card.base.startswith("bundled:") or len(bytes.fromhex(card.revision)) == 20
 

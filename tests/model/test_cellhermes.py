@@ -14,11 +14,11 @@ GENES = ["MALAT1", "CD4", "CD40", "CD40LG", "B2M", "HLA-DRB1", "IL7R", "GNLY", "
 
 def cells(n):
     order = np.random.default_rng(0)
-    return [ch.text.template("cell").fill(genes=[*order.permutation(GENES)[: 2 + i % 8]]) for i in range(n)]
+    return [ch.text.Template.load("cell").fill(genes=[*order.permutation(GENES)[: 2 + i % 8]]) for i in range(n)]
 
 
 def in_cell(genes, sentence=GENES):
-    return [ch.text.template("gene_in_cell").fill(genes=sentence, gene=gene) for gene in genes]
+    return [ch.text.Template.load("gene_in_cell").fill(genes=sentence, gene=gene) for gene in genes]
 
 
 def plain_hidden(model, prompt):
@@ -83,7 +83,7 @@ def test_padding_side_does_not_change_last_state(family):
 @pytest.mark.parametrize("read_at", ["entity_end", "mean", {"default": "prompt_end", "gene": "entity_end"}])
 def test_read_at_reads_the_tokens_of_the_entity(tiny, folders, read_at):
     model = ch.CellHermes.from_pretrained(folders("llama"), device="cpu", read_at=read_at)
-    prompts = [ch.text.template("gene").fill(gene="CD40LG"), cells(1)[0], *in_cell(["CD40LG", "LYZ"])]
+    prompts = [ch.text.Template.load("gene").fill(gene="CD40LG"), cells(1)[0], *in_cell(["CD40LG", "LYZ"])]
     for prompt, vector in zip(prompts, model.embed(prompts), strict=True):
         expected, ids, _ = plain_hidden(model, prompt)
         state = expected.last_hidden_state[0].numpy()
@@ -207,7 +207,7 @@ def test_attention_in_blocks_of_rows_is_the_same(tiny, monkeypatch):
 
 
 def test_cd4_does_not_receive_the_weight_of_cd40(tiny):
-    prompt = ch.text.template("cell").fill(genes=["CD40", "CD4", "CD40LG"])
+    prompt = ch.text.Template.load("cell").fill(genes=["CD40", "CD4", "CD40LG"])
     encoded = tiny._encoder.prompts([prompt], positions=True)[0]
     taken = [i for at in encoded.genes.values() for i in at]
     assert len(taken) == len(set(taken))
@@ -260,7 +260,7 @@ def test_other_runtime_errors_are_not_swallowed(tiny, monkeypatch):
 
 def test_long_prompt_names_itself_before_anything_is_computed(tiny, monkeypatch):
     monkeypatch.setattr(_forward, "hidden", lambda *_: pytest.fail("computed"))
-    long = ch.text.template("cell").fill(genes=[f"GENE{i}" for i in range(100)])
+    long = ch.text.Template.load("cell").fill(genes=[f"GENE{i}" for i in range(100)])
     with pytest.raises(
         ch.model.PromptLengthError, match=r"Prompt 1 has \d+ tokens, more than the 256.*n_genes="
     ) as error:

@@ -54,9 +54,9 @@ BYTES = {"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=False)}
 
 
 def prompts():
-    yield ch.text.template("gene").fill(gene="BRCA1")
-    yield ch.text.template("cell").fill(genes=GENES)
-    yield from (ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES)
+    yield ch.text.Template.load("gene").fill(gene="BRCA1")
+    yield ch.text.Template.load("cell").fill(genes=GENES)
+    yield from (ch.text.Template.load("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES)
     yield ch.text.Prompt('Two\nlines, "quotes", <b>, {braces} & α?')
 
 
@@ -296,7 +296,7 @@ def test_a_system_turn_is_noted_and_what_is_read_is_shown(folder, adata):
         ch.tl.embed_cells(cells, model)
         heads.add(cells.uns["X_cellhermes"]["params"]["wrap_parts"])
         shown.append(ch.get.prompts(cells)["prompt"].iloc[0])
-        cell = ch.text.template("cell").fill(genes=cells.obs["cell_sentence"].iloc[0].split(" "))
+        cell = ch.text.Template.load("cell").fill(genes=cells.obs["cell_sentence"].iloc[0].split(" "))
         assert _tokenizer(folder).decode(model._encoder.prompts([cell])[0].ids) == shown[-1]
     assert len(heads) == 3, "results of different system turns are told apart"
     assert [("You know cells." in s, "You are brief." in s, "SmolLM" in s) for s in shown] == [

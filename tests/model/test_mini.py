@@ -11,7 +11,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from cellhermes.text import template, wrap
+from cellhermes.text import Template, Wrap
 
 FOLDER = Path(str(files("cellhermes") / "model" / "mini"))
 NAMES = {
@@ -64,7 +64,7 @@ def test_weights_are_bf16_and_fit_config_and_tokenizer(tokenizer):
 def test_auto_tokenizer_splits_as_the_file_and_knows_its_ends(tokenizer):
     auto = AutoTokenizer.from_pretrained(FOLDER)
     config = json.loads((FOLDER / "config.json").read_text())
-    text = wrap("llama3-chat-blank").render("Gene BRCA1")
+    text = Wrap.load("llama3-chat-blank").render("Gene BRCA1")
     assert auto.encode(text, add_special_tokens=False) == pieces(tokenizer, text)
     assert auto.bos_token_id == config["bos_token_id"] == tokenizer.token_to_id("<|begin_of_text|>")
     assert auto.eos_token_id == config["eos_token_id"] == auto.pad_token_id == tokenizer.token_to_id("<|eot_id|>")
@@ -97,14 +97,14 @@ def test_mark_behind_a_symbol_is_a_piece_of_its_own(tokenizer, mark):
 @pytest.mark.parametrize("name", ["gene", "cell", "gene_in_cell"])
 def test_words_of_the_prompts_are_single_tokens(tokenizer, name):
     values = {"gene": "TP53", "genes": ["CD3D", "LYZ"]}
-    prompt = template(name).fill(**{slot: values[slot] for slot in template(name).slots})
+    prompt = Template.load(name).fill(**{slot: values[slot] for slot in Template.load(name).slots})
     encoded = tokenizer.encode(prompt.text, add_special_tokens=False)
     n_words = len(prompt.text.split()) + sum(prompt.text.count(mark) for mark in ".,:")
     assert len(encoded.ids) == n_words
 
 
 def test_chat_markers_are_single_tokens(tokenizer):
-    assert len(pieces(tokenizer, wrap("llama3-chat-blank").render("Gene TP53"))) == 12
+    assert len(pieces(tokenizer, Wrap.load("llama3-chat-blank").render("Gene TP53"))) == 12
 
 
 def test_card_names_every_training_set_and_what_stayed_out():

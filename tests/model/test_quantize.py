@@ -76,7 +76,7 @@ def test_all_verbs_and_batches(wide, quantize):
     scores = model.score(PROMPTS, ["Yes", "No"])
     np.testing.assert_allclose(model.score(PROMPTS[::-1], ["Yes", "No"], batch_size=1)[::-1], scores, atol=1e-4)
     assert model.generate(PROMPTS, max_new_tokens=3) == model.generate(PROMPTS, max_new_tokens=3, batch_size=1)
-    assert model.attend([ch.text.template("cell").fill(genes=["CD4", "MALAT1"])])[0].genes == ("CD4", "MALAT1")
+    assert model.attend([ch.text.Template.load("cell").fill(genes=["CD4", "MALAT1"])])[0].genes == ("CD4", "MALAT1")
 
 
 def test_adapters_are_merged_first(wide, add_adapter, tmp_path):
@@ -122,7 +122,7 @@ def test_what_cannot_be_rounded_is_refused_before_weights_are_read(folders, monk
 def test_compiled_layers_give_the_same(folders):
     plain = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
     compiled = ch.CellHermes.from_pretrained(folders("llama"), device="cpu", torch_compile=True)
-    in_cell = ch.text.template("gene_in_cell")
+    in_cell = ch.text.Template.load("gene_in_cell")
     behind = [in_cell.fill(genes=["CD4", "MALAT1", "CD40LG"] * 3, gene=gene) for gene in ("CD4", "CD40LG", "A")]
     for prompts in (PROMPTS, PROMPTS[:1], behind):
         np.testing.assert_allclose(compiled.embed(prompts), plain.embed(prompts), rtol=1e-4, atol=1e-4)

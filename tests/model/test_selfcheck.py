@@ -102,7 +102,7 @@ def test_a_prefix_that_is_read_wrongly_is_not_shared(folders, monkeypatch):
     _selfcheck._known.clear()
     model = loaded(folders("llama"))
     assert not model._reader.able.shares
-    prompts = [ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES]
+    prompts = [ch.text.Template.load("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES]
     np.testing.assert_allclose(
         model.embed(prompts), np.vstack([expected.embed([p]) for p in prompts]), rtol=1e-4, atol=1e-5
     )
@@ -148,7 +148,7 @@ def test_bundled_model_is_checked_quickly(model):
 @pytest.mark.parametrize(("n_more", "shares"), [(0, True), (1, False)])
 def test_prefix_is_shared_up_to_the_window_and_not_beyond(tmp_path, tokenizer, write_tiny, n_more, shares, monkeypatch):
     """A prompt as long as the window is the longest of which each token still sees the first."""
-    prompts = [ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in ("CD4", "CD8")]
+    prompts = [ch.text.Template.load("gene_in_cell").fill(genes=GENES, gene=gene) for gene in ("CD4", "CD8")]
     wide = loaded(write_tiny(tmp_path / "wide", tokenizer, "mistral", sliding_window=250))
     lengths = {len(one.ids) for one in wide._encoder.prompts(prompts)}
     folder = write_tiny(tmp_path / "narrow", tokenizer, "mistral", sliding_window=max(lengths) - n_more)
@@ -204,7 +204,7 @@ def test_windows_are_known_by_any_name(family, sizes, expected):
 def test_two_threads_read_one_model(model):
     from concurrent.futures import ThreadPoolExecutor
 
-    prompts = [ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES]
+    prompts = [ch.text.Template.load("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES]
     expected = model.embed(prompts), model.score(prompts, ["Yes", "No"])
     with ThreadPoolExecutor(4) as pool:
         vectors = [pool.submit(model.embed, prompts) for _ in range(4)]

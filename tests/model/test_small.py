@@ -14,9 +14,9 @@ from cellhermes.model import _card, _store
 pytestmark = pytest.mark.small
 GENES = ["MALAT1", "CD4", "CD40LG", "HLA-DRB1", "B2M", "CD34"]
 TEXTS = [
-    ch.text.template("gene").fill(gene="CD34"),
-    ch.text.template("cell").fill(genes=GENES),
-    *(ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES),
+    ch.text.Template.load("gene").fill(gene="CD34"),
+    ch.text.Template.load("cell").fill(genes=GENES),
+    *(ch.text.Template.load("gene_in_cell").fill(genes=GENES, gene=gene) for gene in GENES),
     ch.text.Prompt("Is CD3E a T-cell gene? In 2024,  12 of 30 said so.\n\nAnswer:"),
 ]
 

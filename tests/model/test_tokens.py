@@ -65,12 +65,12 @@ def chat(text):
 
 
 def filled():
-    yield ch.text.template("gene").fill(gene="BRCA1")
-    yield ch.text.template("cell").fill(genes=GENES)
+    yield ch.text.Template.load("gene").fill(gene="BRCA1")
+    yield ch.text.Template.load("cell").fill(genes=GENES)
     for gene in GENES:
-        yield ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene)
-    yield ch.text.template("pathway").fill(pathway="T cell receptor signalling")
-    yield ch.text.template("interaction").fill(gene_a="TP53", gene_b="MDM2")
+        yield ch.text.Template.load("gene_in_cell").fill(genes=GENES, gene=gene)
+    yield ch.text.Template.load("pathway").fill(pathway="T cell receptor signalling")
+    yield ch.text.Template.load("interaction").fill(gene_a="TP53", gene_b="MDM2")
     yield ch.text.Prompt("Is α-synuclein (SNCA) expressed?")
 
 
@@ -92,7 +92,7 @@ def test_turn_markers_are_the_known_special_ids(llama3):
 @given(genes=st.lists(symbols, min_size=1, max_size=30, unique=True), gene=symbols)
 def test_prefix_and_rest_apart_give_the_ids_of_the_whole(llama3, genes, gene):
     encoder, reference = llama3
-    prompt = ch.text.template("gene_in_cell").fill(genes=genes, gene=gene)
+    prompt = ch.text.Template.load("gene_in_cell").fill(genes=genes, gene=gene)
     encoded = encoder.prompts([prompt])[0]
     assert encoded.ids == reference(chat(prompt.text))
     assert encoded.ids[: encoded.n_shared] == encoder.head + reference(prompt.text[: prompt.prefix_len])
@@ -102,7 +102,7 @@ def test_prefix_and_rest_apart_give_the_ids_of_the_whole(llama3, genes, gene):
 @given(genes=st.lists(symbols, min_size=1, max_size=30, unique=True), gene=symbols)
 def test_tokens_of_a_gene_spell_the_gene(llama3, genes, gene):
     encoder, _ = llama3
-    prompt = ch.text.template("gene_in_cell").fill(genes=genes, gene=gene)
+    prompt = ch.text.Template.load("gene_in_cell").fill(genes=genes, gene=gene)
     encoded = encoder.prompts([prompt], positions=True)[0]
     for symbol, at in encoded.genes.items():
         # A full stop that ends the sentence may share a token with the last symbol's end.
@@ -213,7 +213,7 @@ def test_parts_joined_have_the_ids_of_the_whole_text(kind, around):
 def test_a_tokenizer_that_joins_across_the_cut_is_not_cut():
     """Without a rule that splits words, a token may span the end of one sentence and the start of the next."""
     joining = made(models.BPE, normalizer=normalizers.Replace(" ", "▁"), words=False)
-    prompts = [ch.text.template("gene_in_cell").fill(genes=GENES, gene=gene) for gene in ("CD4", "LYZ")]
+    prompts = [ch.text.Template.load("gene_in_cell").fill(genes=GENES, gene=gene) for gene in ("CD4", "LYZ")]
     encoder = Encoder(joining, "plain")
     found = encoder.prompts(prompts)
     assert [one.n_shared for one in found] == [0, 0]

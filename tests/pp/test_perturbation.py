@@ -142,7 +142,7 @@ def test_stimulation_of_blood_cells_raises_interferon_genes(data_dir) -> None:
     rows = found[found["gene"].isin(["ISG15", "IFI6", "IFIT3"])]
     assert len(rows) >= 10
     assert set(rows["direction"]) == {"Up"}
-    task = ch.text.task("perturbation_deg")
+    task = ch.text.Task.load("perturbation_deg")
     assert len(task.prompts(found, expression=True)) == len(found) == len(task.answers_of(found))
 
 

@@ -317,7 +317,7 @@ def test_what_reads_sentences_of_proteins_announces_proteins(tmp_path, tiny):
     ch.tl.embed_cells(mdata, tiny, mod="prot")
     shown = ch.get.prompts(mdata, mod="prot")["prompt"].iloc[0]
     assert said + sentence in shown
-    own = tiny.embed([ch.text.template("cell/protein").fill(genes=sentence.split())])
+    own = tiny.embed([ch.text.Template.load("cell/protein").fill(genes=sentence.split())])
     np.testing.assert_allclose(mdata["prot"].obsm["X_cellhermes"][:1], own, atol=1e-5)
     assert mdata["prot"].uns["X_cellhermes"]["params"]["template"] == "cell/protein"
 
@@ -326,7 +326,7 @@ def test_what_reads_sentences_of_proteins_announces_proteins(tmp_path, tiny):
     stored = ad.read_zarr(tmp_path / "v.zarr")
     np.testing.assert_allclose(stored.obsm["X_cellhermes"], mdata["prot"].obsm["X_cellhermes"], atol=1e-5)
 
-    question = ch.text.task("t_cell_reactivity").in_words("protein")
+    question = ch.text.Task.load("t_cell_reactivity").in_words("protein")
     ch.tl.predict(mdata, tiny, "t_cell_reactivity", mod="prot", key_added="answer")
     expected = ch.tl.answer(mdata["prot"].obs, tiny, question)
     assert said in question.prompts(mdata["prot"].obs)[0].text
@@ -357,4 +357,4 @@ def test_what_reads_sentences_of_proteins_announces_proteins(tmp_path, tiny):
     ],
 )
 def test_templates_speak_the_words_of_a_modality(name, slots, text):
-    assert ch.text.template(name).fill(**slots).text == text
+    assert ch.text.Template.load(name).fill(**slots).text == text

@@ -11,7 +11,7 @@ from cellhermes.text import Template
 from cellhermes.text._template import entries, kinds
 
 TASKS = {"masked_genes": 2, "next_genes": 2, "masked_node": 5, "masked_link": 10}
-CORPUS = [name for name in ch.text.templates() if name.split("/")[0] in TASKS]
+CORPUS = [name for name in ch.text.Template.names() if name.split("/")[0] in TASKS]
 FIRST = {task: "rna" if task.endswith("genes") else "interaction" for task in TASKS}
 
 
@@ -57,7 +57,7 @@ def test_answers_in_order_are_asked_for_in_order(task):
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_every_wording_is_a_line_and_a_block_with_clean_text(name):
-    template = ch.text.template(name)
+    template = ch.text.Template.load(name)
     slots = {slot: "2" if slot == "n" else f"<{slot}>" for slot in template.slots}
     for variant in range(20):
         prompt = template.fill(variant=variant, **slots)
@@ -71,7 +71,7 @@ def test_every_wording_is_a_line_and_a_block_with_clean_text(name):
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_answer_is_one_slot(name):
-    assert re.fullmatch(r"\{\w+\}", ch.text.template(name).answer)
+    assert re.fullmatch(r"\{\w+\}", ch.text.Template.load(name).answer)
 
 
 def test_blocks_show_the_rings_of_their_name():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cellhermes as ch
-from cellhermes.text import Task, Template, task, tasks
+from cellhermes.text import Task, Template
 
 PAPER = {  # the ten training sets: two sub-tasks of perturbation, fitness, four interactions, four gene sets
     "perturbation_deg",
@@ -48,23 +48,23 @@ def answering(*answers: str, pattern: str = "") -> Task:
 
 def test_every_file_is_a_task_and_all_of_the_paper_are_there() -> None:
     stems = {Path(str(f)).stem for f in (files("cellhermes.text") / "tasks").iterdir() if str(f).endswith(".toml")}
-    assert {*tasks()} == stems
-    assert {*tasks()} >= PAPER | {"t_cell_reactivity", "cell_type"}
-    assert all(tasks()[name].name == name and tasks()[name].source for name in tasks())
+    assert {*Task.names()} == stems
+    assert {*Task.names()} >= PAPER | {"t_cell_reactivity", "cell_type"}
+    assert all(Task.load(name).name == name and Task.load(name).source for name in Task.names())
 
 
-@pytest.mark.parametrize("name", [*tasks()])
+@pytest.mark.parametrize("name", [*Task.names()])
 def test_wordings_differ_and_name_the_answers(name: str) -> None:
-    found = tasks()[name]
+    found = Task.load(name)
     texts = found.template.variants
     assert len(set(texts)) == len(texts)
     assert len(texts) >= 8 or name == "question"
     assert all(answer in text for text in texts for answer in found.answers or ())
 
 
-@pytest.mark.parametrize("name", [*tasks()])
+@pytest.mark.parametrize("name", [*Task.names()])
 def test_questions_of_every_task_hold_every_value(name: str) -> None:
-    found = tasks()[name]
+    found = Task.load(name)
     found = found if found.answers else found.with_answers(["one thing", "another"])
     values = {"genes": "TP53 MDM2", "cell_sentence": "CD3E IL7R", "perturbation": "KLF1+BAK1"}
     row = {field: values.get(field, f"<{field}>") for field in found.fields} | {"cell_sentence": "CD3E IL7R"}
@@ -80,17 +80,17 @@ def test_questions_of_every_task_hold_every_value(name: str) -> None:
 
 
 def test_a_file_becomes_a_task_with_its_name(tmp_path: Path) -> None:
-    found = task(write(tmp_path))
+    found = Task.load(write(tmp_path))
     assert (found.name, found.version, found.answers, found.label) == ("own", 3, ("Yes", "No"), "answer")
     assert found.fields == ("gene", "cell_line")
     assert found.takes_expression
-    assert task(str(tmp_path / "own.toml")) == found
-    assert task(found) is found
+    assert Task.load(str(tmp_path / "own.toml")) == found
+    assert Task.load(found) is found
 
 
 def test_release_layout_instruction_line_break_input(tmp_path: Path) -> None:
     frame = {"gene": ["CD4"], "cell_line": ["K562"], "cell_sentence": ["A B"]}
-    found = task(write(tmp_path))
+    found = Task.load(write(tmp_path))
     assert found.prompts(frame)[0].text == "Is CD4 there? Yes or No.\nCells: K562"
     shown = found.prompts(frame, expression=True, variant=1)[0]
     assert shown.text == "CD4: Yes or No?\nGenes: A B\nCells: K562"
@@ -120,7 +120,7 @@ def test_a_wrong_file_says_what_is_wrong_and_where(tmp_path: Path, old: str, new
     assert FILE.count(old) == 1
     path = write(tmp_path, FILE.replace(old, new))
     with pytest.raises(ValueError, match="own.toml") as error:
-        task(path)
+        Task.load(path)
     assert said in str(error.value)
 
 
@@ -131,9 +131,9 @@ def test_a_question_without_a_slot_is_refused() -> None:
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="cell_fitness"):
-        task("cell_fitnes")
+        Task.load("cell_fitnes")
     with pytest.raises(FileNotFoundError):
-        task(tmp_path / "none.toml")
+        Task.load(tmp_path / "none.toml")
 
 
 # ---- questions
@@ -141,12 +141,12 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
 
 def test_a_frame_and_a_mapping_give_the_same_questions() -> None:
     columns = {"gene": ["CD4", "CD8A"], "cell_line": ["K562", "A549"]}
-    asked = task("cell_fitness")
+    asked = Task.load("cell_fitness")
     assert asked.prompts(pd.DataFrame(columns).astype("category")) == asked.prompts(columns)
 
 
 def test_lists_of_genes_may_be_strings_or_sequences() -> None:
-    asked = task("gene_set_disease")
+    asked = Task.load("gene_set_disease")
     given_as = ["TP53  MDM2", ["TP53", "MDM2"], np.array(["TP53", "MDM2"]), ("TP53", "MDM2")]
     assert asked.columns({"genes": given_as})["genes"] == [["TP53", "MDM2"]] * 4
     prompts = asked.prompts({"genes": given_as})
@@ -155,7 +155,7 @@ def test_lists_of_genes_may_be_strings_or_sequences() -> None:
 
 
 def test_a_seed_draws_the_same_wordings_and_uses_all() -> None:
-    asked, frame = task("cell_fitness"), {"gene": ["CD4"] * 200, "cell_line": ["K562"] * 200}
+    asked, frame = Task.load("cell_fitness"), {"gene": ["CD4"] * 200, "cell_line": ["K562"] * 200}
     first = asked.prompts(frame, rng=1)
     assert first == asked.prompts(frame, rng=np.random.default_rng(1))
     assert {prompt.variant for prompt in first} == set(range(len(asked.template.variants)))
@@ -165,44 +165,44 @@ def test_a_seed_draws_the_same_wordings_and_uses_all() -> None:
 @pytest.mark.parametrize("variant", [8, -1, [0]])
 def test_a_wording_that_is_not_there_is_refused(variant: object) -> None:
     with pytest.raises(ValueError, match="expected numbers from 0 to 7"):
-        task("cell_fitness").prompts({"gene": ["A", "B"], "cell_line": ["K", "K"]}, variant=variant)
+        Task.load("cell_fitness").prompts({"gene": ["A", "B"], "cell_line": ["K", "K"]}, variant=variant)
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, "", "  ", []])
 def test_a_missing_value_names_its_row(missing: object) -> None:
     with pytest.raises(ValueError, match=r"column 'genes' has no value in 1 of 2 rows \(counted from 0: 1\)"):
-        task("gene_set_disease").prompts({"genes": ["TP53", missing]})
+        Task.load("gene_set_disease").prompts({"genes": ["TP53", missing]})
 
 
 def test_a_missing_column_says_what_is_there() -> None:
     with pytest.raises(KeyError, match=r"needs the column 'cell_line'; there are \['gene'\]"):
-        task("cell_fitness").prompts({"gene": ["A"]})
+        Task.load("cell_fitness").prompts({"gene": ["A"]})
     with pytest.raises(KeyError, match="cell_sentences"):
-        task("t_cell_reactivity").prompts({"gene": ["A"]})
+        Task.load("t_cell_reactivity").prompts({"gene": ["A"]})
 
 
 def test_expression_is_refused_where_it_has_no_place_and_demanded_where_it_has() -> None:
     with pytest.raises(ValueError, match="no place for the genes of a cell"):
-        task("gene_set_disease").prompts({"genes": ["A"]}, expression=True)
+        Task.load("gene_set_disease").prompts({"genes": ["A"]}, expression=True)
     with pytest.raises(ValueError, match="cannot be asked with expression=False"):
-        task("cell_type").with_answers(["a", "b"]).prompts({"cell_sentence": ["A"]}, expression=False)
+        Task.load("cell_type").with_answers(["a", "b"]).prompts({"cell_sentence": ["A"]}, expression=False)
 
 
 def test_answers_that_are_listed_have_to_be_given() -> None:
     with pytest.raises(ValueError, match="lists its answers"):
-        task("cell_type").prompts({"cell_sentence": ["A"]})
-    (prompt,) = task("cell_type").with_answers(["B cell", "T cell"]).prompts({"cell_sentence": ["A"]})
+        Task.load("cell_type").prompts({"cell_sentence": ["A"]})
+    (prompt,) = Task.load("cell_type").with_answers(["B cell", "T cell"]).prompts({"cell_sentence": ["A"]})
     assert prompt.text.endswith("Possible answers: B cell, T cell")
 
 
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="different lengths"):
-        task("cell_fitness").prompts({"gene": ["A"], "cell_line": ["K", "L"]})
+        Task.load("cell_fitness").prompts({"gene": ["A"], "cell_line": ["K", "L"]})
 
 
 def test_cells_of_an_anndata_are_asked_as_they_are(adata) -> None:
     ch.pp.cell_sentences(adata)
-    asked = task("cell_type").with_answers(adata.obs["cell_type"].unique())
+    asked = Task.load("cell_type").with_answers(adata.obs["cell_type"].unique())
     prompts = asked.prompts(adata.obs)
     assert len(prompts) == adata.n_obs
     assert list(prompts[0].spans) == adata.obs["cell_sentence"].iloc[0].split()
@@ -214,13 +214,13 @@ def test_cells_of_an_anndata_are_asked_as_they_are(adata) -> None:
 
 def test_labels_are_translated_whatever_their_type() -> None:
     given_as = [1, 1.0, "1", True, np.True_, np.int64(0), "No", 0.0]
-    assert task("cell_fitness").answers_of({"answer": given_as}) == ["Yes"] * 5 + ["No"] * 3
-    assert task("perturbation_direction").answers_of({"direction": [1, -1, "Up"]}) == ["Up", "Down", "Up"]
+    assert Task.load("cell_fitness").answers_of({"answer": given_as}) == ["Yes"] * 5 + ["No"] * 3
+    assert Task.load("perturbation_direction").answers_of({"direction": [1, -1, "Up"]}) == ["Up", "Down", "Up"]
 
 
 def test_labels_outside_the_answers_are_named() -> None:
     with pytest.raises(ValueError, match=r"2 labels in column 'answer' .* such as \['Perhaps', 'maybe'\]"):
-        task("cell_fitness").answers_of({"answer": ["Yes", "maybe", "Perhaps", "maybe"]})
+        Task.load("cell_fitness").answers_of({"answer": ["Yes", "maybe", "Perhaps", "maybe"]})
 
 
 # ---- reading answers
@@ -245,14 +245,14 @@ def test_labels_outside_the_answers_are_named() -> None:
     ],
 )
 def test_reading_of_answers_that_contain_each_other(text: str, read: str | None) -> None:
-    assert task("t_cell_reactivity").parse(text) == read
+    assert Task.load("t_cell_reactivity").parse(text) == read
 
 
 @pytest.mark.parametrize(
     ("text", "read"), [("Yes, there is no doubt.", "Yes"), ("I have no idea", None), ("no", "No"), ("Nothing", None)]
 )
 def test_case_counts_inside_a_sentence(text: str, read: str | None) -> None:
-    assert task("cell_fitness").parse(text) == read
+    assert Task.load("cell_fitness").parse(text) == read
 
 
 def test_answers_that_differ_by_case_alone_are_told_apart() -> None:
@@ -297,16 +297,16 @@ def test_what_is_read_is_an_answer_that_stands_there(answers: list[str], text: s
 
 
 def test_fingerprint_changes_with_whatever_decides(tmp_path: Path) -> None:
-    original = task(write(tmp_path)).fingerprint()
+    original = Task.load(write(tmp_path)).fingerprint()
     changes = [("version = 3", "version = 4"), ("Is {gene}", "Is it {gene}"), ("Genes: ", "G: "), ("0 = ", "2 = ")]
-    changed = [task(write(tmp_path, FILE.replace(*change))).fingerprint() for change in changes]
-    changed += [task(write(tmp_path)).with_answers(["No", "Yes"]).fingerprint()]
+    changed = [Task.load(write(tmp_path, FILE.replace(*change))).fingerprint() for change in changes]
+    changed += [Task.load(write(tmp_path)).with_answers(["No", "Yes"]).fingerprint()]
     assert len({original, *changed}) == 6
-    assert task(write(tmp_path, FILE.replace("a paper", "a book"))).fingerprint() == original
+    assert Task.load(write(tmp_path, FILE.replace("a paper", "a book"))).fingerprint() == original
 
 
 def test_other_answers_leave_labels_that_lead_nowhere() -> None:
-    assert task("cell_fitness").with_answers(["Yes", "Unclear"]).labels == {"1": "Yes", "True": "Yes"}
+    assert Task.load("cell_fitness").with_answers(["Yes", "Unclear"]).labels == {"1": "Yes", "True": "Yes"}
 
 
 def test_tables_in_files_are_read_as_strings() -> None:
@@ -325,8 +325,8 @@ def test_tables_in_files_are_read_as_strings() -> None:
 )
 def test_one_text_and_missing_values_are_no_answers(answers, message):
     with pytest.raises(ValueError, match=message):
-        task("cell_type").with_answers(answers)
+        Task.load("cell_type").with_answers(answers)
 
 
 def test_numbers_and_words_for_nothing_are_answers():
-    assert task("cell_type").with_answers([1, "None", "nan"]).answers == ("1", "None", "nan")
+    assert Task.load("cell_type").with_answers([1, "None", "nan"]).answers == ("1", "None", "nan")

@@ -12,14 +12,14 @@ words = st.text(st.characters(categories=["L", "N"], include_characters="-._"), 
 
 @given(genes=st.lists(words, min_size=1, max_size=20, unique=True), gene=words)
 def test_spans_are_the_genes(genes, gene):
-    prompt = ch.text.template("gene_in_cell").fill(genes=genes, gene=gene)
+    prompt = ch.text.Template.load("gene_in_cell").fill(genes=genes, gene=gene)
     assert {g: prompt.text[slice(*span)] for g, span in prompt.spans.items()} == {g: g for g in genes}
     assert prompt.text[slice(*prompt.entity)] == gene
 
 
 @given(genes=st.lists(words, min_size=1, max_size=20, unique=True), gene=words)
 def test_prefix_is_the_same_for_all_genes_and_stands_before_a_blank(genes, gene):
-    fill = ch.text.template("gene_in_cell").fill
+    fill = ch.text.Template.load("gene_in_cell").fill
     one, other = fill(genes=genes, gene=gene), fill(genes=genes, gene="OTHER")
     assert one.text[: one.prefix_len] == other.text[: other.prefix_len]
     assert one.text[one.prefix_len] == " "
@@ -28,16 +28,16 @@ def test_prefix_is_the_same_for_all_genes_and_stands_before_a_blank(genes, gene)
 
 def test_released_input_format_to_the_letter():
     genes = ["MALAT1", "TMSB4X"]
-    assert ch.text.template("gene").fill(gene="BRCA1").text == "Gene BRCA1"
-    cell = ch.text.template("cell").fill(genes=genes).text
+    assert ch.text.Template.load("gene").fill(gene="BRCA1").text == "Gene BRCA1"
+    cell = ch.text.Template.load("cell").fill(genes=genes).text
     assert cell == "A cell with genes ranked by expression: MALAT1 TMSB4X"
-    in_cell = ch.text.template("gene_in_cell").fill(genes=genes, gene="BRCA1").text
+    in_cell = ch.text.Template.load("gene_in_cell").fill(genes=genes, gene="BRCA1").text
     assert in_cell == cell + ". In this cell, Gene BRCA1"
 
 
-@pytest.mark.parametrize("name", sorted(ch.text.templates()))
+@pytest.mark.parametrize("name", sorted(ch.text.Template.names()))
 def test_every_template_fills(name):
-    template = ch.text.template(name)
+    template = ch.text.Template.load(name)
     prompt = template.fill(**{s: ["CD3E", "IL7R"] if s == "genes" else f"the {s}" for s in template.slots})
     assert "{" not in prompt.text
     assert prompt.kind == name
@@ -65,7 +65,7 @@ def test_variant_is_drawn_and_told():
 )
 def test_wrong_slots_are_named(slots, message):
     with pytest.raises(ValueError, match=message):
-        ch.text.template("cell").fill(**slots)
+        ch.text.Template.load("cell").fill(**slots)
 
 
 def test_variants_must_share_their_slots():
@@ -88,6 +88,6 @@ def test_prefix_must_stand_before_a_blank():
 
 def test_unknown_names_list_the_known():
     with pytest.raises(KeyError, match="gene_in_cell"):
-        ch.text.template("cells")
+        ch.text.Template.load("cells")
     with pytest.raises(KeyError, match="llama3-chat"):
-        ch.text.wrap("chat")
+        ch.text.Wrap.load("chat")

@@ -27,7 +27,7 @@ def columns(frame, start):
 
 def test_scores_are_those_of_the_model_for_the_prompts_of_the_task(tiny, pairs):
     found = ch.tl.answer(pairs, tiny, TASK)
-    expected = np.concatenate([tiny.score([p], ["Yes", "No"]) for p in ch.text.task(TASK).prompts(pairs)])
+    expected = np.concatenate([tiny.score([p], ["Yes", "No"]) for p in ch.text.Task.load(TASK).prompts(pairs)])
     assert found.index.equals(pairs.index)
     assert list(columns(found, "log_probability:")) == ["log_probability:Yes", "log_probability:No"]
     np.testing.assert_allclose(columns(found, "log_probability:"), expected, rtol=1e-5)
@@ -46,7 +46,7 @@ def test_the_frame_is_left_as_it_was(tiny, pairs):
 def test_answers_may_be_the_callers_own_and_lengths_be_divided_out(tiny, pairs):
     answers = ["Yes", "No", "I do not know"]
     found = ch.tl.answer(pairs, tiny, TASK, answers=answers, normalize="mean")
-    prompts = ch.text.task(TASK).prompts(pairs)
+    prompts = ch.text.Task.load(TASK).prompts(pairs)
     lengths = [len(tiny._encoder.answer(answer)) for answer in answers]
     np.testing.assert_allclose(columns(found, "log_probability:"), tiny.score(prompts, answers) / lengths, rtol=1e-5)
 
@@ -63,8 +63,8 @@ def test_calibration_divides_log_probabilities_and_keeps_the_order(tiny, pairs):
 
 def test_a_prior_is_what_answers_get_behind_a_question_that_says_nothing(tiny, pairs):
     plain, less = (ch.tl.answer(pairs, tiny, TASK, prior=prior, calibration=2.0) for prior in ("", "N/A"))
-    nothing = ch.text.task(TASK).prompts({"gene_a": ["N/A"], "gene_b": ["N/A"]})
-    scores = [tiny.score(prompts, ["Yes", "No"]) for prompts in (ch.text.task(TASK).prompts(pairs), nothing)]
+    nothing = ch.text.Task.load(TASK).prompts({"gene_a": ["N/A"], "gene_b": ["N/A"]})
+    scores = [tiny.score(prompts, ["Yes", "No"]) for prompts in (ch.text.Task.load(TASK).prompts(pairs), nothing)]
     expected = softmax((scores[0] - scores[1]) / 2, axis=1)
     np.testing.assert_allclose(columns(less, "probability:"), expected, rtol=1e-4)
     assert less["answer"].tolist() == np.array(["Yes", "No"])[expected.argmax(1)].tolist()
@@ -107,7 +107,7 @@ def test_generated_text_is_parsed_or_counted(tiny, pairs, monkeypatch, caplog):
 
 def test_open_questions_are_generated(tiny):
     found = ch.tl.answer(pd.DataFrame({"question": ["Is CD4 a gene?"]}), tiny, "question", max_new_tokens=3)
-    prompt = ch.text.task("question").prompts({"question": ["Is CD4 a gene?"]})
+    prompt = ch.text.Task.load("question").prompts({"question": ["Is CD4 a gene?"]})
     assert found["text"].tolist() == tiny.generate(prompt, max_new_tokens=3)
 
 
@@ -213,7 +213,7 @@ def test_a_model_that_was_not_tuned_on_the_task_is_asked_zero_shot(untuned, pair
     answers = ["Yes", "No", "I do not know"]
     with pytest.warns(UserWarning, match=f"not tuned on the task '{TASK}'.*name: cell_type.*zero-shot.*ch.metrics"):
         found = ch.tl.answer(pairs, untuned, TASK, answers=answers)
-    task = ch.text.task(TASK).with_answers(answers)
+    task = ch.text.Task.load(TASK).with_answers(answers)
     lengths = [len(untuned._encoder.answer(answer)) for answer in answers]
     scores, nothing = (
         untuned.score(task.prompts(rows), answers) / lengths for rows in (pairs, {"gene_a": ["N/A"], "gene_b": ["N/A"]})
@@ -224,7 +224,7 @@ def test_a_model_that_was_not_tuned_on_the_task_is_asked_zero_shot(untuned, pair
 
 def test_what_is_given_beats_what_a_model_was_tuned_on(untuned, pairs):
     asked = ch.tl.answer(pairs, untuned, TASK, normalize="sum", prior="")
-    expected = softmax(untuned.score(ch.text.task(TASK).prompts(pairs), ["Yes", "No"]), axis=1)
+    expected = softmax(untuned.score(ch.text.Task.load(TASK).prompts(pairs), ["Yes", "No"]), axis=1)
     np.testing.assert_allclose(columns(asked, "probability:"), expected, rtol=1e-4)
 
 

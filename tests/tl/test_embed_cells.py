@@ -26,7 +26,7 @@ def small(adata):
 @pytest.fixture(scope="session")
 def vectors(model):
     def of(data):
-        fill = ch.text.template("cell").fill
+        fill = ch.text.Template.load("cell").fill
         return model.embed([fill(genes=s.split(" ")) for s in data.obs["cell_sentence"]])
 
     return of

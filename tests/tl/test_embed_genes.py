@@ -33,7 +33,7 @@ def vectors_of(adata, group, genes=GENES):
 
 
 def in_cell(model, sentence, genes=GENES):
-    fill = ch.text.template("gene_in_cell").fill
+    fill = ch.text.Template.load("gene_in_cell").fill
     return np.concatenate([model.embed([fill(genes=sentence.split(" "), gene=gene)]) for gene in genes])
 
 
@@ -426,7 +426,7 @@ def remade(adata, model, way):
         model = copy.copy(model)
         model.__dict__["sha256"] = "0" * 64
     elif way == "template_version":
-        newer = dataclasses.replace(ch.text.template("gene_in_cell"), version=2)
+        newer = dataclasses.replace(ch.text.Template.load("gene_in_cell"), version=2)
         return model, {}, newer
     elif way == "sentence_n_genes":
         ch.pp.cell_sentences(adata, n_genes=9)

@@ -35,7 +35,7 @@ def eager(folders):
 
 def slow(cells, tiny, eager, over):
     """(cells, heads) entropies and (heads, genes) weights of each cell, row by row, from offsets of the text."""
-    prompts = ch.text.task(TASK).prompts(cells.obs)
+    prompts = ch.text.Task.load(TASK).prompts(cells.obs)
     entropies, weights = [], []
     for prompt, sentence in zip(prompts, cells.obs["cell_sentence"], strict=True):
         ids = tiny._encoder.prompts([prompt])[0].ids
@@ -107,7 +107,7 @@ def test_log_odds_are_those_of_the_probability(scores):
 
 
 def test_a_gene_that_the_question_names_twice_is_known_in_the_sentence():
-    task = ch.text.task("perturbation_deg")
+    task = ch.text.Task.load("perturbation_deg")
     row = dict.fromkeys(task.fields, "CD4") | {"cell_sentence": "LTB CD4 IL7R"}
     prompt = task.prompts({name: [value] for name, value in row.items()}, expression=True)[0]
     start = prompt.text.index("LTB CD4 IL7R")

@@ -369,7 +369,7 @@ folder, base = sys.argv[1:]
 ch.pp.cell_sentences(f"{folder}/cells.h5ad", n_genes=8, chunk_size=8, key_added="again", out=f"{folder}/s.zarr")
 cells = ad.read_h5ad(f"{folder}/cells.h5ad")
 model = ch.CellHermes.from_pretrained(base, device="cpu")
-model.card = dataclasses.replace(model.card, tasks=(*ch.text.tasks(),))  # as the fixture tiny
+model.card = dataclasses.replace(model.card, tasks=(*ch.text.Task.names(),))  # as the fixture tiny
 ch.tl.embed_cells(cells, model, out=f"{folder}/v.zarr")
 assert ad.read_zarr(f"{folder}/v.zarr").n_obs == 30  # for each process
 ch.tl.predict(cells, model, "cell_type", answers=["B", "CD8/NK", "Mono"], key_added="made", out=f"{folder}/a.zarr")

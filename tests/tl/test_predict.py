@@ -49,7 +49,7 @@ def test_a_cell_without_genes_has_no_answer_and_is_counted(cells, tiny):
 def test_columns_of_obs_are_fields_with_and_without_expression(cells, tiny):
     cells.obs["cell_line"], cells.obs["gene"] = "K562", "CD4"
     found = {}
-    task = ch.text.task("cell_fitness")
+    task = ch.text.Task.load("cell_fitness")
     for expression in (False, True) if task.takes_expression else (False,):
         ch.tl.predict(cells, tiny, "cell_fitness", expression=expression)
         expected = ch.tl.answer(cells.obs, tiny, "cell_fitness", expression=expression)

@@ -5,7 +5,7 @@ import pytest
 import cellhermes as ch
 from cellhermes.tl._reasons import read_reason
 
-TASK = ch.text.task("t_cell_reactivity")
+TASK = ch.text.Task.load("t_cell_reactivity")
 SYMBOLS = {"CD4", "CD40", "CXCL13", "GZMB", "HLA-DRA", "NKX2-1", "AC008.1"}
 
 
@@ -45,7 +45,7 @@ def test_reason_and_answer_are_read_from_their_tags_and_never_guessed(text, give
 
 
 def test_an_answer_that_names_a_gene_is_no_gene():
-    task = ch.text.task("cell_type").with_answers(["CD4 T cell", "B cell"])
+    task = ch.text.Task.load("cell_type").with_answers(["CD4 T cell", "B cell"])
     assert read_reason("A CD4 T cell by CD40.", task, SYMBOLS, [], reason_first=False)[3] == "CD40"
 
 

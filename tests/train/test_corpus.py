@@ -133,7 +133,7 @@ def test_the_card_says_what_the_corpus_is(pairs, adata, tmp_path):
         assert pairs[seen["longest_pair"]].prompt.kind == name
         assert seen["characters_longest"] == lengths[seen["longest_pair"]]
         assert seen["tokens_longest"] >= seen["tokens_mean"] > 0
-        assert seen["version"] == ch.text.template(name).version
+        assert seen["version"] == ch.text.Template.load(name).version
     assert card["about"]["parts"]["masked_genes"]["seed"] == 0
     assert card["pairs"] == len(pairs) == sum(seen["pairs"] for seen in card["templates"].values())
     assert card["dropped"] == dict(pairs.dropped)

@@ -61,7 +61,7 @@ def test_at_most_so_many_questions_of_a_category() -> None:
 
 def test_questions_fit_the_task() -> None:
     found = ch.train.gene_set_questions(table([30, 30]))
-    task = ch.text.task("gene_set_disease").with_answers(found["answer"].unique())
+    task = ch.text.Task.load("gene_set_disease").with_answers(found["answer"].unique())
     prompts = task.prompts(found)
     assert [len(prompt.spans) for prompt in prompts] == [len(genes.split()) for genes in found["genes"]]
     assert task.answers_of(found) == found["answer"].tolist()

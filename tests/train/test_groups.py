@@ -248,7 +248,7 @@ def test_what_belongs_together_comes_to_lie_together(base, tmp_path):
     genes = [f"G{i}" for i in range(12)]
     pairs_of = nx.Graph([(a, b) for half in (genes[:6], genes[6:]) for a in half for b in half if a < b])
     groups = gene_groups(pairs_of, n_edges=12, n_genes=12, first_weight=0)
-    prompts = [ch.text.template("gene").fill(gene=gene) for gene in genes]
+    prompts = [ch.text.Template.load("gene").fill(gene=gene) for gene in genes]
     same = np.arange(12)[:, None] // 6 == np.arange(12) // 6
     gap = []
     for folder in (base, fit(PAIRS, config(max_steps=80), base=base, out=tmp_path / "a", groups=groups, device="cpu")):

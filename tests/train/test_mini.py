@@ -54,7 +54,7 @@ def test_a_task_adapter_on_top_of_it_learns_its_task(cells, pretrained, tmp_path
     base = ch.train.merge("mini", pretrained, tmp_path / "merged")
     labels = cells.obs["bulk_labels"].astype(str).str.replace("/", " ")
     answers = sorted(set(labels))
-    template = ch.text.template("cell")
+    template = ch.text.Template.load("cell")
     asked = [
         QAPair(template.fill(genes=sentence.split()), label, "cell_type")
         for sentence, label in zip(cells.obs["cell_sentence"], labels, strict=True)

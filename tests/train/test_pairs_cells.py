@@ -148,7 +148,7 @@ def test_proteins_beside_genes_speak_of_proteins(adata):
     proteins = ad.AnnData(
         rng.poisson(5, (adata.n_obs, 30)).astype("float32"), obs=adata.obs, var=pd.DataFrame(index=names)
     )
-    proteins.var["sentence_gene"] = ch.text.modality("protein").keeps(names)
+    proteins.var["sentence_gene"] = ch.text.Modality.load("protein").keeps(names)
     data = mudata.MuData({"rna": adata, "protein": proteins})
     ch.pp.cell_sentences(data, mod="protein")
     ch.pp.cell_sentences(data, mod="rna")

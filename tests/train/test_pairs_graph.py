@@ -273,8 +273,8 @@ def test_every_wording_is_used_and_recorded(build, ppi):
     assert max(seen.values()) < 2 * len(pairs) / 20
     for pair in pairs[:200]:
         first = pair.prompt.text.split("\n")[0]
-        assert ch.text.template(pair.prompt.kind).variants[pair.prompt.variant].split("\n")[0] == first
-        assert pair.prompt.version == ch.text.template(pair.prompt.kind).version
+        assert ch.text.Template.load(pair.prompt.kind).variants[pair.prompt.variant].split("\n")[0] == first
+        assert pair.prompt.version == ch.text.Template.load(pair.prompt.kind).version
 
 
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)

@@ -222,7 +222,7 @@ def test_what_is_rewarded_becomes_likelier(base, share_of_e, tmp_path):
     assert results["end"]["reward"] == pytest.approx(log["reward"].iloc[-3:].mean())
     np.testing.assert_allclose(log["reward"], log["reward/format"] + log["reward/correctness"], atol=1e-6)
     # and the adapter that is left writes what the log promises
-    asked = [reason_prompt(prompt) for prompt in ch.text.task("cell_fitness").prompts(FRAME[:8])]
+    asked = [reason_prompt(prompt) for prompt in ch.text.Task.load("cell_fitness").prompts(FRAME[:8])]
     wrote = [
         "".join(ch.CellHermes.from_pretrained(name, device="cpu").generate(asked, max_new_tokens=10, temperature=1))
         for name in (base, out)

@@ -179,9 +179,9 @@ def test_there_are_the_thirteen_settings_of_the_paper() -> None:
     of_the_paper = [name for name in table.index if not name.startswith("t_cell")]
     assert len(of_the_paper) == 13
     asked = {task for tasks in table["tasks"] for task in tasks.split(", ")}
-    assert asked <= {*ch.text.tasks()}
+    assert asked <= {*ch.text.Task.names()}
     assert {name.split("/")[0] for name in of_the_paper if name.startswith("genetic")} == {
-        name for name in ch.text.tasks() if name.startswith("genetic")
+        name for name in ch.text.Task.names() if name.startswith("genetic")
     }
 
 

@@ -24,7 +24,7 @@ def test_pairs_are_the_training_rows_with_their_answers() -> None:
     assert [pair.answer for pair in pairs] == ["Yes", "No"] * 15
     assert [pair.source for pair in pairs][:2] == ["K562 G0", "K562 G1"]
     assert {pair.task for pair in pairs} == {"cell_fitness"}
-    task = ch.text.task("cell_fitness")
+    task = ch.text.Task.load("cell_fitness")
     for pair, row in zip(pairs, FRAME.to_dict("records"), strict=False):
         frame = {name: [value] for name, value in row.items()}
         assert pair.prompt == task.prompts(frame, variant=pair.prompt.variant)[0]
@@ -66,7 +66,7 @@ def test_fingerprint_tells_rows_task_and_seed_apart() -> None:
 
     other = [made(FRAME[1:]), made(seed=1), made(n_wordings=2), made(expression=True), made(part="test")]
     other += [made(FRAME.assign(answer="No"))]
-    fitness = ch.text.task("cell_fitness")
+    fitness = ch.text.Task.load("cell_fitness")
     reworded = replace(fitness, template=replace(fitness.template, variants=fitness.template.variants[::-1]))
     other += [made(task=reworded)]
     assert len({made(), *other}) == 1 + len(other)

@@ -54,7 +54,7 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Values]:
         models = dict(_models(folder, Path(work), factors, symbols, seed))
     table = model.load(folder).model.embed_tokens.weight.detach().numpy()
     token = _tokens(folder, symbols)
-    prompts = [ch.text.template("gene").fill(gene=symbol) for symbol in symbols]
+    prompts = [ch.text.Template.load("gene").fill(gene=symbol) for symbol in symbols]
     half = table.shape[1] // 2
     both = [model.graph_factors(graph, len(symbols), half, seed) for graph in (edges, string)]
     genes = {name: one.embed(prompts) for name, one in models.items()} | {
@@ -309,7 +309,7 @@ def masked_node(
     ends = np.concatenate([held_out, held_out[:, ::-1]])
     near = {gene: frame[1].to_numpy()[:20] for gene, frame in pd.DataFrame(ends).groupby(0)}
     near = {gene: others for gene, others in near.items() if len(others) >= 5}
-    template = ch.text.template("masked_node/hop1")
+    template = ch.text.Template.load("masked_node/hop1")
     prompts = [
         template.fill(variant=i % len(template.variants), hop1=" ".join(name[others]))
         for i, others in enumerate(near.values())

@@ -67,7 +67,7 @@ def predict(
     lm = _cells.loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _cells.sharded(shard):
-            asked, data = ch.text.task(task), source
+            asked, data = ch.text.Task.load(task), source
             if expression or "cell_sentence" in asked.fields:
                 data, mod = _cells.with_sentences(source, target, read_as)
             ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, out=target, **options)
@@ -83,7 +83,7 @@ def predict(
     if target.suffix == ".parquet" and find_spec("pyarrow") is None:  # pandas would say so after the work
         msg = f"{target.name} needs pyarrow: pip install 'cellhermes[train]'. Or write .csv."
         raise ImportError(msg)
-    asked = ch.text.task(task)
+    asked = ch.text.Task.load(task)
     with _cells.kept(source, target) as blocks:
         options["checkpoint"] = blocks
         if source.suffix not in TABLES:
@@ -125,7 +125,7 @@ def explain(
     """Say which genes of each cell an answer comes from, and test whether that is true."""
     import cellhermes as ch
 
-    asked = ch.text.task(task)
+    asked = ch.text.Task.load(task)
     with _cells.kept(source, target) as blocks:
         lm = _cells.loaded(model, dtype, quantize)
         data, seen = _cells.read_cells(source, target, mod)
@@ -163,7 +163,8 @@ def tasks() -> None:
     """List the tasks that are known by name."""
     import cellhermes as ch
 
-    for name, task in ch.text.tasks().items():
+    for name in ch.text.Task.names():
+        task = ch.text.Task.load(name)
         typer.secho(name, bold=True)
         typer.echo(f"  asks with: {', '.join(task.fields)}")
         typer.echo(f"  answers: {', '.join(task.answers) if task.answers else 'open, or --answer'}")

@@ -9,8 +9,7 @@ import pandas as pd
 from .. import _adata
 from .._keys import CONTEXTS, EMBEDDING, SENTENCE, label_of, modality_of, read_params
 from .._vectors import made_with, vectors_of
-from ..text import Wrap, template
-from ..text import wrap as wrap_of
+from ..text import Template, Wrap
 from ..text._template import in_words
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ def prompts(
     group
         Genes as seen in the contexts of this group.
     wrap
-        A key of :func:`cellhermes.text.wraps`, or a wrap such as ``model.around``, which may be a chat template's; None
-        takes the one that the vectors under ``key`` were made with.
+        A name of :meth:`cellhermes.text.Wrap.names`, or a wrap such as ``model.around``, which may be a chat
+        template's; None takes the one that the vectors under ``key`` were made with.
     sentence_key
         Column of ``obs`` with the sentences.
     key
@@ -80,7 +79,7 @@ def prompts(
     if of not in ("cells", "genes"):
         msg = f"of={of!r} is not known; expected 'cells' or 'genes'."
         raise ValueError(msg)
-    around = _stored_wrap(adata, key, of, group) if wrap is None else wrap if isinstance(wrap, Wrap) else wrap_of(wrap)
+    around = _stored_wrap(adata, key, of, group) if wrap is None else Wrap.load(wrap)
     rows = _cells(adata, names, sentence_key) if of == "cells" else _genes(adata, names, group, key)
     frame = pd.DataFrame(rows, columns=["name", "context", "prompt"])
     frame["prompt"] = [around.render(text) for text in frame["prompt"]]
@@ -96,7 +95,7 @@ def _stored_wrap(adata: "AnnData", key: str, of: str, group: str | None) -> Wrap
         )
         raise ValueError(msg)
     # results of earlier versions have a name alone
-    return Wrap(**json.loads(params["wrap_parts"])) if "wrap_parts" in params else wrap_of(str(params["wrap"]))
+    return Wrap(**json.loads(params["wrap_parts"])) if "wrap_parts" in params else Wrap.load(str(params["wrap"]))
 
 
 def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> list[tuple[str, str, str]]:
@@ -108,7 +107,7 @@ def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> 
             msg = f"{len(missing)} cells are not in the data, such as {missing[0]!r}."
             raise KeyError(msg)
         column = column.loc[list(names)]
-    fill = template(in_words("cell", modality_of(adata, sentence_key))).fill
+    fill = Template.load(in_words("cell", modality_of(adata, sentence_key))).fill
     return [(name, "", fill(genes=s.split(" ")).text) for name, s in column.items() if isinstance(s, str) and s]
 
 
@@ -117,11 +116,11 @@ def _genes(adata: "AnnData", names: Sequence[str] | None, group: str | None, key
         stored = vectors_of(adata, label_of(group or ""), key)
         names = stored.genes if names is None else names
     if group is None:
-        fill = template(made_with(adata, "", key).get("template", "gene")).fill
+        fill = Template.load(made_with(adata, "", key).get("template", "gene")).fill
         return [(name, "", fill(gene=name).text) for name in names]
     contexts = adata.uns[key][CONTEXTS]
     contexts = contexts[contexts["label"] == label_of(group)]
-    fill = template(made_with(adata, label_of(group), key).get("template", "gene_in_cell")).fill
+    fill = Template.load(made_with(adata, label_of(group), key).get("template", "gene_in_cell")).fill
     return [
         (name, cell, fill(genes=sentence.split(" "), gene=name).text)
         for cell, sentence in zip(contexts["cell"], contexts["sentence"], strict=True)

@@ -39,7 +39,7 @@ def read_questions(path: str | Path) -> pd.DataFrame:
     ...     path = Path(folder, "GI_synthetic_test.json")
     ...     _ = path.write_text('[{"instruction": "Do they interact?", "input": "BRCA1 PARP1", "output": "Yes"}]')
     ...     frame = ch.io.read_questions(path)
-    >>> task = ch.text.task("question").with_answers(["Yes", "No"])
+    >>> task = ch.text.Task.load("question").with_answers(["Yes", "No"])
     >>> print(task.prompts(frame)[0].text)
     Do they interact?
     BRCA1 PARP1

@@ -36,7 +36,7 @@ class GeneAttention:
     --------
     >>> import cellhermes as ch
     >>> model = ch.CellHermes.from_pretrained("mini")
-    >>> prompt = ch.text.template("cell").fill(genes=["CD3E", "IL7R", "LTB"])
+    >>> prompt = ch.text.Template.load("cell").fill(genes=["CD3E", "IL7R", "LTB"])
     >>> found = model.attend([prompt])[0]
     >>> found.weights.shape == (len(found.entropy), 3)
     True
@@ -80,7 +80,7 @@ def attend(reader: "Reader", prompts: Sequence[str | Prompt], batch_size: int | 
     prompts, encoded = reader.encode(prompts, positions=True)
     for i, prompt in enumerate(prompts):
         if not prompt.spans:
-            msg = f"Prompt {i} ({prompt.text[:40]!r}) lists no genes. Make it with ch.text.template('cell')."
+            msg = f"Prompt {i} ({prompt.text[:40]!r}) lists no genes. Make it with ch.text.Template.load('cell')."
             raise ValueError(msg)
     out: list[GeneAttention | None] = [None] * len(prompts)
     batches = plan([len(one.ids) for one in encoded], batch_size=batch_size, budget=reader.budget(0))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from .._disk import json_object, packaged, sha256_of
-from ..text import Wrap, wraps
+from ..text import Wrap
 from ._read_at import ReadAt, check_read_at, read_at_of
 
 ADAPTER = "adapter_config.json"  # what peft writes beside an adapter
@@ -38,7 +38,7 @@ class ModelCard:
     adapters
         Folders of LoRA adapters, merged into the base in this order.
     wrap
-        What stands around a prompt: a key of :func:`cellhermes.text.wraps`, ``"chat"`` (the tokenizer's own chat
+        What stands around a prompt: a name of :meth:`cellhermes.text.Wrap.names`, ``"chat"`` (the tokenizer's own chat
         template), or a :class:`~cellhermes.text.Wrap`; ``""`` takes ``"chat"`` where there is a template, else
         ``"plain"``.
     system
@@ -339,10 +339,10 @@ def _check_wrap(wrap: str | dict[str, str], where: str) -> None:
         except ValueError as error:
             msg = f"{where}{error}"
             raise ValueError(msg) from error
-    elif wrap not in {"", "chat", *wraps()}:
+    elif wrap not in {"", "chat", *Wrap.names()}:
         msg = (
-            f"{where}wrap is {wrap!r}; expected one of {['chat', *sorted(wraps())]}, '' for the tokenizer's own, or a "
-            "wrap of your own: an object with head, tail, lead and end."
+            f"{where}wrap is {wrap!r}; expected one of {['chat', *sorted(Wrap.names())]}, '' for the tokenizer's own, "
+            "or a wrap of your own: an object with head, tail, lead and end."
         )
         raise ValueError(msg)
 

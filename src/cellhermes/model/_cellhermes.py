@@ -95,8 +95,8 @@ class CellHermes:
             ``"float32"``, ``"bfloat16"`` or ``"float16"``; None takes float32 on CPU and MPS, the card's on CUDA.
         wrap
             What stands around a prompt: ``"chat"`` (the tokenizer's own chat template: one user turn, and the start of
-            the answer), a key of :func:`cellhermes.text.wraps`, or a :class:`~cellhermes.text.Wrap`. None takes the
-            card's, and for models without a card ``"chat"`` where there is a template, else ``"plain"``.
+            the answer), a name of :meth:`cellhermes.text.Wrap.names`, or a :class:`~cellhermes.text.Wrap`. None takes
+            the card's, and for models without a card ``"chat"`` where there is a template, else ``"plain"``.
         system
             Text of a system turn, for ``wrap="chat"``. None gives none, where some templates write one of their own;
             ``""`` gives an empty one in its place.
@@ -195,7 +195,7 @@ class CellHermes:
 
     @property
     def wrap(self) -> str:
-        """Name of the text around prompts, ``"chat"``, a key of :func:`cellhermes.text.wraps`, or one of your own."""
+        """Name of the text around prompts: ``"chat"``, one of :meth:`cellhermes.text.Wrap.names`, or your own."""
         return self._encoder.wrap.name
 
     @property
@@ -207,7 +207,7 @@ class CellHermes:
         """Embed texts: genes, cells, genes in cells, pathways, perturbations, interactions, or anything with a name.
 
         The vector is the last layer's state after the final norm, at the token that the model's card names. Templates
-        for the usual entities are data (:func:`cellhermes.text.templates`):
+        for the usual entities are data (:meth:`cellhermes.text.Template.names`):
 
         ``gene``
             ``Gene {gene}``
@@ -249,7 +249,7 @@ class CellHermes:
         --------
         >>> import cellhermes as ch
         >>> model = ch.CellHermes.from_pretrained("mini")
-        >>> pathway = ch.text.template("pathway")
+        >>> pathway = ch.text.Template.load("pathway")
         >>> vectors = model.embed([pathway.fill(pathway=name) for name in ("apoptosis", "glycolysis")])
         >>> vectors.shape[0], vectors.dtype
         (2, dtype('float32'))
@@ -378,7 +378,7 @@ class CellHermes:
         --------
         >>> import cellhermes as ch
         >>> model = ch.CellHermes.from_pretrained("mini")
-        >>> cell = ch.text.template("cell").fill(genes=["CD3E", "IL7R", "LTB"])
+        >>> cell = ch.text.Template.load("cell").fill(genes=["CD3E", "IL7R", "LTB"])
         >>> model.attend([cell])[0].genes
         ('CD3E', 'IL7R', 'LTB')
         """

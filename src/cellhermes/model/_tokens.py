@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer
 
-from ..text import Prompt, QAPair, Wrap, wrap
+from ..text import Prompt, QAPair, Wrap
 from ._chat import CHAT, chat_wrap
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Encoder:
     tokenizer
         A transformers tokenizer with a fast (Rust) back end.
     chosen
-        A wrap, a key of :func:`cellhermes.text.wraps`, ``"chat"``, or ``""`` for the rule of ``ModelCard.wrap``.
+        A wrap, a name of :meth:`cellhermes.text.Wrap.names`, ``"chat"``, or ``""`` for the rule of ``ModelCard.wrap``.
     system
         Text of a system turn, for ``"chat"``.
     """
@@ -282,7 +282,7 @@ def _chosen(tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap, system: st
         name = chosen.name if isinstance(chosen, Wrap) else chosen
         msg = f"A system turn needs wrap='chat', a tokenizer's own chat template; this model reads wrap={name!r}."
         raise ValueError(msg)
-    return chosen if isinstance(chosen, Wrap) else wrap(chosen)
+    return Wrap.load(chosen)
 
 
 def warn_of_plain(tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap | None) -> None:

@@ -13,7 +13,7 @@ from .. import _adata
 from .._entries import check_free, written
 from .._keys import GENE_MASK, write_params
 from .._symbols import human_symbols, is_ensembl_id
-from ..text import modalities, modality
+from ..text import Modality
 from ..text._modality import PROTEIN_CODING
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from .._keys import Param
-    from ..text import Modality
 
 logger = logging.getLogger("cellhermes")
 
@@ -94,7 +93,7 @@ def mask_genes(
     _adata.check_not_empty(adata)
     check_free(adata, key_added, [f"var/{key_added}"])
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
-    names = names_of_modality(adata, names, modality("rna"), use_raw=use_raw)
+    names = names_of_modality(adata, names, Modality.load("rna"), use_raw=use_raw)
     mask = gene_mask(names, _adata.expression(adata, use_raw=use_raw))
     write_mask(adata, key_added, mask, {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)})
     logger.info("mask_genes: stored in var[%r]", key_added)
@@ -116,12 +115,13 @@ def modality_told(adata: AnnData, mod: str | None, given: str | None, *, use_raw
     Genes stand before others where an object has several feature types, as 10x files of antibodies and genes have.
     """
     if given is not None:
-        return modality(given)
+        return Modality.load(given)
     var = _adata.var_of(adata, use_raw=use_raw)
     types = var[FEATURES].dropna().astype(str).unique() if FEATURES in var else []
-    told = [one for one in modalities().values() if any(re.search(one.features, name) for name in types)]
-    named = [one for one in modalities().values() if mod is not None and re.search(one.features, mod)]
-    return (told or named or [modality("rna")])[0]
+    known = [*map(Modality.load, Modality.names())]
+    told = [one for one in known if any(re.search(one.features, name) for name in types)]
+    named = [one for one in known if mod is not None and re.search(one.features, mod)]
+    return (told or named or [Modality.load("rna")])[0]
 
 
 def names_of_modality(adata: AnnData, names: np.ndarray, of: Modality, *, use_raw: bool) -> np.ndarray:
@@ -130,7 +130,7 @@ def names_of_modality(adata: AnnData, names: np.ndarray, of: Modality, *, use_ra
     if FEATURES not in var:
         return names
     types = var[FEATURES].astype(object).fillna("").astype(str)
-    others = [one.features for one in modalities().values() if one != of]
+    others = [one.features for one in map(Modality.load, Modality.names()) if one != of]
     elsewhere = [name for name in types.unique() if any(re.search(pattern, name) for pattern in others)]
     return np.where(types.isin(elsewhere), "", names)
 

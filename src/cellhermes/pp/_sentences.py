@@ -81,9 +81,9 @@ def cell_sentences(
         made by the rules of :func:`~cellhermes.pp.mask_genes` and kept (in ``raw.var``, if ``data.raw`` is read and has
         other genes than the object).
     modality
-        What the words are, a key of :func:`cellhermes.text.modalities`: whatever reads the sentences announces them in
-        its words (``"protein"``: "surface proteins ranked by abundance"), and the default mask follows its rule. None
-        takes what ``var["feature_types"]`` says (genes, if there are genes), or the name ``mod`` (``"prot"``), else
+        What the words are (:meth:`cellhermes.text.Modality.names`): whatever reads the sentences announces them in its
+        words (``"protein"``: "surface proteins ranked by abundance"), and the default mask follows its rule. None takes
+        what ``var["feature_types"]`` says (genes, if there are genes), or the name ``mod`` (``"prot"``), else
         ``"rna"``.
     key_added
         Column to write.

@@ -1,23 +1,8 @@
 """Strings only: prompts, templates, tasks and the ranking of genes. Knows neither AnnData nor tensors."""
 
-from ._modality import Modality, modalities, modality
-from ._task import Task, task, tasks
-from ._template import Prompt, QAPair, Template, template, templates
-from ._wrap import Wrap, wrap, wraps
+from ._modality import Modality
+from ._task import Task
+from ._template import Prompt, QAPair, Template
+from ._wrap import Wrap
 
-__all__ = [
-    "Modality",
-    "Prompt",
-    "QAPair",
-    "Task",
-    "Template",
-    "Wrap",
-    "modalities",
-    "modality",
-    "task",
-    "tasks",
-    "template",
-    "templates",
-    "wrap",
-    "wraps",
-]
+__all__ = ["Modality", "Prompt", "QAPair", "Task", "Template", "Wrap"]

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from ._template import entries
 
@@ -36,7 +35,7 @@ class Modality:
     Examples
     --------
     >>> import cellhermes as ch
-    >>> ch.text.modality("protein").sentence
+    >>> ch.text.Modality.load("protein").sentence
     'A cell with surface proteins ranked by abundance'
     """
 
@@ -47,6 +46,53 @@ class Modality:
     sentence: str
     mask: str
     features: str
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """List the modalities of ``text/templates/modalities.toml``; the first is the default.
+
+        Returns
+        -------
+        Names for :meth:`load`.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.Modality.names()
+        ['rna', 'protein', 'gene_activity', 'metabolite']
+        """
+        return list(entries()["modalities"])
+
+    @classmethod
+    def load(cls, modality: "str | Modality") -> "Modality":
+        """Return one modality by name.
+
+        Parameters
+        ----------
+        modality
+            One of :meth:`names`, or a modality, which is returned as it is.
+
+        Returns
+        -------
+        The modality.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name; the message lists the known ones.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.Modality.load("rna").nouns
+        'genes'
+        """
+        if isinstance(modality, Modality):
+            return modality
+        if modality not in cls.names():
+            msg = f"No modality {modality!r}. Known: {', '.join(cls.names())}."
+            raise KeyError(msg)
+        return cls(modality, **entries()["modalities"][modality])
 
     def keeps(self, names: Sequence[str]) -> list[bool]:
         """Which features may stand in a sentence, for ``var["sentence_gene"]``.
@@ -68,56 +114,10 @@ class Modality:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.text.modality("protein").keeps(["CD3", "CD19", "IgG1-isotype"])
+        >>> ch.text.Modality.load("protein").keeps(["CD3", "CD19", "IgG1-isotype"])
         [True, True, False]
         """
         if self.mask == PROTEIN_CODING:
             msg = f"Modality {self.name!r} is masked by the rules for genes; call `ch.pp.mask_genes(data)`."
             raise ValueError(msg)
         return [bool(re.search(self.mask, name)) and len(name.split()) == 1 for name in names]
-
-
-@cache
-def modalities() -> dict[str, Modality]:
-    """All modalities by name, read from ``text/templates/modalities.toml``.
-
-    Returns
-    -------
-    Mapping of name to :class:`Modality`; the first is the default.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> list(ch.text.modalities())
-    ['rna', 'protein', 'gene_activity', 'metabolite']
-    """
-    return {name: Modality(name, **entry) for name, entry in entries()["modalities"].items()}
-
-
-def modality(name: str) -> Modality:
-    """One modality by name.
-
-    Parameters
-    ----------
-    name
-        A key of :func:`modalities`.
-
-    Returns
-    -------
-    The :class:`Modality`.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name; the message lists the known ones.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> ch.text.modality("rna").nouns
-    'genes'
-    """
-    if name not in modalities():
-        msg = f"No modality {name!r}. Known: {', '.join(modalities())}."
-        raise KeyError(msg)
-    return modalities()[name]

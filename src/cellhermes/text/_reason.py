@@ -6,7 +6,7 @@ Training, its reward and explaining share what is here, so that a model is rewar
 import re
 from dataclasses import dataclass
 
-from ._template import Prompt, template
+from ._template import Prompt, Template
 
 TAGS = ("<reason>", "</reason>", "<output>", "</output>")
 REASON = re.compile(r"<reason>(.*?)(?:</reason>|<output>|\Z)", re.DOTALL)
@@ -35,7 +35,7 @@ class Reasoned:
 
 def reason_prompt(question: Prompt) -> Prompt:
     """A question that asks for the reason first, then for the answer."""
-    return template("reason_then_answer").fill(question=question.text)
+    return Template.load("reason_then_answer").fill(question=question.text)
 
 
 def write_reasoned(reason: str, answer: str) -> str:

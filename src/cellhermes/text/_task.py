@@ -18,7 +18,7 @@ import numpy as np
 
 from ._answer import answer_in
 from ._columns import SENTENCE, SHOWN, column, listed
-from ._modality import modality as modality_named
+from ._modality import Modality
 from ._task_file import fields_of
 from ._template import Prompt, Template, reworded
 
@@ -62,7 +62,7 @@ class Task:
     Examples
     --------
     >>> import cellhermes as ch
-    >>> task = ch.text.task("genetic_interaction_synthetic")
+    >>> task = ch.text.Task.load("genetic_interaction_synthetic")
     >>> task.fields, task.answers
     (('gene_a', 'gene_b'), ('Yes', 'No'))
     >>> print(task.prompts({"gene_a": ["BRCA1"], "gene_b": ["PARP1"]})[0].text)
@@ -88,13 +88,30 @@ class Task:
             raise ValueError(msg)
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> "Task":
-        """Read a task from its file.
+    def names(cls) -> list[str]:
+        """List the tasks that come with the package, of ``text/tasks/*.toml``.
+
+        Returns
+        -------
+        Names for :meth:`load`.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> [name for name in ch.text.Task.names() if name.startswith("gene_set")]
+        ['gene_set_cell_type', 'gene_set_disease', 'gene_set_phenotype', 'gene_set_rare_disease']
+        """
+        return list(_shipped())
+
+    @classmethod
+    def load(cls, task: "str | Path | Task") -> "Task":
+        """Return one task, by name or from your own file.
 
         Parameters
         ----------
-        path
-            A TOML file; its name without the ending is the name of the task.
+        task
+            One of :meth:`names`; the path of a TOML file, whose name without the ending is the name of the task; or a
+            task, which is returned as it is.
 
         Returns
         -------
@@ -102,16 +119,20 @@ class Task:
 
         Raises
         ------
+        KeyError
+            If there is none of that name; the message lists the known ones.
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no TOML, a key is missing or not known, or the parts do not fit together.
+            If the file is no TOML, a key is missing or not known, or the parts do not fit together.
 
         Examples
         --------
         >>> import tempfile
         >>> from pathlib import Path
         >>> import cellhermes as ch
+        >>> ch.text.Task.load("t_cell_reactivity").answers
+        ('Reactive', 'Non-Reactive')
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder, "doublet.toml")
         ...     _ = file.write_text('''
@@ -122,11 +143,18 @@ class Task:
         ... input = "A cell with genes ranked by expression: {cell_sentence}"
         ... answers = ["Yes", "No"]
         ... ''')
-        ...     ch.text.Task.from_toml(file).name
+        ...     ch.text.Task.load(file).name
         'doublet'
         """
-        path = Path(path)
-        return _read(path.stem, path.read_bytes(), str(path))
+        if isinstance(task, Task):
+            return task
+        if isinstance(task, Path) or task.endswith(".toml"):
+            path = Path(task)
+            return _read(path.stem, path.read_bytes(), str(path))
+        if task not in _shipped():
+            msg = f"No task {task!r}. Known: {', '.join(_shipped())}; or pass the path of a TOML file."
+            raise KeyError(msg)
+        return _shipped()[task]
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -158,7 +186,7 @@ class Task:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.text.task("cell_type").with_answers(["B cell", "T cell"]).answers
+        >>> ch.text.Task.load("cell_type").with_answers(["B cell", "T cell"]).answers
         ('B cell', 'T cell')
         """
         answers = [answers] if isinstance(answers, str) else list(answers)
@@ -175,7 +203,7 @@ class Task:
         Parameters
         ----------
         modality
-            A key of :func:`modalities`.
+            A name of :meth:`Modality.names`.
 
         Returns
         -------
@@ -190,11 +218,11 @@ class Task:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> task = ch.text.task("t_cell_reactivity").in_words("protein")
+        >>> task = ch.text.Task.load("t_cell_reactivity").in_words("protein")
         >>> print(task.prompts({"cell_sentence": ["CD3 CD8"]})[0].text.splitlines()[1])
         A cell with surface proteins ranked by abundance: CD3 CD8
         """
-        of = modality_named(modality).name
+        of = Modality.load(modality).name
 
         def said(template: Template | None) -> Template | None:
             return template and replace(template, variants=tuple(reworded(text, of) for text in template.variants))
@@ -239,7 +267,7 @@ class Task:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> task = ch.text.task("cell_type").with_answers(["B cell", "T cell"])
+        >>> task = ch.text.Task.load("cell_type").with_answers(["B cell", "T cell"])
         >>> print(task.prompts({"cell_sentence": ["CD3E IL7R"]})[0].text)
         Which of the listed types is this cell? Answer with one of them.
         A cell with genes ranked by expression: CD3E IL7R
@@ -274,7 +302,7 @@ class Task:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.text.task("gene_set_disease").columns({"genes": ["TP53 MDM2"], "n": [2]})
+        >>> ch.text.Task.load("gene_set_disease").columns({"genes": ["TP53 MDM2"], "n": [2]})
         {'genes': [['TP53', 'MDM2']]}
         """
         slots = self._wordings(expression=expression).slots
@@ -307,7 +335,7 @@ class Task:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.text.task("cell_fitness").answers_of({"answer": [1, 0, "Yes"]})
+        >>> ch.text.Task.load("cell_fitness").answers_of({"answer": [1, 0, "Yes"]})
         ['Yes', 'No', 'Yes']
         """
         found = [self.labels.get(label, label) for label in column(frame, self.label, self.name, lists=False)]
@@ -340,7 +368,7 @@ class Task:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> task = ch.text.task("t_cell_reactivity")
+        >>> task = ch.text.Task.load("t_cell_reactivity")
         >>> task.parse("This cell is Non-Reactive."), task.parse("reactive"), task.parse("Reactive or Non-Reactive")
         ('Non-Reactive', 'Reactive', None)
         """
@@ -356,7 +384,7 @@ class Task:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> len(ch.text.task("cell_type").fingerprint())
+        >>> len(ch.text.Task.load("cell_type").fingerprint())
         64
         """
         wordings = [self.template.variants, self.expression and self.expression.variants]
@@ -397,60 +425,12 @@ class Task:
         return ""
 
 
-def task(task: str | Path | Task) -> Task:
-    """One task, by name or from your own file.
-
-    Parameters
-    ----------
-    task
-        A key of :func:`tasks`, the path of a TOML file, or a :class:`Task`, which is returned as it is.
-
-    Returns
-    -------
-    The :class:`Task`.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name; the message lists the known ones.
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not a task; the message says what is wrong.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> ch.text.task("t_cell_reactivity").answers
-    ('Reactive', 'Non-Reactive')
-    """
-    if isinstance(task, Task):
-        return task
-    if isinstance(task, Path) or task.endswith(".toml"):
-        return Task.from_toml(task)
-    if task not in tasks():
-        msg = f"No task {task!r}. Known: {', '.join(tasks())}; or pass the path of a TOML file."
-        raise KeyError(msg)
-    return tasks()[task]
-
-
 @cache
-def tasks() -> Mapping[str, Task]:
-    """All tasks that come with the package, by name, read from ``text/tasks/*.toml``.
-
-    Returns
-    -------
-    Mapping of name to :class:`Task`.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> [name for name in ch.text.tasks() if name.startswith("gene_set")]
-    ['gene_set_cell_type', 'gene_set_disease', 'gene_set_phenotype', 'gene_set_rare_disease']
-    """
-    found = sorted((files(__package__) / "tasks").iterdir(), key=lambda file: file.name)
-    names = {file.name.removesuffix(".toml"): file for file in found if file.name.endswith(".toml")}
-    return {name: _read(name, file.read_bytes(), file.name) for name, file in names.items()}
+def _shipped() -> Mapping[str, Task]:
+    """Read all tasks from ``text/tasks/*.toml``, by name."""
+    paths = sorted((files(__package__) / "tasks").iterdir(), key=lambda path: path.name)
+    names = {path.name.removesuffix(".toml"): path for path in paths if path.name.endswith(".toml")}
+    return {name: _read(name, path.read_bytes(), path.name) for name, path in names.items()}
 
 
 def _read(name: str, content: bytes, where: str) -> Task:

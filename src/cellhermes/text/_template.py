@@ -42,7 +42,7 @@ class Prompt:
     Examples
     --------
     >>> import cellhermes as ch
-    >>> prompt = ch.text.template("gene").fill(gene="BRCA1")
+    >>> prompt = ch.text.Template.load("gene").fill(gene="BRCA1")
     >>> prompt.text, prompt.entity
     ('Gene BRCA1', (5, 10))
     """
@@ -113,7 +113,7 @@ class Template:
     Examples
     --------
     >>> import cellhermes as ch
-    >>> cell = ch.text.template("cell").fill(genes=["CD3E", "IL7R"])
+    >>> cell = ch.text.Template.load("cell").fill(genes=["CD3E", "IL7R"])
     >>> cell.text
     'A cell with genes ranked by expression: CD3E IL7R'
     >>> cell.spans["IL7R"]
@@ -134,6 +134,54 @@ class Template:
         if self.entity is not None and self.entity not in slots[0]:
             msg = f"Template {self.name!r}: entity {self.entity!r} is none of its slots {sorted(slots[0])}."
             raise ValueError(msg)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """List the templates of ``text/templates/*.toml``.
+
+        Returns
+        -------
+        Names for :meth:`load`.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> "gene_in_cell" in ch.text.Template.names()
+        True
+        """
+        return list(_shipped())
+
+    @classmethod
+    def load(cls, template: "str | Template") -> "Template":
+        """Return one template by name.
+
+        Parameters
+        ----------
+        template
+            One of :meth:`names`: ``"gene"``, ``"cell"``, ``"gene_in_cell"``, ``"pathway"``, ``"perturbation"``,
+            ``"interaction"``, ``"masked_node/hop1"``, ...; or a template, which is returned as it is.
+
+        Returns
+        -------
+        The template.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name; the message lists the known ones.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.Template.load("pathway").fill(pathway="apoptosis").text
+        'Pathway apoptosis'
+        """
+        if isinstance(template, Template):
+            return template
+        if template not in _shipped():
+            msg = f"No template {template!r}. Known: {', '.join(sorted(_shipped()))}."
+            raise KeyError(msg)
+        return _shipped()[template]
 
     @cached_property
     def _parts(self) -> list[list[tuple[str, str | None]]]:
@@ -171,7 +219,7 @@ class Template:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.text.template("interaction").fill(gene_a="TP53", gene_b="MDM2").text
+        >>> ch.text.Template.load("interaction").fill(gene_a="TP53", gene_b="MDM2").text
         'Interaction of Gene TP53 with Gene MDM2'
         """
         self._check(slots)
@@ -211,19 +259,8 @@ class Template:
 
 
 @cache
-def templates() -> dict[str, Template]:
-    """All templates by name, read from ``text/templates/*.toml``.
-
-    Returns
-    -------
-    Mapping of name to :class:`Template`.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> ch.text.templates()["gene_in_cell"].slots
-    ('genes', 'gene')
-    """
+def _shipped() -> dict[str, Template]:
+    """Read all templates from ``text/templates/*.toml``, by name."""
     found: dict[str, Template] = {}
     for name, entry in entries().items():
         if "kinds" in entry:
@@ -296,33 +333,3 @@ def kinds(task: str, of: str) -> dict[str, Template]:
         msg = f"{task} has no words for {of!r}. Known: {', '.join(known)}."
         raise KeyError(msg)
     return found
-
-
-def template(name: str) -> Template:
-    """One template by name.
-
-    Parameters
-    ----------
-    name
-        A key of :func:`templates`: ``"gene"``, ``"cell"``, ``"gene_in_cell"``, ``"pathway"``, ``"perturbation"``,
-        ``"interaction"``, ``"masked_node/hop1"``, ...
-
-    Returns
-    -------
-    The :class:`Template`.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name; the message lists the known ones.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> ch.text.template("pathway").fill(pathway="apoptosis").text
-    'Pathway apoptosis'
-    """
-    if name not in templates():
-        msg = f"No template {name!r}. Known: {', '.join(sorted(templates()))}."
-        raise KeyError(msg)
-    return templates()[name]

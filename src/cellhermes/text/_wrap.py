@@ -27,7 +27,7 @@ class Wrap:
     Examples
     --------
     >>> import cellhermes as ch
-    >>> ch.text.wrap("llama3-chat").end
+    >>> ch.text.Wrap.load("llama3-chat").end
     '<|eot_id|>'
     """
 
@@ -36,6 +36,54 @@ class Wrap:
     tail: str
     lead: str
     end: str
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """List the wraps of ``text/wraps.toml``.
+
+        Returns
+        -------
+        Names for :meth:`load`.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> sorted(ch.text.Wrap.names())
+        ['llama3-chat', 'llama3-chat-blank', 'plain']
+        """
+        return list(_shipped())
+
+    @classmethod
+    def load(cls, wrap: "str | Wrap") -> "Wrap":
+        """Return one wrap by name.
+
+        Parameters
+        ----------
+        wrap
+            One of :meth:`names`, or a wrap, which is returned as it is.
+
+        Returns
+        -------
+        The wrap.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name; the message lists the known ones.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.Wrap.load("plain").tail
+        ''
+        """
+        if isinstance(wrap, Wrap):
+            return wrap
+        if wrap not in _shipped():
+            known = ", ".join(sorted(_shipped()))
+            msg = f"No wrap {wrap!r}. Known: {known}; models also know 'chat', their tokenizer's own."
+            raise KeyError(msg)
+        return _shipped()[wrap]
 
     def render(self, text: str) -> str:
         """Write the text as the model reads it; ``{bos}`` is left out, as its spelling is the tokenizer's."""
@@ -70,7 +118,7 @@ class Wrap:
             msg = f"A wrap is {dict(parts)}; expected texts for {list(needed)}, and a name if you like."
             raise ValueError(msg)
         made = cls(**{"name": "own"} | dict(parts))
-        if wraps().get(made.name, made) != made:
+        if _shipped().get(made.name, made) != made:
             msg = f"A wrap of your own is called {made.name!r}, which has other parts. Give it another name."
             raise ValueError(msg)
         if "{bos}" in made.head[1:] + made.tail + made.lead + made.end or "{eos}" in made.head + made.tail + made.lead:
@@ -84,54 +132,13 @@ class Wrap:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.text.wrap("plain").note()
+        >>> ch.text.Wrap.load("plain").note()
         'plain'
         """
-        return self.name if wraps().get(self.name) == self else asdict(self)
+        return self.name if _shipped().get(self.name) == self else asdict(self)
 
 
 @cache
-def wraps() -> dict[str, Wrap]:
-    """All wraps by name, read from ``text/wraps.toml``.
-
-    Returns
-    -------
-    Mapping of name to :class:`Wrap`.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> sorted(ch.text.wraps())
-    ['llama3-chat', 'llama3-chat-blank', 'plain']
-    """
+def _shipped() -> dict[str, Wrap]:
     table = tomllib.loads((files(__package__) / "wraps.toml").read_text("utf-8"))
     return {name: Wrap(name, **entry) for name, entry in table.items()}
-
-
-def wrap(name: str) -> Wrap:
-    """One wrap by name.
-
-    Parameters
-    ----------
-    name
-        A key of :func:`wraps`.
-
-    Returns
-    -------
-    The :class:`Wrap`.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name; the message lists the known ones.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> ch.text.wrap("plain").tail
-    ''
-    """
-    if name not in wraps():
-        msg = f"No wrap {name!r}. Known: {', '.join(sorted(wraps()))}; models also know 'chat', their tokenizer's own."
-        raise KeyError(msg)
-    return wraps()[name]

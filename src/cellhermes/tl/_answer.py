@@ -18,7 +18,6 @@ from .._blocks import Shard, fill, wait
 from .._keys import SENTENCE, Param, modality_of
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, Task
-from ..text import task as task_of
 from ._checkpoint import checkpoint as checkpoint_of
 from ._model import as_model, provenance
 
@@ -69,7 +68,7 @@ def answer(
     model
         A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
-        A key of :func:`cellhermes.text.tasks`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
+        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
     answers
         Answers to choose from, in place of the task's.
     expression
@@ -173,7 +172,7 @@ class Question:
         cls, task: str | Path | Task, answers: Sequence[str] | None, decode: Decode | None, **options: object
     ) -> "Question":
         """Check what can be checked without a model and a frame."""
-        task = task_of(task) if answers is None else task_of(task).with_answers(answers)
+        task = Task.load(task) if answers is None else Task.load(task).with_answers(answers)
         question = cls(task=task, decode=decode or ("generate" if task.answers is None else "score"), **options)
         if wrong := question._wrong():
             raise ValueError(wrong)

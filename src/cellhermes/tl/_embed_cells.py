@@ -22,7 +22,7 @@ from .._keys import EMBEDDING, MODEL_HASH, SENTENCE, Param, modality_of, write_p
 from .._result import Result
 from .._vectors import entry_of, made_with, vectors_of
 from ..model import CellHermes, PromptLengthError
-from ..text import Prompt, template
+from ..text import Prompt, Template
 from ..text._template import in_words
 from ._checkpoint import checkpoint as checkpoint_of
 from ._expression import check_no_counts, check_values
@@ -218,7 +218,7 @@ class _Sentences:
         self.key, self.batch_size, self.size = key, batch_size, BLOCK
         self.parts = _parts(len(self.names), self.size)
         self._model, self.n_empty = model, 0
-        self.template = template(in_words("cell", modality_of(adata, key)))
+        self.template = Template.load(in_words("cell", modality_of(adata, key)))
 
     def begin(self) -> None:
         """Load the model, which takes long."""

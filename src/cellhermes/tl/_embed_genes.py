@@ -18,7 +18,7 @@ from .._groups import groups_of
 from .._keys import EMBEDDING, GENE_MASK, SENTENCE, Param, modality_of, read_params
 from .._vectors import write_groups_of, write_plain
 from ..model import CellHermes, PromptLengthError
-from ..text import Template, template
+from ..text import Template
 from ..text._template import in_words
 from ._contexts import Context, Source, check_context
 from ._embed_cells import sentences_of
@@ -159,7 +159,7 @@ def embed_genes(
         values = _room((adata.n_vars, dim_of(model)), f"varm[{key_added!r}]")
         values[:] = np.nan
         model = as_model(model)
-        prompt = template(in_words("gene", of))
+        prompt = Template.load(in_words("gene", of))
         for some in _parts(columns):
             values[some] = model.embed([prompt.fill(gene=symbol) for symbol in symbols[some]], batch_size=batch_size)
         with written(adata, key_added, entries):
@@ -175,7 +175,7 @@ def embed_genes(
     columns = _columns(adata, source.symbols, genes, gene_symbols, gene_mask, use_raw=use_raw)
     contexts = source.contexts(grouping, context, n_cells, np.random.default_rng(rng))
     values = _room((len(labels), len(columns), dim_of(model)), f"uns[{key_added!r}]['vectors']")
-    model, prompt = as_model(model), template(in_words("gene_in_cell", of))
+    model, prompt = as_model(model), Template.load(in_words("gene_in_cell", of))
     asked = source.symbols[columns]
     for row, label in enumerate(labels):
         behind = contexts.rows[contexts.rows["label"] == label]

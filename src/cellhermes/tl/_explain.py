@@ -18,7 +18,6 @@ from .._hash import hashed
 from .._keys import EXPLAIN, SENTENCE, write_params
 from ..model import CellHermes
 from ..text import Task
-from ..text import task as task_of
 from ._answer import Question, Rows, ask
 from ._importance import Attention, Listed, Occlusion
 from ._model import as_model
@@ -78,7 +77,7 @@ def explain(
     model
         A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
-        A key of :func:`cellhermes.text.tasks`, the path of a TOML file, or a :class:`~cellhermes.text.Task`. The
+        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`. The
         question shows the cell's genes; the answers must be known.
     method
         ``"attention"`` (the paper's) or ``"occlusion"``.
@@ -240,7 +239,7 @@ def question_of(
     task: str | Path | Task, answers: Sequence[str] | None, variant: int, normalize: Literal["sum", "mean"]
 ) -> Question:
     """A question with known answers that shows the genes of the cell."""
-    task = task_of(task)
+    task = Task.load(task)
     if not task.takes_expression:
         msg = f"Task {task.name!r} has no place for the genes of a cell, so that there is nothing to explain."
         raise ValueError(msg)

@@ -80,7 +80,7 @@ def predict(
     model
         A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
-        A key of :func:`cellhermes.text.tasks`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
+        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
     answers
         Answers to choose from, such as your cell types, in place of the task's.
     expression

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .._keys import SENTENCE
 from ..model import CellHermes
-from ..text import Prompt, Task, template
+from ..text import Prompt, Task, Template
 from ..text._reason import read_reasoned, reason_prompt
 from ._answer import Question
 
@@ -48,7 +48,7 @@ def _prompts(question: Question, frame: pd.DataFrame, answers: Sequence[str], *,
     asked = question.prompts(frame, slice(None))
     if reason_first:
         return [reason_prompt(prompt) for prompt in asked]
-    fill = template("reason").fill
+    fill = Template.load("reason").fill
     return [fill(question=prompt.text, answer=answer) for prompt, answer in zip(asked, answers, strict=True)]
 
 

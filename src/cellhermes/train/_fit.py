@@ -76,7 +76,7 @@ def fit(
     caps
         Name of a source to how many of its pairs are used at most, drawn without replacement.
     wrap
-        A key of :func:`cellhermes.text.wraps`; None takes that of the base.
+        A name of :meth:`cellhermes.text.Wrap.names`; None takes that of the base.
     device
         ``"cpu"`` keeps an accelerator idle; None uses it, or those that a launcher assigns.
     overwrite

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from .. import _adata, _rows
 from .._keys import SENTENCE, modality_of, read_params
-from ..text import template
+from ..text import Template
 from ..text._template import in_words
 from ._groups import Group, Groups, normalised
 from ._groups_graph import Partners, _version
@@ -313,7 +313,7 @@ class _CellGroups:
         np.fill_diagonal(logits, -np.inf)
         near = normalised(np.exp(logits - logits.max(1, keepdims=True)))
         profile = normalised(np.maximum(source.basis[rows] @ source.loadings, 0))
-        fill = template(in_words("cell", source.modality)).fill
+        fill = Template.load(in_words("cell", source.modality)).fill
         prompts = [fill(genes=[cells.words[i] for i in view]) for view in views]
         return Group(prompts, near, sp.csr_array(profile))
 
@@ -334,7 +334,7 @@ class _GeneInCellGroups:
         rng = np.random.default_rng([cells.seed, 30, number])
         source, rows, views = cells.draw(rng, self.n_cells)
         gene_of = self.gene_of
-        fill = template(in_words("gene_in_cell", source.modality)).fill
+        fill = Template.load(in_words("gene_in_cell", source.modality)).fill
         prompts, first = [], np.zeros((len(rows), len(partners.symbols)), np.float32)
         for i, (row, view) in enumerate(zip(rows.tolist(), views, strict=True)):
             gene = cells.words[rng.choice(view)] if rng.random() < 0.5 else str(rng.choice(partners.symbols))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from ..text import template
+from ..text import Template
 from ..text._graph import compact
 from ._groups import Group, Groups, normalised
 from ._pairs_graph import _columns
@@ -134,7 +134,7 @@ def _row_weights(graph: Graph, own: np.ndarray, n: int) -> sp.csr_array:
 
 
 def _version(name: str) -> dict[str, int]:
-    return {name: template(name).version}
+    return {name: Template.load(name).version}
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,6 @@ class _GeneGroups:
         drawn = [edges[rng.integers(len(edges), size=n)].ravel() for edges, n in zip(self.partners.edges, counts)]  # noqa: B905
         drawn.append(rng.integers(len(self.partners.symbols), size=self.n_genes))
         ids = np.unique(np.concatenate(drawn))
-        fill = template("gene").fill
+        fill = Template.load("gene").fill
         prompts = [fill(gene=self.partners.symbols[i]) for i in ids]
         return Group(prompts, self.partners.near(ids), self.partners.weights[ids])

@@ -17,7 +17,7 @@ import pandas as pd
 
 from .. import _adata
 from .._keys import SENTENCE, modality_of
-from ..text import QAPair, modality
+from ..text import Modality, QAPair
 from ..text._template import Template, kinds
 from ._pairs import Pairs, below, hashed
 
@@ -66,7 +66,7 @@ def mlm_pairs(
         Share of the genes that are masked, above 0 and below 1, rounded to whole genes. The paper does not state its
         own.
     modality
-        A key of :func:`cellhermes.text.modalities`: what the words of the sentences are. None takes what the sentences
+        What the words of the sentences are (:meth:`cellhermes.text.Modality.names`). None takes what the sentences
         were made with, else ``"rna"``; another one is an error, as vectors of these cells are read behind those words.
     sentence_key
         Column of ``obs`` with the sentences.
@@ -138,7 +138,7 @@ def ar_pairs(
     n_answer
         How many genes are asked for, at least 2. The paper does not state its own lengths.
     modality
-        A key of :func:`cellhermes.text.modalities`: what the words of the sentences are. None takes what the sentences
+        What the words of the sentences are (:meth:`cellhermes.text.Modality.names`). None takes what the sentences
         were made with, else ``"rna"``; another one is an error, as vectors of these cells are read behind those words.
     sentence_key
         Column of ``obs`` with the sentences.
@@ -230,7 +230,7 @@ def _cells(
 ) -> _Cells:
     adata = _adata.resolve(_adata.opened(data), mod)
     made = modality_of(adata, sentence_key)
-    of = modality(of or made or "rna").name  # says which there are
+    of = Modality.load(of or made or "rna").name  # says which there are
     if made and of != made:
         msg = f"modality={of!r}, but `adata.obs[{sentence_key!r}]` was made with {made!r}. Leave modality out, or make "
         msg += f"the sentences again: `ch.pp.cell_sentences(data, modality={of!r})`."

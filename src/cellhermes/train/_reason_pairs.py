@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .._disk import json_hash
-from ..text import template
+from ..text import Template
 from ..text._columns import column
 from ..text._reason import read_reasoned, reason_prompt, write_reasoned
 from ._pairs import Pairs
@@ -99,7 +99,7 @@ def reason_questions(
 ) -> Pairs:
     """As :func:`task_pairs`, but the questions ask for a reason first; the answers are the bare ones."""
     pairs = task_pairs(frame, task, **options)
-    about = {**pairs.about, "reason_version": template("reason_then_answer").version}
+    about = {**pairs.about, "reason_version": Template.load("reason_then_answer").version}
     return Pairs(_Asked(pairs), len(pairs), task=pairs.task, about=about)
 
 

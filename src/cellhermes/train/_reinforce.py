@@ -84,7 +84,7 @@ def reinforce(
     n_wordings
         Questions of a row, each with another wording.
     wrap
-        A key of :func:`cellhermes.text.wraps`; None takes that of the base.
+        A name of :meth:`cellhermes.text.Wrap.names`; None takes that of the base.
     device
         ``"cpu"`` keeps an accelerator idle; None uses it, or those that a launcher assigns.
     overwrite

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from ..text import task as task_of
+from ..text import Task
 from ..text._reason import read_reasoned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ..text import Task
 
 FORMAT = 0.3  # of the release
 FINAL = r"final answer\W*(?:is\b\W*)?"
@@ -51,7 +50,7 @@ def reason_reward(
     truths
         The true answer of each.
     task
-        A key of :func:`cellhermes.text.tasks`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
+        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
     answers
         Answers of a task that has none of its own.
     format_reward
@@ -104,7 +103,7 @@ def reason_reward(
 
 def closed(task: str | Path | Task, answers: Sequence[str] | None) -> Task:
     """A task whose answers are known, so that a text can be right or wrong."""
-    asked = task_of(task) if answers is None else task_of(task).with_answers(answers)
+    asked = Task.load(task) if answers is None else Task.load(task).with_answers(answers)
     if asked.answers is None:
         msg = f"Task {asked.name!r} has no answers, so that none can be rewarded. Pass answers=."
         raise ValueError(msg)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._disk import json_hash
-from ..text import QAPair
-from ..text import task as task_of
+from ..text import QAPair, Task
 from ..text._columns import SENTENCE
 from ._pairs import Pairs, below, hashed
 from ._splits import SPLIT
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ..text import Task
 
 WORDING = 200  # stream of randomness; those of the corpus are below
 MOST_COMMON = 20  # answers whose numbers are told
@@ -79,7 +77,7 @@ def task_pairs(
     >>> pairs[0].answer, pairs[0].prompt.text.splitlines()[1]
     ('Yes', 'Gene BRCA1 and Gene PARP1')
     """
-    asked = task_of(task) if answers is None else task_of(task).with_answers(answers)
+    asked = Task.load(task) if answers is None else Task.load(task).with_answers(answers)
     n_variants = len(asked.template.variants)
     if not 1 <= n_wordings <= n_variants:
         msg = f"n_wordings={n_wordings}; task {asked.name!r} has {n_variants}."
