@@ -134,9 +134,10 @@ def _markdown(rows: list[list[str]]) -> str:
 
 def _models_table() -> str:
     rows = [["name", "what it is", "base", "adapters, merged in this order", "licence of the weights"]]
-    for name, model in ch.model.list_models().iterrows():
-        base = "in the package" if model["bundled"] else f"`{model['base']}`"
-        adapters = ", ".join(f"`{adapter}`" for adapter in model["adapters"].split(" -> ") if adapter)
+    for name, model in ch.cache.list().query("kind == 'model'").iterrows():
+        base, *adapters = [f"`{part}`" for part in model["holds"].split(" -> ")]
+        base = "in the package" if "bundled:" in base else base
+        adapters = ", ".join(adapters)
         rows.append([f"`{name}`", model["description"], base, adapters or "none", model["license"]])
     return _markdown(rows)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import threading
@@ -345,3 +346,33 @@ def cache(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+RECORD = "/records/21060572/files/"  # of the authors' on Zenodo
+
+
+@pytest.fixture
+def serve(site, monkeypatch):
+    """Put the files of an entry on the server, under addresses like the true ones; ``changes`` is for its fields."""
+
+    from cellhermes import _fetch
+
+    def put(name, contents, **changes):
+        entry = _fetch.find("data", name)
+        files = []
+        for file in entry.files:
+            content = contents[file.name]
+            place = (RECORD if file.hash == "zenodo" else "/") + file.name
+            site.files[place] = content
+            known = f"md5:{hashlib.md5(content).hexdigest()}" if file.known else file.hash
+            size = len(content) if file.known else 0
+            files.append(dataclasses.replace(file, urls=(site.url + place,), hash=known, size=size))
+        listed = [
+            {"key": path.removeprefix(RECORD), "size": len(c), "checksum": f"md5:{hashlib.md5(c).hexdigest()}"}
+            for path, c in site.files.items()
+            if path.startswith(RECORD)
+        ]
+        site.files["/api/records/21060572"] = json.dumps({"files": listed}).encode()
+        monkeypatch.setitem(_fetch.registry()["data"], name, dataclasses.replace(entry, files=tuple(files), **changes))
+
+    return put

@@ -420,20 +420,13 @@ def test_tasks_lists_what_is_known(run):
         assert name in done.output
 
 
-def test_models_lists_what_is_known(run):
-    done = run("models")
-    assert done.exit_code == 0
-    for name in ch.model.list_models().index:
-        assert name in done.output
-
-
-def test_models_show_prints_a_card(run):
-    done = run("models", "show", "mini")
+def test_show_prints_a_card(run):
+    done = run("cache", "show", "mini")
     assert done.exit_code == 0
     for part in ("## What it is not", "## Training data", "## Recipe", "## Evaluation", "CC BY 4.0"):
         assert part in done.output
-    assert "EthanGao123" in run("models", "show", "cellhermes").output
-    wrong = run("models", "show", "nothing")
+    assert "EthanGao123" in run("cache", "show", "cellhermes").output
+    wrong = run("cache", "show", "nothing")
     assert wrong.exit_code == 1
     assert "No model 'nothing'" in wrong.output
 
@@ -494,59 +487,51 @@ def test_errors_of_train_name_the_place(run, run_file):
 
 
 @pytest.fixture
-def hallmark(site, cache, monkeypatch):
+def hallmark(serve, cache):
     """One data set on a server of this machine."""
-    import dataclasses
-
-    from cellhermes import _fetch
-
-    entry = _fetch.find("data", "gene-sets-hallmark")
-    site.files["/hallmark.gmt"] = b"A\tx\tCD3E\tCD4\n"
-    files = (dataclasses.replace(entry.files[0], urls=(site.url + "/hallmark.gmt",)),)
-    monkeypatch.setitem(_fetch.registry()["data"], entry.name, dataclasses.replace(entry, files=files))
-    return entry.name
+    serve("gene-sets-hallmark", {"hallmark.gmt": b"A\tx\tCD3E\tCD4\n"})
+    return "gene-sets-hallmark"
 
 
-def test_datasets_lists_what_is_known_and_what_is_here(run, hallmark):
-    for words in (["datasets"], ["datasets", "list"]):
+def test_the_cache_lists_what_is_known_and_what_is_here(run, hallmark):
+    for words in (["cache"], ["cache", "list"]):
         done = run(*words)
         assert done.exit_code == 0, done.output
-        for name, row in ch.datasets.list_datasets().iterrows():
+        for name, row in ch.cache.list().iterrows():
             assert name in done.output
             assert row["license"] in done.output
     assert "2,064.7" in done.output
-    assert run("models", "list").output == run("models").output
 
 
-def test_datasets_are_fetched_verified_moved_and_removed(run, hallmark, tmp_path, monkeypatch):
-    done = run("datasets", "fetch", hallmark)
+def test_names_are_fetched_verified_moved_and_removed(run, hallmark, tmp_path, monkeypatch):
+    done = run("cache", "fetch", hallmark)
     assert done.exit_code == 0, done.output
     assert "Licence: CC BY 4.0" in done.output
     path = next((tmp_path / "cache").rglob("hallmark.gmt"))
     assert str(path) in done.output.replace("\n", "")
-    assert run("datasets", "verify").output.startswith("good: ")
-    assert run("datasets", "export", tmp_path / "b.tar", hallmark).exit_code == 0
-    assert "MB freed" in run("datasets", "remove", hallmark).output
+    assert run("cache", "verify").output.startswith("good: ")
+    assert run("cache", "export", tmp_path / "b.tar", hallmark).exit_code == 0
+    assert "MB freed" in run("cache", "remove", hallmark).output
     monkeypatch.setenv("CELLHERMES_OFFLINE", "1")
-    missing = run("datasets", "fetch", hallmark)
+    missing = run("cache", "fetch", hallmark)
     assert missing.exit_code == 1
     assert "CELLHERMES_OFFLINE=1 forbids the network" in missing.output
-    assert "2 files are there and checked" in run("models", "import", tmp_path / "b.tar").output
+    assert "2 files are there and checked" in run("cache", "import", tmp_path / "b.tar").output
     path.write_text("mine")
-    bad = run("datasets", "verify", hallmark)
+    bad = run("cache", "verify", hallmark)
     assert bad.exit_code == 1
     assert "changed: its sha256 is" in bad.output
     assert "1 files are not what they were" in bad.output
 
 
 def test_an_export_and_the_demo_leave_files_that_are_there(run, hallmark, tmp_path):
-    assert run("datasets", "fetch", "gene-sets-hallmark").exit_code == 0
+    assert run("cache", "fetch", "gene-sets-hallmark").exit_code == 0
     beside = tmp_path / "unfinished.b.tar"
     beside.write_text("mine")
-    assert run("datasets", "export", tmp_path / "b.tar", "gene-sets-hallmark").exit_code == 0
+    assert run("cache", "export", tmp_path / "b.tar", "gene-sets-hallmark").exit_code == 0
     assert beside.read_text() == "mine"
     for path, words in (
-        (tmp_path / "c.tar", ("datasets", "export", tmp_path / "c.tar", "gene-sets-hallmark")),
+        (tmp_path / "c.tar", ("cache", "export", tmp_path / "c.tar", "gene-sets-hallmark")),
         (tmp_path / "pbmc.h5ad", ("demo", "--out", tmp_path)),
     ):
         path.write_text("mine")
@@ -557,7 +542,7 @@ def test_an_export_and_the_demo_leave_files_that_are_there(run, hallmark, tmp_pa
     assert not [*tmp_path.glob("*.part")]
 
 
-@pytest.mark.parametrize("words", [["datasets", "fetch", "imune"], ["models", "fetch", "minni"]])
+@pytest.mark.parametrize("words", [["cache", "fetch", "imune"], ["cache", "verify", "minni"]])
 def test_unknown_names_are_a_message_and_an_exit_code(run, words):
     done = run(*words)
     assert done.exit_code == 1

@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "get": {"_adata", "_disk", "_networks", "_vectors", "_explained", "_keys", "text"},
     "pl": {"get"},
     "datasets": {"_disk", "_fetch", "io"},
+    "cache": {"_disk", "_fetch", "model"},
     "train": {"text", "model", "_adata", "_blocks", "_disk", "_keys", "_paths", "_place", "_rows", "_symbols", "io"},
     "_options": set(),
     "cli": {"cellhermes", "_adata", "_blocks", "_disk", "_options", "_paths", "_place", "_result", *NAMESPACES},
@@ -289,7 +290,7 @@ def test_every_toml_entry_reaches_its_loader_once() -> None:
         assert [*files[table]][1:] == [*dict.fromkeys(name[2] for name in templates if name[0] == task and name[2:])]
     assert [*files["modalities"]] == [*ch.text.Modality.names()]
     assert sorted(load("text/wraps.toml")) == sorted(ch.text.Wrap.names())
-    assert sorted(load("model/models.toml")) == sorted(ch.model.list_models().index)
+    assert sorted(load("model/models.toml")) == sorted(ch.cache.list().query("kind == 'model'").index)
 
 
 def test_every_model_can_be_asked_for_and_states_how_to_read_it() -> None:

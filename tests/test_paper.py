@@ -66,7 +66,7 @@ def test_data_that_are_not_there_are_named(paper, tmp_path):
     assert run.file("missing.gmt") is None
     assert run.cells("immune", "missing.h5ad", "") is None
     assert "missing.gmt" in run.notes[0]
-    assert "cellhermes datasets fetch immune" in run.notes[1]
+    assert "cellhermes cache fetch immune" in run.notes[1]
 
 
 @pytest.mark.slow

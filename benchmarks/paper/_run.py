@@ -98,13 +98,13 @@ class Run:
     def cells(self, name: str, stand_in: str | None, about: str) -> ad.AnnData | None:
         """A data set by name if it is in the cache, else an extract that stands in for it, else None; says which."""
         entry = ENTRIES.get(name, name)
-        if ch.datasets.list_datasets().loc[entry, "cached"]:
+        if ch.cache.list().loc[entry, "cached"]:
             return getattr(ch.datasets, name.replace("-", "_"))()
         path = None if stand_in is None else self.options.data / stand_in
         if path is None or not path.is_file():
-            self.notes.append(f"{name} is not in the cache (`cellhermes datasets fetch {entry}`): left out.")
+            self.notes.append(f"{name} is not in the cache (`cellhermes cache fetch {entry}`): left out.")
             return None
-        self.notes.append(f"{name} is not in the cache (`cellhermes datasets fetch {entry}`). In its place: {about}.")
+        self.notes.append(f"{name} is not in the cache (`cellhermes cache fetch {entry}`). In its place: {about}.")
         return sc.read_h5ad(path)
 
 

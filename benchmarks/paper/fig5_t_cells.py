@@ -2,7 +2,7 @@
 
 What T cells answer, how well that is told for cells and groups that were never seen, and which genes decide. In order:
 
-1. The melanoma T cells of the paper, if they are in the cache (``ch.datasets.fetch("melanoma-t-cells")``); cells of
+1. The melanoma T cells of the paper, if they are in the cache (``ch.cache.fetch("melanoma-t-cells")``); cells of
    your own with ``--cells FILE.h5ad --label COLUMN --group clone_id``; else a stand-in, and the report says so: T cells
    of Kang 2018, with or without interferon beta.
 2. Splits by cell, and by group: clonotypes, or the two donors of the stand-in. No group is on both sides.
@@ -92,7 +92,7 @@ def source_of(options: argparse.Namespace) -> Source:
             f"{options.cells.name}: {known.sum():,} of {adata.n_obs:,} cells have {options.label} and {options.group}."
         )
         return Source(adata[known].copy(), task, options.group, task.answers[0], about)
-    if ch.datasets.list_datasets().loc["melanoma-t-cells", "cached"]:
+    if ch.cache.list().loc["melanoma-t-cells", "cached"]:
         return melanoma()
     return stand_in(options.data)
 

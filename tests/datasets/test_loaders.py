@@ -22,31 +22,6 @@ pytestmark = pytest.mark.usefixtures("cache")
 RECORD = "/records/21060572/files/"
 
 
-@pytest.fixture
-def serve(site, monkeypatch):
-    """Put the files of an entry on the server, under addresses like the true ones; ``changes`` is for its fields."""
-
-    def put(name, contents, **changes):
-        entry = _fetch.find("data", name)
-        files = []
-        for file in entry.files:
-            content = contents[file.name]
-            place = (RECORD if file.hash == "zenodo" else "/") + file.name
-            site.files[place] = content
-            known = f"md5:{hashlib.md5(content).hexdigest()}" if file.known else file.hash
-            size = len(content) if file.known else 0
-            files.append(dataclasses.replace(file, urls=(site.url + place,), hash=known, size=size))
-        listed = [
-            {"key": path.removeprefix(RECORD), "size": len(c), "checksum": f"md5:{hashlib.md5(c).hexdigest()}"}
-            for path, c in site.files.items()
-            if path.startswith(RECORD)
-        ]
-        site.files["/api/records/21060572"] = json.dumps({"files": listed}).encode()
-        monkeypatch.setitem(_fetch.registry()["data"], name, dataclasses.replace(entry, files=tuple(files), **changes))
-
-    return put
-
-
 def h5ad(tmp_path, obs, *, layers=("counts",), n_obs=30, n_vars=8):
     counts = np.random.default_rng(0).poisson(1.0, (n_obs, n_vars)).astype(np.float32)
     adata = ad.AnnData(sparse.csr_matrix(np.log1p(counts)))
@@ -148,18 +123,18 @@ def test_aorta_is_found_in_the_authors_archive(serve, tmp_path, cache):
 def test_checksums_of_the_record_are_used_and_kept(serve, site, caplog):
     content = archive({"a.json": "[]"})
     serve("gene-tasks", {"gene_level_downstream_tasks.zip": content})
-    path = ch.datasets.fetch("gene-tasks")["gene_level_downstream_tasks.zip"]
+    path = ch.cache.fetch("gene-tasks") / "gene_level_downstream_tasks.zip"
     assert f"(md5:{hashlib.md5(content).hexdigest()}) comes from the record's own list" in caplog.text
     assert path.with_name(path.name + ".sha256").is_file()
     site.faults["*"] = ("status", 500)
-    assert ch.datasets.fetch("gene-tasks") == {path.name: path}  # nothing is asked for again
+    assert ch.cache.fetch("gene-tasks") == path.parent  # nothing is asked for again
 
 
 def test_an_archive_that_differs_from_its_record_is_refused(serve, site, cache):
     serve("gene-tasks", {"gene_level_downstream_tasks.zip": archive({"a": "1"})})
     site.files[RECORD + "gene_level_downstream_tasks.zip"] = archive({"a": "2"})
     with pytest.raises(ValueError, match="its md5 is .*, but was "):
-        ch.datasets.fetch("gene-tasks")
+        ch.cache.fetch("gene-tasks")
     assert not list(cache.rglob("*.zip*"))
 
 
@@ -167,7 +142,7 @@ def test_a_record_without_the_file_says_what_it_has(serve, site):
     serve("gene-tasks", {"gene_level_downstream_tasks.zip": b"x"})
     site.files["/api/records/21060572"] = json.dumps({"files": [{"key": "other.zip", "checksum": "md5:0"}]}).encode()
     with pytest.raises(ValueError, match=r"lists no file 'gene_level.*it has \['other.zip'\]"):
-        ch.datasets.fetch("gene-tasks")
+        ch.cache.fetch("gene-tasks")
 
 
 AWAY = {  # what happens, and what the error says of it
@@ -235,7 +210,7 @@ def test_text_that_is_no_table_is_never_recorded(serve, cache, name, file, conte
     }  # fmt: skip
     serve(name, whole | {file: content})
     with pytest.raises(ValueError, match=message):
-        ch.datasets.tabula_sapiens("Blood") if name == "tabula-sapiens" else ch.datasets.fetch(name)
+        ch.datasets.tabula_sapiens("Blood") if name == "tabula-sapiens" else ch.cache.fetch(name)
     assert not list(cache.rglob(f"{file}*"))
 
 
@@ -306,8 +281,8 @@ def test_tabula_sapiens_follows_the_index_of_its_collection(serve, site, tmp_pat
     assert ch.datasets.tabula_sapiens("tabula sapiens - blood", subsample=3).n_obs == 3
     with pytest.raises(ValueError, match="no data set 'B'; it has Blood, Bone_Marrow"):
         ch.datasets.tabula_sapiens("B")
-    assert set(ch.datasets.verify("tabula-sapiens")["state"]) == {"good"}
-    assert len(ch.datasets.verify("tabula-sapiens")) == 2
+    assert set(ch.cache.verify("tabula-sapiens")["state"]) == {"good"}
+    assert len(ch.cache.verify("tabula-sapiens")) == 2
 
 
 def biogrid(*pairs, organism="9606"):
@@ -387,92 +362,3 @@ def test_gene_sets_of_the_published_file(serve, data_dir):
     assert len({gene for genes in sets.values() for gene in genes}) == 14937
     with pytest.raises(ValueError, match="expected one of .*'hallmark'"):
         ch.datasets.gene_sets("wikipathways")
-
-
-# ---- the cache
-
-
-@pytest.fixture
-def hallmark(serve):
-    serve("gene-sets-hallmark", {"hallmark.gmt": b"A\tx\tCD3E\tCD4\n"})
-    return ch.datasets.fetch("gene-sets-hallmark")["hallmark.gmt"]
-
-
-def test_list_says_what_is_here(hallmark):
-    table = ch.datasets.list_datasets()
-    assert table.loc["gene-sets-hallmark", "cached"]
-    assert not table.loc["immune", "cached"]
-    assert table.loc["immune", "checksum"] == "known"
-    assert table.loc["biounibench", "checksum"] == "zenodo"
-
-
-def test_verify_tells_good_from_changed(hallmark):
-    assert ch.datasets.verify()[["name", "state"]].to_numpy().tolist() == [["gene-sets-hallmark", "good"]]
-    hallmark.write_bytes(b"B\tx\tCD3E\tCD4\n")
-    assert ch.datasets.verify("gene-sets-hallmark")["state"].item().startswith("changed: its sha256 is ")
-
-
-def test_removed_files_must_come_back_the_same(hallmark, site):
-    size = hallmark.stat().st_size
-    assert ch.datasets.remove("gene-sets-hallmark") == size
-    assert not hallmark.exists()
-    assert not ch.datasets.list_datasets().loc["gene-sets-hallmark", "cached"]
-    site.files["/hallmark.gmt"] = b"B\tx\tCD3E\n"
-    with pytest.raises(ValueError, match="another file: its sha256"):
-        ch.datasets.gene_sets("hallmark")
-
-
-def test_a_bundle_makes_a_machine_without_a_network_complete(hallmark, site, tmp_path, monkeypatch):
-    (tmp_path / "unfinished.bundle.tar").write_text("mine")
-    ch.datasets.export_bundle(tmp_path / "bundle.tar", ["gene-sets-hallmark"])
-    assert (tmp_path / "unfinished.bundle.tar").read_text() == "mine"
-    with pytest.raises(FileExistsError, match="bundle.tar is there already"):
-        ch.datasets.export_bundle(tmp_path / "bundle.tar", ["gene-sets-hallmark"])
-    asked = len(site.seen)
-    monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv("CELLHERMES_OFFLINE", "1")
-    with pytest.raises(ConnectionError, match="hallmark.gmt is not there, and CELLHERMES_OFFLINE=1 forbids"):
-        ch.datasets.gene_sets("hallmark")
-    for _ in range(2):  # a second time changes nothing
-        assert len(ch.datasets.import_bundle(tmp_path / "bundle.tar")) == 2
-    assert ch.datasets.gene_sets("hallmark") == {"A": ["CD3E", "CD4"]}
-    assert ch.datasets.verify()["state"].tolist() == ["good"]
-    assert len(site.seen) == asked
-
-
-def rewrite(path, change):
-    """A bundle with members changed by ``change(name, content)``."""
-    with tarfile.open(path) as old:
-        held = {m.name: old.extractfile(m).read() for m in old.getmembers()}
-    with tarfile.open(path, "w") as new:
-        for name, content in held.items():
-            name, content = change(name, content)
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            new.addfile(info, io.BytesIO(content))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda n, c: (n, c.replace(b"CD4", b"CD8")), "is damaged: its sha256 is"),
-        (lambda n, c: (n.replace("cache/", "cache/../../"), c.replace(b"cache/", b"cache/../../")), "leads out"),
-        (lambda n, c: (n.replace("cache/", "home/"), c.replace(b"cache/", b"home/")), "differ in .'home/"),
-        (lambda n, c: (n.replace("SHA256SUMS", "SUMS"), c), "no bundle: it has no SHA256SUMS"),
-    ],
-)
-def test_bundles_that_are_not_whole_or_not_safe_are_refused(hallmark, tmp_path, monkeypatch, change, message):
-    ch.datasets.export_bundle(tmp_path / "b.tar", ["gene-sets-hallmark"])
-    rewrite(tmp_path / "b.tar", change)
-    monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path / "elsewhere"))
-    with pytest.raises(ValueError, match=message):
-        ch.datasets.import_bundle(tmp_path / "b.tar")
-    assert not list((tmp_path / "elsewhere").rglob("*.gmt"))
-
-
-def test_an_import_replaces_nothing(hallmark, tmp_path):
-    ch.datasets.export_bundle(tmp_path / "b.tar", ["gene-sets-hallmark"])
-    hallmark.write_bytes(b"mine")
-    with pytest.raises(ValueError, match="another file than the bundle's.*nothing was changed"):
-        ch.datasets.import_bundle(tmp_path / "b.tar")
-    assert hallmark.read_bytes() == b"mine"

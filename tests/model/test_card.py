@@ -267,7 +267,10 @@ def test_adapter_that_is_its_own_base_is_refused(chain):
         _card.resolve(second)
 
 
-def test_list_of_models_has_mini_bundled():
-    table = ch.model.list_models()
-    assert table.loc["mini", "bundled"]
-    assert not table.loc["cellhermes", "bundled"]
+def test_list_has_mini_in_the_package(cache):
+    table = ch.cache.list()
+    folder = ch.cache.fetch("mini")
+    assert table.loc["mini", "cached"]
+    assert table.loc["mini", "size"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert not table.loc["cellhermes", "cached"]
+    assert table.loc["cellhermes", "holds"] == "meta-llama/Llama-3.1-8B-Instruct -> EthanGao123/CellHermes-v1.0"

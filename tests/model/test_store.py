@@ -110,7 +110,7 @@ def test_weights_are_taken_once_and_hold(released, hub, monkeypatch):
     np.testing.assert_array_equal(vectors("cellhermes"), expected)
     assert len(hub.seen) == asked
     monkeypatch.delenv("CELLHERMES_OFFLINE")
-    ch.model.remove("cellhermes")
+    ch.cache.remove("cellhermes")
     with pytest.raises(ValueError, match="its sha256 is .*, but was|its git is .*, but was|bytes, expected"):
         vectors("cellhermes")
 
@@ -139,18 +139,18 @@ def test_offline_says_what_is_missing_and_how_to_get_it(released, hub, monkeypat
     with pytest.raises(
         ConnectionError, match="CellHermes-v1.0 was never downloaded here, and CELLHERMES_OFFLINE=1.*bun"
     ):
-        ch.model.fetch("cellhermes")
+        ch.cache.fetch("cellhermes")
     with pytest.raises(ConnectionError, match="somebody/something is not in the model hub's cache, and CELLHERMES_OFF"):
         ch.CellHermes.from_pretrained("somebody/something")
     assert hub.seen == []
-    assert ch.model.fetch("mini") == []
+    assert ch.cache.fetch("mini").name == "mini"
 
 
 def test_a_gated_base_is_explained_before_gigabytes_move(hub):
     path = f"/api/models/{BASE}/revision/{_card.named()['llama-3.1-8b-instruct'].revision}"
     hub.faults[path] = [("status", 403, {"X-Error-Code": "GatedRepo"})]
     with pytest.raises(PermissionError, match="is gated.*Accept its licence on .*Llama-3.1-8B-Instruct.*hf auth login"):
-        ch.model.fetch("llama-3.1-8b-instruct")
+        ch.cache.fetch("llama-3.1-8b-instruct")
     assert len(hub.seen) == 1
 
 
@@ -161,13 +161,13 @@ def test_a_base_that_shows_its_list_but_not_its_files_is_gated_too(hub, folders)
     hub.files[f"/api/models/{BASE}/revision/{revision}"] = json.dumps(listed).encode()
     hub.faults[f"/{BASE}/resolve/{revision}/config.json"] = [("status", 401)]
     with pytest.raises(PermissionError, match="is gated.*401.*hf auth login"):
-        ch.model.fetch("llama-3.1-8b-instruct")
+        ch.cache.fetch("llama-3.1-8b-instruct")
 
 
 def test_a_hub_that_is_away_says_what_works(hub):
     hub.close()
     with pytest.raises(ConnectionError, match="Could not ask the model hub .*pass the folder of a copy"):
-        ch.model.fetch("llama-3.1-8b-instruct")
+        ch.cache.fetch("llama-3.1-8b-instruct")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_released_weights_that_cannot_be_asked_for_are_named_with_their_host(hub
     else:
         hub.faults[page] = [("status", int(what))] * 5
     with pytest.raises((ConnectionError, ValueError), match=rf"(?s){FIRST}'.*{host}/api.*{told}.*pass the folder of a"):
-        ch.model.fetch("cellhermes")
+        ch.cache.fetch("cellhermes")
     assert not list(cache.rglob("lock.json"))  # so that the next call asks again
 
 
@@ -204,7 +204,7 @@ def test_released_weights_that_cannot_be_asked_for_are_named_with_their_host(hub
 def test_released_weights_that_need_a_login_say_so(hub, code):
     hub.faults[f"/api/models/{FIRST}/revision/main"] = [("status", code)]
     with pytest.raises(PermissionError, match=rf"{FIRST}' is gated .*{hub.url}.*{code}.*hf auth login.*HF_TOKEN"):
-        ch.model.fetch("cellhermes")
+        ch.cache.fetch("cellhermes")
 
 
 def test_any_repository_is_asked_for_in_the_same_way(hub):
@@ -226,7 +226,7 @@ def test_room_for_a_base_is_looked_for_first(hub, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 10**9))
     with pytest.raises(OSError, match=r"needs 16\.0 GB, but .* has 1\.0 GB left.*HF_HOME"):
-        ch.model.fetch("llama-3.1-8b-instruct")
+        ch.cache.fetch("llama-3.1-8b-instruct")
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -254,31 +254,32 @@ def test_only_safe_and_needed_files_of_a_base_are_asked_for():
 
 
 def test_verify_and_remove(released, cache):
-    ch.model.fetch("cellhermes")
-    table = ch.model.verify("cellhermes")
+    assert sorted(path.name for path in ch.cache.fetch("cellhermes").glob("adapter*[a-z]")) == sorted(ADAPTER)
+    assert ch.cache.list().loc["cellhermes", "cached"]
+    table = ch.cache.verify("cellhermes")
     assert set(table["name"]) == {BASE, FIRST}
     assert set(table.loc[table["name"] == FIRST, "state"]) == {"good"}
     path = next(cache.rglob("adapter_config.json"))
     path.write_text("{}")
-    changed = ch.model.verify("cellhermes").set_index("file")["state"][str(path)]
+    changed = ch.cache.verify("cellhermes").set_index("file")["state"][str(path)]
     assert changed.startswith("changed: its sha256 is ")
-    assert ch.model.remove("cellhermes") > 0
-    assert set(ch.model.verify("cellhermes")["name"]) == {BASE}
-    with pytest.raises(ValueError, match="No model 'x'. Known names: mini"):
-        ch.model.verify("x")
+    assert ch.cache.remove("cellhermes") > 0
+    assert set(ch.cache.verify("cellhermes")["name"]) == {BASE}
+    with pytest.raises(ValueError, match="No model or data set 'x'. Known: mini"):
+        ch.cache.verify("x")
 
 
 def test_a_bundle_of_a_model_makes_a_machine_without_a_network_complete(released, hub, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     expected = vectors("cellhermes-multitask")
-    ch.model.export_bundle(tmp_path / "model.tar", ["cellhermes-multitask"])
+    ch.cache.export_bundle(tmp_path / "model.tar", ["cellhermes-multitask"])
     listed = subprocess.run(["tar", "tf", tmp_path / "model.tar"], capture_output=True, text=True, check=True).stdout
     assert listed.startswith("SHA256SUMS\n")
     monkeypatch.setenv("CELLHERMES_CACHE", str(tmp_path / "elsewhere"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere_hub"))
     monkeypatch.setenv("CELLHERMES_OFFLINE", "1")
     asked = len(hub.seen)
-    ch.datasets.import_bundle(tmp_path / "model.tar")
+    ch.cache.import_bundle(tmp_path / "model.tar")
     np.testing.assert_array_equal(vectors("cellhermes-multitask"), expected)
     assert len(hub.seen) == asked

@@ -4,8 +4,8 @@ from ._bundle import read_bundle, write_bundle
 from ._cache import check_space, locked, offline, writable
 from ._data import data_file, data_files, derived
 from ._files import fetch
-from ._held import bundled, held_data, held_weights, remove, remove_halves, verified
-from ._registry import Entry, File, find, registry
+from ._held import bundled, held_data, held_weights, is_held, remove, remove_halves, verified
+from ._registry import Entry, File, find, registry, unknown
 from ._unpack import members, unpacked
 from ._weights import adapter_folder, base, is_hub_id, is_registered, weights
 
@@ -23,6 +23,7 @@ __all__ = [
     "find",
     "held_data",
     "held_weights",
+    "is_held",
     "is_hub_id",
     "is_registered",
     "locked",
@@ -32,6 +33,7 @@ __all__ = [
     "registry",
     "remove",
     "remove_halves",
+    "unknown",
     "unpacked",
     "verified",
     "weights",

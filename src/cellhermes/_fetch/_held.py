@@ -10,7 +10,7 @@ import pandas as pd
 from .._disk import cache_folder
 from ._cache import NOTES, RECORD, difference, recorded
 from ._registry import registry
-from ._weights import LOCK, adapter_folder, cached_base, lock_of, locked_files, read_lock
+from ._weights import ADAPTER, LOCK, adapter_folder, cached_base, lock_of, locked_files, read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,12 +34,18 @@ def held_weights(repository: str, commit: str = "") -> list[Path]:
     return sorted([*ours, *([p for p in base.rglob("*") if p.is_file()] if base else [])])
 
 
-def bundled(paths: Iterable[Path], repositories: Iterable[str] = ()) -> list[Path]:
-    """Files together with the notes that make them complete on another machine."""
-    found = list(paths)
-    notes = [path.with_name(path.name + RECORD) for path in found if path.is_relative_to(cache_folder())]
-    notes += [lock_of(repository) for repository in repositories] if found else []
-    return list(dict.fromkeys([*found, *(note for note in notes if note.is_file())]))
+def is_held(repository: str, commit: str = "") -> bool:
+    """Whether the weights of a repository need no download."""
+    names = {path.name for path in held_weights(repository, commit)}
+    return names >= {*ADAPTER} or "config.json" in names
+
+
+def bundled(held: Mapping[str, Iterable[Path]]) -> list[Path]:
+    """Files by name or repository together with the notes that make them complete on another machine."""
+    paths = [path for paths in held.values() for path in paths]
+    notes = [path.with_name(path.name + RECORD) for path in paths if path.is_relative_to(cache_folder())]
+    notes += [lock_of(name) for name in held] if paths else []
+    return list(dict.fromkeys([*paths, *(note for note in notes if note.is_file())]))
 
 
 def state(path: Path, entry: Entry | None = None) -> str:

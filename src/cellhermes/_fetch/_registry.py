@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._disk import packaged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 HASH = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}|git:[0-9a-f]{40}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -78,8 +78,12 @@ def find(kind: str, name: str) -> Entry:
     """Return an entry; an unknown name is an error that says which are known."""
     known = registry()[kind]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
-        msg = f"No {'data set' if kind == 'data' else 'weights'} {name!r}.{meant} Known: {', '.join(known)}."
-        raise ValueError(msg)
+        raise ValueError(unknown("data set" if kind == "data" else "weights", name, known))
     return known[name]
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no such name, which is meant perhaps, and which there are."""
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    return f"No {what} {name!r}.{meant} Known: {', '.join(known)}."

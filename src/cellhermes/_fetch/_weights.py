@@ -71,7 +71,7 @@ def _locked(entry: Entry) -> Repository:
     if how := offline():
         msg = (
             f"{entry.name} was never downloaded here, and {how} forbids the network. Unset it once, or import a bundle "
-            "that another machine exported (`cellhermes models export`, `cellhermes models import`)."
+            "that another machine exported (`cellhermes cache export`, `cellhermes cache import`)."
         )
         raise ConnectionError(msg)
     with writable(), locked(str(path)):
@@ -145,7 +145,7 @@ def base(repository: str, commit: str = "") -> Path:
     if how := offline():
         msg = (
             f"{repository} is not in the model hub's cache, and {how} forbids the network. Unset it once, import a "
-            "bundle that another machine exported (`cellhermes models export`), or pass the folder of a copy."
+            "bundle that another machine exported (`cellhermes cache export`), or pass the folder of a copy."
         )
         raise ConnectionError(msg)
     _prepare(repository, commit)
@@ -194,7 +194,7 @@ def _explained(repository: str) -> Iterator[None]:
         raise PermissionError(msg) from error
     except (ConnectionError, ValueError) as error:
         msg = (
-            f"Could not ask the model hub for {repository!r}: {error}. Is it spelt right (`ch.model.list_models()` has "
+            f"Could not ask the model hub for {repository!r}: {error}. Is it spelt right (`ch.cache.list()` has "
             "the known names)? Without a network pass the folder of a copy, or import a bundle that another machine "
             "exported."
         )

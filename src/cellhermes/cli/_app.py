@@ -3,7 +3,7 @@
 import typer
 
 from ._answers import explain, predict, tasks
-from ._caches import datasets, models
+from ._cache import cache
 from ._demo import demo
 from ._run import friendly
 from ._training import pairs, train
@@ -15,5 +15,4 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (demo, sentences, embed, predict, explain, tasks, pairs, train):
     app.command()(friendly(command))
-app.add_typer(models, name="models")
-app.add_typer(datasets, name="datasets")
+app.add_typer(cache, name="cache")

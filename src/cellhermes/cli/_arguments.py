@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes models`.")]
+Model = Annotated[str, typer.Option(help="Name, folder or hub id; see `cellhermes cache`.")]
 Task = Annotated[str, typer.Option(help="Name of a task (see `cellhermes tasks`), or a TOML file.")]
 Answer = Annotated[
     list[str] | None, typer.Option(help="An answer to choose from, in place of the task's; repeat for each.")

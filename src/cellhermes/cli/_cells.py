@@ -26,12 +26,8 @@ def loaded(model: str, dtype: str | None, quantize: str) -> "str | CellHermes":
     """The model in the numbers that are asked for, or its name, with which functions look at their input first."""
     import cellhermes as ch
 
-    place = Path(model)
-    is_place = place.is_file() or any((place / name).is_file() for name in ("config.json", "adapter_config.json"))
-    is_known = model in ch.model.list_models().index or is_place or ("/" in model and not place.exists())
-    if is_known and not dtype and not quantize:
-        return model
-    return ch.CellHermes.from_pretrained(model, dtype=dtype, quantize=quantize)  # says at once that it is not known
+    ch.model.ModelCard.load(model)  # says at once that it is not known
+    return ch.CellHermes.from_pretrained(model, dtype=dtype, quantize=quantize) if dtype or quantize else model
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Data sets: generated ones for examples and tests, and the paper's by name, from one checked cache."""
 
-from ._cached import export_bundle, fetch, import_bundle, list_datasets, remove, verify
 from ._cells import aorta, immune, lung, melanoma_counts, pancreas, pbmc, tabula_sapiens
 from ._genes import gene_pairs, gene_properties, gene_sets
 from ._graphs import ppi
@@ -10,14 +9,10 @@ from ._toy import toy, toy_ppi
 __all__ = [
     "aorta",
     "biounibench",
-    "export_bundle",
-    "fetch",
     "gene_pairs",
     "gene_properties",
     "gene_sets",
     "immune",
-    "import_bundle",
-    "list_datasets",
     "lung",
     "melanoma_counts",
     "melanoma_t_cells",
@@ -25,9 +20,7 @@ __all__ = [
     "pbmc",
     "ppi",
     "pretraining_pairs",
-    "remove",
     "tabula_sapiens",
     "toy",
     "toy_ppi",
-    "verify",
 ]

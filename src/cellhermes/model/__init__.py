@@ -6,26 +6,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._card import ModelCard, card_text, list_models
-from ._store import export_bundle, fetch, remove, verify
+from ._card import ModelCard
 
 if TYPE_CHECKING:
     from ._attend import GeneAttention
     from ._cellhermes import CellHermes
     from ._reader import PromptLengthError
 
-__all__ = [
-    "CellHermes",
-    "GeneAttention",
-    "ModelCard",
-    "PromptLengthError",
-    "card_text",
-    "export_bundle",
-    "fetch",
-    "list_models",
-    "remove",
-    "verify",
-]
+__all__ = ["CellHermes", "GeneAttention", "ModelCard", "PromptLengthError"]
 
 _LAZY = {"CellHermes": "_cellhermes", "PromptLengthError": "_reader", "GeneAttention": "_attend"}
 

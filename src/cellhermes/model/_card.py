@@ -5,9 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import Any, Self
 
 from .._disk import json_object, packaged, sha256_of
 from ..text import Wrap
@@ -82,8 +80,63 @@ class ModelCard:
     def __post_init__(self) -> None:
         check_read_at(self.read_at)
 
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """Make the card of a model, without loading it.
+
+        Parameters
+        ----------
+        name
+            A name of :func:`cellhermes.cache.list`, a folder or a GGUF file, or a hub id, in this order.
+
+        Returns
+        -------
+        How to load and how to read it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such model.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.model.ModelCard.load("mini").license
+        'CC-BY-4.0'
+        """
+        return resolve(name)
+
+    def text(self) -> str:
+        """Tell what is known of the model, as Markdown: training data, recipe, measured results and limits.
+
+        Returns
+        -------
+        The ``README.md`` beside the weights of a bundled model or in a folder; else what its card says.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a folder has no card.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.model.ModelCard.load("mini").text().splitlines()[0]
+        '# mini'
+        """
+        is_folder = self.name not in named() and Path(self.name).is_dir()
+        if not is_folder and not self.base.startswith("bundled:"):
+            lines = [f"# {self.name}", "", self.description, "", f"- base: {self.base}"]
+            lines += [f"- commit: {self.revision or 'any'}", *(f"- adapter: {adapter}" for adapter in self.adapters)]
+            return "\n".join([*lines, f"- licence: {self.license}", ""])
+        path = (Path(self.name) if is_folder else bundled_folder(self)) / "README.md"
+        if not path.is_file():
+            msg = f"{path.parent} has no README.md, which would be its card."
+            raise FileNotFoundError(msg)
+        return path.read_text("utf-8")
+
     def read(self, kind: str) -> ReadAt:
-        """Which token to read for a kind of prompt (the name of its template)."""
+        """Tell which token to read for a kind of prompt (the name of its template)."""
         return read_at_of(kind, self.read_at)
 
 
@@ -95,70 +148,6 @@ def named() -> dict[str, ModelCard]:
         name: ModelCard(name=name, **{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
         for name, entry in table.items()
     }
-
-
-def list_models() -> pd.DataFrame:
-    """Models that can be asked for by name.
-
-    Returns
-    -------
-    One row a model, indexed by name: ``description``, ``base``, ``adapters``, ``license`` (str) and ``bundled`` (bool).
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> bool(ch.model.list_models().loc["mini", "bundled"])
-    True
-    """
-    rows = {
-        card.name: {
-            "description": card.description,
-            "base": card.base,
-            "adapters": " -> ".join(card.adapters),
-            "license": card.license,
-            "bundled": card.base.startswith("bundled:"),
-        }
-        for card in named().values()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
-
-
-def card_text(name: str | Path) -> str:
-    """Card of a model, as Markdown: training data, recipe, measured results and limits, where it has them.
-
-    Parameters
-    ----------
-    name
-        An entry of :func:`list_models`, or a folder.
-
-    Returns
-    -------
-    The ``README.md`` beside the weights of a bundled model or in a folder; else what is known of a model by name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model.
-    FileNotFoundError
-        If a folder has no card.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> ch.model.card_text("mini").splitlines()[0]
-    '# mini'
-    """
-    card = named().get(str(name))
-    if card is not None and not card.base.startswith("bundled:"):
-        lines = [f"# {card.name}", "", card.description, "", f"- base: {card.base} ({card.revision or 'any revision'})"]
-        lines += [f"- adapter: {adapter}" for adapter in card.adapters] + [f"- licence: {card.license}"]
-        return "\n".join(lines) + "\n"
-    folder = Path(location(card)) if card is not None else Path(resolve(name).name)
-    path = folder / "README.md"
-    if not path.is_file():
-        msg = f"{folder} has no README.md, which would be its card."
-        raise FileNotFoundError(msg)
-    return path.read_text("utf-8")
 
 
 def resolve(name: str | Path) -> ModelCard:
@@ -360,9 +349,13 @@ def location(card: ModelCard) -> str:
     """Folder or hub id of the base, with the files of a bundled model checked against their hashes."""
     if not card.base.startswith("bundled:"):
         return card.base
-    folder = Path(str(files(__package__) / card.base.removeprefix("bundled:")))
-    check_files(folder, card.sha256)
-    return str(folder)
+    check_files(bundled_folder(card), card.sha256)
+    return str(bundled_folder(card))
+
+
+def bundled_folder(card: ModelCard) -> Path:
+    """Folder of a model in this package."""
+    return Path(str(files(__package__) / card.base.removeprefix("bundled:")))
 
 
 def unseen_genes(card: ModelCard) -> frozenset[str]:

@@ -86,7 +86,7 @@ class CellHermes:
         Parameters
         ----------
         name
-            First an entry of :func:`~cellhermes.model.list_models` (``"mini"`` ships with the package), then a folder
+            First an entry of :func:`~cellhermes.cache.list` (``"mini"`` ships with the package), then a folder
             of a model or of a LoRA adapter (whose base is followed) or a GGUF file, then a hub id of a Llama-, Qwen-,
             Gemma- or Mistral-like causal model.
         device

@@ -54,7 +54,7 @@ def load(
     if card.name == "mini":
         logger.info(
             "mini is the small model that ships with cellhermes, for tests, tutorials and laptops. "
-            "The 8B model reads the same prompts: see ch.model.list_models()."
+            "The 8B model reads the same prompts: see ch.cache.list()."
         )
     return card, lm.to(device=device), tokenizer, sha256
 

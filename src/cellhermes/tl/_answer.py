@@ -66,7 +66,7 @@ def answer(
     frame
         Rows with the fields of the task, such as ``gene_a`` and ``gene_b``.
     model
-        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+        A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
         A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
     answers

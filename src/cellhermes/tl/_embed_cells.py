@@ -65,7 +65,7 @@ def embed_cells(
         genes (:func:`cellhermes.tl.embed_genes`). Backed, lazily read and dask-backed data are read in blocks. With
         ``out``, the path of such a file will do, or of the store that ``cell_sentences(out=)`` wrote.
     model
-        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+        A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
         For
         ``"weighted"``, the model that embedded the genes; nothing is loaded then.
     method

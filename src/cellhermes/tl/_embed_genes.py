@@ -62,7 +62,7 @@ def embed_genes(
     data
         Annotated data. With ``groupby`` it needs cell sentences (:func:`cellhermes.pp.cell_sentences`).
     model
-        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+        A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     genes
         Symbols to embed; None takes the genes of ``var[gene_mask]``.
     groupby

@@ -75,7 +75,7 @@ def explain(
     data
         Annotated data with cell sentences (:func:`cellhermes.pp.cell_sentences`), and the task's columns in ``obs``.
     model
-        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+        A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
         A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`. The
         question shows the cell's genes; the answers must be known.

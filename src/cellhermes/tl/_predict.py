@@ -78,7 +78,7 @@ def predict(
         (:func:`cellhermes.pp.cell_sentences`). Backed and lazily read data are read in blocks. With ``out``, the path
         of such a file will do.
     model
-        A name of :func:`cellhermes.model.list_models`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
+        A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
         A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
     answers
