@@ -188,7 +188,7 @@ def edges() -> Callable[[], object]:
 def corpus() -> Callable[[], object]:
     import cellhermes as ch
 
-    adata, graph, path = read_cells(2_000), ch.datasets.toy_ppi(), Path("corpus.jsonl")
+    adata, graph, path = read_cells(2_000), ch.datasets.ppi("toy"), Path("corpus.jsonl")
 
     def run() -> None:
         for file in Path().glob("corpus*"):

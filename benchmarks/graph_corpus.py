@@ -44,8 +44,8 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=100_000, help="pairs of each objective that are made")
     parser.add_argument("--repeats", type=int, default=3, help="times the table is read; the slowest counts")
     options = parser.parse_args()
-    ch.train.node_pairs(ch.datasets.toy_ppi())[0]  # imports and compiled kernels
-    ch.train.link_pairs(ch.datasets.toy_ppi())[0]
+    ch.train.node_pairs(ch.datasets.ppi("toy"))[0]  # imports and compiled kernels
+    ch.train.link_pairs(ch.datasets.ppi("toy"))[0]
 
     start = peak()
     reads = [timed(ch.io.read_edges, options.edges)[1] for _ in range(options.repeats - 1)]

@@ -40,7 +40,7 @@ def questions():
 
     adata = ch.datasets.toy(n_obs=300, rng=0)
     ch.pp.cell_sentences(adata)
-    graph = ch.datasets.toy_ppi()
+    graph = ch.datasets.ppi("toy")
     parts = [ch.train.mlm_pairs(adata), ch.train.ar_pairs(adata), ch.train.node_pairs(graph)]
     return list(ch.train.mixture(parts, None, seed=0)[: STEPS * BATCH])
 

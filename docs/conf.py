@@ -192,7 +192,7 @@ def _wraps_table() -> str:
 
 def _corpus_gallery() -> str:
     """Every wording and every block of the corpus, with a pair of generated data for each kind."""
-    adata, ppi = ch.datasets.toy(n_obs=40), ch.datasets.toy_ppi()
+    adata, ppi = ch.datasets.toy(n_obs=40), ch.datasets.ppi("toy")
     ch.pp.cell_sentences(adata, n_genes=16)
     sets = [
         ch.train.mlm_pairs(adata, metadata=["cell_type", "donor"]),

@@ -64,7 +64,7 @@ def adata(blood: AnnData) -> AnnData:
 @pytest.fixture(scope="session")
 def interactions() -> nx.Graph:
     """Generated interactions, made once; tests take copies."""
-    return ch.datasets.toy_ppi()
+    return ch.datasets.ppi("toy")
 
 
 @pytest.fixture

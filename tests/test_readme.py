@@ -82,7 +82,7 @@ def base_install(tmp_path_factory):
     sets = [f"SET{i}\t\t" + "\t".join(genes[i : i + 40]) for i in range(0, 200, 40)]
     (folder / "go_bp.gmt").write_text("\n".join(sets), encoding="utf-8")
     (folder / "pairs.csv").write_text("gene_a,gene_b,answer\nTP53,MDM2,Yes\nCD3E,LYZ,No\n", encoding="utf-8")
-    edges = [f"{a}\t{b}" for a, b in ch.datasets.toy_ppi().edges]
+    edges = [f"{a}\t{b}" for a, b in ch.datasets.ppi("toy").edges]
     ch.pp.cell_sentences(adata)
     ch.train.write_pairs(ch.train.mlm_pairs(adata), folder / "corpus.jsonl")
     (folder / "edges.tsv").write_text("\n".join(["a\tb", *edges]), encoding="utf-8")

@@ -99,7 +99,7 @@ class Run:
         """A data set by name if it is in the cache, else an extract that stands in for it, else None; says which."""
         entry = ENTRIES.get(name, name)
         if ch.cache.list().loc[entry, "cached"]:
-            return getattr(ch.datasets, name.replace("-", "_"))()
+            return ch.datasets.cells(name)
         path = None if stand_in is None else self.options.data / stand_in
         if path is None or not path.is_file():
             self.notes.append(f"{name} is not in the cache (`cellhermes cache fetch {entry}`): left out.")

@@ -110,7 +110,7 @@ def stand_in(folder: Path) -> Source:
 
 def melanoma() -> Source:
     """The authors' questions: ranked genes and labels without counts, donors or receptors, in their own split."""
-    frames = [ch.datasets.melanoma_t_cells(part).assign(split=part) for part in ("train", "test")]
+    frames = [ch.datasets.questions("melanoma", part).assign(split=part) for part in ("train", "test")]
     obs = pd.concat(frames, ignore_index=True)
     obs.index = [f"cell {i}" for i in obs.index]
     obs["cell_sentence"] = obs["input"].str.rpartition(":")[2].str.split().str.join(" ")

@@ -57,16 +57,16 @@ def test_cells_arrive_with_what_the_docstring_promises(serve, tmp_path, name):
     assert set(CELLS.get(name, ("batch", "Cell type"))) == set(entry.expects["obs"])
     small = {**entry.expects, "n_obs": 30, "n_vars": entry.expects["n_vars"] and 8}
     serve(name, {entry.files[0].name: content}, expects=small)
-    found = getattr(ch.datasets, name)()
+    found = ch.datasets.cells(name)
     np.testing.assert_array_equal(found.X.toarray(), adata.X.toarray())
     assert found.obs.equals(adata.obs)
-    part = getattr(ch.datasets, name)(subsample=7, rng=1)
+    part = ch.datasets.cells(name, subsample=7, rng=1)
     assert part.n_obs == 7
     assert not part.isbacked
     np.testing.assert_array_equal(part.X.toarray(), adata[part.obs_names].X.toarray())
-    again, other = (getattr(ch.datasets, name)(subsample=7, rng=rng).obs_names for rng in (1, 2))
+    again, other = (ch.datasets.cells(name, subsample=7, rng=rng).obs_names for rng in (1, 2))
     assert list(again) == list(part.obs_names) != list(other)
-    assert getattr(ch.datasets, name)(subsample=99).n_obs == 30
+    assert ch.datasets.cells(name, subsample=99).n_obs == 30
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,20 @@ def test_cells_that_are_not_as_expected_are_refused_on_arrival(serve, tmp_path, 
     expects = {"n_obs": 30, "n_vars": 8, "obs": ["batch"], "layers": ["counts"]} | change
     serve("immune", {"Immune_ALL_human.h5ad": content}, expects=expects)
     with pytest.raises(ValueError, match=message):
-        ch.datasets.immune()
+        ch.datasets.cells("immune")
     assert not list(cache.rglob("*.h5ad*"))
 
 
 def test_a_page_in_place_of_cells_is_refused(serve, cache):
     serve("pbmc", {"PBMC.merged.h5ad": b"<html>moved</html>"})
     with pytest.raises(ValueError, match=r"PBMC.merged.h5ad did not give .*: what came is a web page.*an HDF5 file"):
-        ch.datasets.pbmc()
+        ch.datasets.cells("pbmc")
     assert not list(cache.rglob("PBMC*"))
+
+
+def test_unknown_cells_are_told_what_there_is():
+    with pytest.raises(ValueError, match="No cells 'imune'. Did you mean 'immune'.*aorta, melanoma, tabula_sapiens/<t"):
+        ch.datasets.cells("imune")
 
 
 @pytest.mark.parametrize("n", [0, -3])
@@ -100,7 +105,7 @@ def test_subsample_must_be_positive(serve, tmp_path, n):
     _, content = h5ad(tmp_path, entry.expects["obs"], layers=())
     serve("pbmc", {"PBMC.merged.h5ad": content}, expects={"n_obs": 30})
     with pytest.raises(ValueError, match="expected at least 1"):
-        ch.datasets.pbmc(subsample=n)
+        ch.datasets.cells("pbmc", subsample=n)
 
 
 def test_licence_is_shown_before_the_first_download_only(serve, caplog):
@@ -115,8 +120,8 @@ def test_aorta_is_found_in_the_authors_archive(serve, tmp_path, cache):
     adata, content = h5ad(tmp_path, ["batch", "celltype"])
     files = {"cell_level/Aorta.h5ad": content, "cell_level/Lung.h5ad": b"x", "__MACOSX/Aorta.h5ad": b"y"}
     serve("cell-tasks", {"cell_level_downstream_tasks.zip": archive(files)})
-    assert ch.datasets.aorta().obs.equals(adata.obs)
-    assert ch.datasets.aorta(subsample=5).n_obs == 5
+    assert ch.datasets.cells("aorta").obs.equals(adata.obs)
+    assert ch.datasets.cells("aorta", subsample=5).n_obs == 5
     assert not list(cache.rglob("Aorta*"))  # unpacked for a while only
 
 
@@ -188,7 +193,7 @@ def test_a_record_that_cannot_be_read_is_named_with_its_host_and_what_to_do(
     with pytest.raises(
         ConnectionError, match=rf"(?s){thing}.*download it from https://doi\.org/\S+ and put it by hand"
     ):
-        ch.datasets.biounibench("GI_general")
+        ch.datasets.questions("GI_general")
     assert not [path for path in cache.rglob("*") if path.is_file() and path.parent.name != "locks"]
 
 
@@ -210,7 +215,7 @@ def test_text_that_is_no_table_is_never_recorded(serve, cache, name, file, conte
     }  # fmt: skip
     serve(name, whole | {file: content})
     with pytest.raises(ValueError, match=message):
-        ch.datasets.tabula_sapiens("Blood") if name == "tabula-sapiens" else ch.cache.fetch(name)
+        ch.datasets.cells("tabula_sapiens/Blood") if name == "tabula-sapiens" else ch.cache.fetch(name)
     assert not list(cache.rglob(f"{file}*"))
 
 
@@ -219,15 +224,15 @@ def test_questions_of_biounibench(serve):
     answers["Gene2disease_test"] = ["gout", "asthma"]
     content = archive({f"data/{name}.json": questions(*held) for name, held in answers.items()})
     serve("biounibench", {"multitask_datasets.zip": content})
-    assert ch.datasets.biounibench("Gene2disease")["answer"].tolist() == ["asthma"]
-    assert ch.datasets.biounibench("r_Gene2disease")["answer"].tolist() == ["x"]
-    test = ch.datasets.biounibench("Gene2disease", "test")
+    assert ch.datasets.questions("Gene2disease")["answer"].tolist() == ["asthma"]
+    assert ch.datasets.questions("r_Gene2disease")["answer"].tolist() == ["x"]
+    test = ch.datasets.questions("Gene2disease", "test")
     assert test["answer"].tolist() == ["gout", "asthma"]
     assert test["question"].tolist() == ["Question 0?\nCD3E", "Question 1?\nCD3E"]
     with pytest.raises(ValueError, match="has 0 files that match .*data/Gene2disease_test.json"):
-        ch.datasets.biounibench("GI_dosage")
-    with pytest.raises(ValueError, match="name='GI'; expected one of .*GI_synthetic"):
-        ch.datasets.biounibench("GI")
+        ch.datasets.questions("GI_dosage")
+    with pytest.raises(ValueError, match="No questions 'GI'.*Known: .*GI_synthetic.*gene_pairs"):
+        ch.datasets.questions("GI")
 
 
 def test_questions_of_t_cells_and_of_pretraining(serve):
@@ -235,12 +240,14 @@ def test_questions_of_t_cells_and_of_pretraining(serve):
         "melanoma-t-cells",
         {"t_cell_reactivity_dataset.zip": archive({"t/train.json": questions("Reactive"), "t/test.json": "[]"})},
     )
-    assert ch.datasets.melanoma_t_cells()["answer"].tolist() == ["Reactive"]
+    assert ch.datasets.questions("melanoma")["answer"].tolist() == ["Reactive"]
     with pytest.raises(ValueError, match="has no record"):
-        ch.datasets.melanoma_t_cells("test")
+        ch.datasets.questions("melanoma", "test")
     sets = {f"p/{name}.json": questions(name) for name in ("cell_sentence_sft_ar", "graph_mask_link")}
     serve("pretraining-pairs", {"pretrain_datasets.zip": archive(sets)})
-    assert ch.datasets.pretraining_pairs("graph_mask_link")["answer"].tolist() == ["graph_mask_link"]
+    assert ch.datasets.questions("graph_mask_link")["answer"].tolist() == ["graph_mask_link"]
+    with pytest.raises(ValueError, match="split='test'; graph_mask_link has one part only"):
+        ch.datasets.questions("graph_mask_link", "test")
 
 
 def test_counts_of_melanoma_are_joined_over_samples(serve):
@@ -257,7 +264,8 @@ def test_counts_of_melanoma_are_joined_over_samples(serve):
             info.size = len(content)
             opened.addfile(info, io.BytesIO(content))
     serve("melanoma-counts", {"GSE222448_RAW.tar": made.getvalue()})
-    adata = ch.datasets.melanoma_counts()
+    adata = ch.datasets.cells("melanoma")
+    assert ch.datasets.cells("melanoma", subsample=2).n_obs == 2
     assert adata.obs["sample"].tolist() == ["patient1_CD45", "patient1_CD45", "patient2_CD45"]
     assert adata.obs_names.is_unique
     assert sparse.issparse(adata.X)
@@ -277,10 +285,10 @@ def test_tabula_sapiens_follows_the_index_of_its_collection(serve, site, tmp_pat
         ]
     }  # fmt: skip
     serve("tabula-sapiens", {"collection.json": json.dumps(index).encode()})
-    assert ch.datasets.tabula_sapiens("Blood").obs.equals(adata.obs)
-    assert ch.datasets.tabula_sapiens("tabula sapiens - blood", subsample=3).n_obs == 3
+    assert ch.datasets.cells("tabula_sapiens/Blood").obs.equals(adata.obs)
+    assert ch.datasets.cells("tabula_sapiens/tabula sapiens - blood", subsample=3).n_obs == 3
     with pytest.raises(ValueError, match="no data set 'B'; it has Blood, Bone_Marrow"):
-        ch.datasets.tabula_sapiens("B")
+        ch.datasets.cells("tabula_sapiens/B")
     assert set(ch.cache.verify("tabula-sapiens")["state"]) == {"good"}
     assert len(ch.cache.verify("tabula-sapiens")) == 2
 
@@ -302,7 +310,7 @@ def test_human_member_of_biogrid_is_read(serve):
     })  # fmt: skip
     serve("biogrid", {"BIOGRID-ORGANISM-4.4.240.tab3.zip": content})
     assert sorted(map(sorted, ch.datasets.ppi("biogrid").edges)) == [["CD4", "LCK"], ["MDM2", "TP53"]]
-    with pytest.raises(ValueError, match="expected 'biogrid' or 'string'"):
+    with pytest.raises(ValueError, match="expected 'biogrid', 'string' or 'toy'"):
         ch.datasets.ppi("intact")
 
 
@@ -345,12 +353,15 @@ def test_gene_pairs_join_texts_and_labels(serve, site):
     contents |= {"test_text.txt": b"TP53 MDM2\nCD4 LYZ\n", "test_label.txt": b"1\n0\n"}
     contents |= {"valid_text.txt": b"TP53 MDM2\n", "valid_label.txt": b"1\n0\n"}
     serve("gene-pairs", contents)
-    assert ch.datasets.gene_pairs("test").to_numpy().tolist() == [["TP53", "MDM2", "Yes"], ["CD4", "LYZ", "No"]]
+    assert ch.datasets.questions("gene_pairs", "test").to_numpy().tolist() == [
+        ["TP53", "MDM2", "Yes"],
+        ["CD4", "LYZ", "No"],
+    ]
     assert "/train_text.txt" not in [path for path, _ in site.seen]  # only what is needed
     with pytest.raises(ValueError, match="1 lines and valid_label.txt 2 labels"):
-        ch.datasets.gene_pairs("valid")
+        ch.datasets.questions("gene_pairs", "valid")
     with pytest.raises(ValueError, match="split='dev'; expected one of"):
-        ch.datasets.gene_pairs("dev")
+        ch.datasets.questions("gene_pairs", "dev")
 
 
 def test_gene_sets_of_the_published_file(serve, data_dir):

@@ -52,5 +52,5 @@ def test_interactions_are_denser_within_a_programme(ppi):
     within = np.mean([nx.density(ppi.subgraph(genes)) for genes in programmes.values()])
     assert within > 5 * nx.density(ppi)
     assert min(degree for _, degree in ppi.degree) >= 1
-    assert nx.utils.graphs_equal(ppi, ch.datasets.toy_ppi())
+    assert nx.utils.graphs_equal(ppi, ch.datasets.ppi("toy"))
     assert not list(nx.selfloop_edges(ppi))

@@ -139,6 +139,6 @@ def test_bad_graphs_are_named(graph):
 
 
 def test_toy_graph_is_embedded_as_measures_take_it():
-    found = graph_embedding(ch.datasets.toy_ppi(), n_components=8)
+    found = graph_embedding(ch.datasets.ppi("toy"), n_components=8)
     sets = {"T cell receptor": ["CD3D", "CD3E", "CD3G", "CD247"], "MHC II": ["CD74", "HLA-DRA", "HLA-DRB1"]}
     assert ch.metrics.semantic_correlation(found, sets)["n_genes"][0] == 7

@@ -161,7 +161,7 @@ def slowly(*args):
     time.sleep(float(sys.argv[2]))
     write(*args)
 _corpus._write_part = slowly
-adata, ppi = ch.datasets.toy(), ch.datasets.toy_ppi()
+adata, ppi = ch.datasets.toy(), ch.datasets.ppi("toy")
 ch.pp.cell_sentences(adata, n_genes=40)
 sets = [ch.train.mlm_pairs(adata, metadata=["cell_type"]), ch.train.ar_pairs(adata, n_prefix=(5, 20), n_answer=5)]
 pairs = ch.train.mixture([*sets, ch.train.node_pairs(ppi)], None)

@@ -125,7 +125,7 @@ def test_cells_of_a_group_come_from_one_data_set(cells):
 
 
 def test_a_gene_in_a_cell_names_partners_that_the_cell_expresses(cells):
-    ppi = ch.datasets.toy_ppi()
+    ppi = ch.datasets.ppi("toy")
     plain, boosted = (ch.train.gene_in_cell_groups(cells, ppi, expressed=factor, n_cells=6)[3] for factor in (1.0, 5.0))
     words = ch.train.gene_in_cell_groups(cells, ppi).words
     sentences = [s.split() for s in cells.obs["cell_sentence"]]

@@ -29,7 +29,7 @@ def cells():
 @pytest.fixture(scope="module")
 def pretrained(cells, tmp_path_factory):
     """An adapter of the four objectives."""
-    ppi = ch.datasets.toy_ppi()
+    ppi = ch.datasets.ppi("toy")
     parts = [
         ch.train.mlm_pairs(cells), ch.train.ar_pairs(cells, n_prefix=(5, 30)), ch.train.node_pairs(ppi),
         ch.train.link_pairs(ppi),

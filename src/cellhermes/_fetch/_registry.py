@@ -52,6 +52,8 @@ class Entry:
     files: tuple[File, ...]
     expects: Mapping[str, int | list[str]] = field(default_factory=dict)
     """Of a table of cells: ``n_obs`` and ``n_vars`` (0: not known), columns of ``obs``, ``layers``."""
+    members: Mapping[str, str] = field(default_factory=dict)
+    """Of an archive: name to pattern of a file in it."""
     commit: str = ""
     parent: str = ""
 

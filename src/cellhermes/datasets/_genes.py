@@ -1,9 +1,9 @@
-"""Genes with properties, pairs of genes, and sets of genes, as frames and dicts."""
+"""Genes with properties and sets of genes, as frames and dicts."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -28,11 +28,10 @@ PROPERTIES = {
         "Lys4-only": ("lys4_only_gene_labels.txt", None),
     },
 }
-PARTS = ("train", "valid", "test")
 
 
 def gene_properties(name: str = "dosage_sensitivity") -> pd.DataFrame:
-    """Genes of two classes, for the paper's gene-level tasks (labels of Geneformer, Theodoris et al. 2023).
+    """Read genes of two classes, for the paper's gene-level tasks (labels of Geneformer, Theodoris et al. 2023).
 
     The fourth task of the paper, the range of transcription factors, is published as a pickle only, which is not read.
 
@@ -77,54 +76,14 @@ def _ids(path: Path, column: str | None) -> list[str]:
         msg = f"{path} has no column {column!r}; it has {list(table)}."
         raise ValueError(msg)
     ids = list(dict.fromkeys(table[column or "id"].dropna().str.strip()))
-    if odd := [one for one in ids if not re.fullmatch(r"ENSG\d{11}", one)]:
+    if odd := [gene for gene in ids if not re.fullmatch(r"ENSG\d{11}", gene)]:
         msg = f"{path} holds {odd[0]!r}, which is no Ensembl id of a human gene."
         raise ValueError(msg)
     return ids
 
 
-def gene_pairs(split: Literal["train", "valid", "test"] = "train") -> pd.DataFrame:
-    """Pairs of genes that share a function or do not, as Gene2vec published them (Du et al. 2019).
-
-    Parameters
-    ----------
-    split
-        Part of the original split.
-
-    Returns
-    -------
-    ``gene_a`` and ``gene_b`` (symbols), ``answer`` (``"Yes"`` or ``"No"``).
-
-    Raises
-    ------
-    ValueError
-        If there is no such part, or pairs and labels differ in number.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> ch.datasets.gene_pairs("test")  # doctest: +SKIP
-    """
-    if split not in PARTS:
-        msg = f"split={split!r}; expected one of {list(PARTS)}."
-        raise ValueError(msg)
-    entry = _fetch.find("data", "gene-pairs")
-    wanted = {file.name: file for file in entry.files}
-    text, label = (_fetch.data_file(entry, wanted[f"{split}_{kind}.txt"]) for kind in ("text", "label"))
-    pairs = [line.split() for line in text.read_text("utf-8").splitlines() if line.strip()]
-    labels = label.read_text("utf-8").split()
-    if len(pairs) != len(labels) or {len(pair) for pair in pairs} != {2} or not {*labels} <= {"0", "1"}:
-        msg = (
-            f"{text.name} has {len(pairs):,} lines and {label.name} {len(labels):,} labels {sorted({*labels})[:5]}; "
-            "expected a pair of symbols and 0 or 1 for each."
-        )
-        raise ValueError(msg)
-    frame = pd.DataFrame(pairs, columns=["gene_a", "gene_b"])
-    return frame.assign(answer=["Yes" if one == "1" else "No" for one in labels])
-
-
 def gene_sets(name: str = "go_bp") -> dict[str, list[str]]:
-    """Sets of genes by name, for ``gene_sets`` of :func:`cellhermes.tl.enrich`.
+    """Read sets of genes by name, for ``gene_sets`` of :func:`cellhermes.tl.enrich`.
 
     Parameters
     ----------
@@ -149,7 +108,7 @@ def gene_sets(name: str = "go_bp") -> dict[str, list[str]]:
     prefix = "gene-sets-"
     known = [entry.removeprefix(prefix) for entry in _fetch.registry()["data"] if entry.startswith(prefix)]
     if (key := name.replace("_", "-")) not in known:
-        msg = f"name={name!r}; expected one of {[one.replace('-', '_') for one in known]}."
+        msg = f"name={name!r}; expected one of {[key.replace('-', '_') for key in known]}."
         raise ValueError(msg)
     entry = _fetch.find("data", prefix + key)
     return read_gmt(_fetch.data_file(entry, entry.files[0], check=read_gmt))

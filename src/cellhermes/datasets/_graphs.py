@@ -5,26 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from .. import _fetch, io
+from ._archives import picked
+from ._toy import toy_graph
 
 if TYPE_CHECKING:
     import networkx as nx
 
 
-def ppi(name: Literal["biogrid", "string"] = "biogrid") -> nx.Graph:
-    """Human interaction graph of BioGRID (4.4.240, the paper's) or STRING (12.0).
+def ppi(name: Literal["biogrid", "string", "toy"] = "biogrid") -> nx.Graph:
+    """Read a human interaction graph: BioGRID (4.4.240, the paper's), STRING (12.0), or a generated one.
 
     Read with the defaults of :func:`cellhermes.io.read_biogrid` (human, physical evidence) and
-    :func:`cellhermes.io.read_string` (combined score of at least 700); pass the files of :func:`fetch` to these
-    functions for others.
+    :func:`cellhermes.io.read_string` (combined score of at least 700); pass the files of :func:`cellhermes.cache.fetch`
+    to these functions for others. ``"toy"`` has the protein-coding genes of :func:`toy`: those of one cell type's
+    programme are joined often, others rarely, and every gene has a partner. Its edges are drawn, always the same, and
+    say nothing about real proteins.
 
     Parameters
     ----------
     name
-        ``"biogrid"`` or ``"string"``.
+        ``"biogrid"``, ``"string"`` or ``"toy"``, which needs no download.
 
     Returns
     -------
-    Undirected graph of gene symbols, with its source and what was left out in ``graph.graph``.
+    Undirected graph of gene symbols; that of a file with its source and what was left out in ``graph.graph``.
 
     Raises
     ------
@@ -36,18 +40,17 @@ def ppi(name: Literal["biogrid", "string"] = "biogrid") -> nx.Graph:
     Examples
     --------
     >>> import cellhermes as ch
-    >>> graph = ch.datasets.ppi("biogrid")  # doctest: +SKIP
+    >>> "CD3E" in ch.datasets.ppi("toy")
+    True
     """
-    if name not in ("biogrid", "string"):
-        msg = f"name={name!r}; expected 'biogrid' or 'string'."
+    if name not in ("biogrid", "string", "toy"):
+        msg = f"name={name!r}; expected 'biogrid', 'string' or 'toy'."
         raise ValueError(msg)
+    if name == "toy":
+        return toy_graph()
     entry = _fetch.find("data", name)
     if name == "string":
         links, info = (_fetch.data_file(entry, file) for file in entry.files)
         return io.read_string(links, info=info)
-    archive = _fetch.data_file(entry, entry.files[0], check=_fetch.members)
-    human = [inside for inside in _fetch.members(archive) if "Homo_sapiens" in inside]
-    if len(human) != 1:
-        msg = f"{archive.name} has {len(human)} human files, expected one. It has {list(_fetch.members(archive))[:40]}."
-        raise ValueError(msg)
-    return io.read_biogrid(archive, member=human[0])
+    archive, human = picked(entry, "*Homo_sapiens*")
+    return io.read_biogrid(archive, member=human)

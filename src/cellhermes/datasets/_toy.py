@@ -74,22 +74,8 @@ def toy(*, n_obs: int = 300, rng: int | np.random.Generator | None = 0) -> AnnDa
     return adata
 
 
-def toy_ppi() -> nx.Graph:
-    """Generate an interaction graph of the protein-coding genes of :func:`~cellhermes.datasets.toy`.
-
-    Genes of one cell type's programme are joined often, others rarely, and every gene has a partner. The edges are
-    drawn, always the same, and say nothing about real proteins.
-
-    Returns
-    -------
-    Undirected graph of gene symbols.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> "CD3E" in ch.datasets.toy_ppi()
-    True
-    """
+def toy_graph() -> nx.Graph:
+    """Draw interactions of the protein-coding genes of :func:`toy`, denser within the programme of a cell type."""
     import networkx as nx
 
     rng = np.random.default_rng(0)

@@ -209,7 +209,7 @@ def graph_embedding(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> graph = ch.datasets.toy_ppi()
+    >>> graph = ch.datasets.ppi("toy")
     >>> ch.metrics.graph_embedding(graph, n_components=8).shape == (graph.number_of_nodes(), 8)
     True
     """

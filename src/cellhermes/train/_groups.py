@@ -92,7 +92,7 @@ class Groups(Sequence[Group]):
     Examples
     --------
     >>> import cellhermes as ch
-    >>> groups = ch.train.gene_groups(ch.datasets.toy_ppi(), n_edges=4, n_genes=2)
+    >>> groups = ch.train.gene_groups(ch.datasets.ppi("toy"), n_edges=4, n_genes=2)
     >>> groups[0].near.shape == (len(groups[0].prompts),) * 2
     True
     """
@@ -176,7 +176,7 @@ def answer_groups(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> pairs = ch.train.link_pairs(ch.datasets.toy_ppi(), n_pairs=100)
+    >>> pairs = ch.train.link_pairs(ch.datasets.ppi("toy"), n_pairs=100)
     >>> groups = ch.train.answer_groups(pairs, answers=("Yes", "No"))
     >>> groups[0].first.shape
     (16, 2)

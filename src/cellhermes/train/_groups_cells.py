@@ -167,7 +167,7 @@ def gene_in_cell_groups(
     >>> sc.pp.normalize_total(adata, target_sum=1e4)
     >>> sc.pp.log1p(adata)
     >>> sc.pp.pca(adata, n_comps=10)
-    >>> ch.train.gene_in_cell_groups(adata, ch.datasets.toy_ppi())[0].near is None
+    >>> ch.train.gene_in_cell_groups(adata, ch.datasets.ppi("toy"))[0].near is None
     True
     """
     cells = _Cells.of(data, use_rep, layer, sentence_key, n_genes, panel, seed)

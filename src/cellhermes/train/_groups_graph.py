@@ -65,7 +65,7 @@ def gene_groups(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> group = ch.train.gene_groups(ch.datasets.toy_ppi())[0]
+    >>> group = ch.train.gene_groups(ch.datasets.ppi("toy"))[0]
     >>> group.prompts[0].text.split()[0]
     'Gene'
     """

@@ -71,7 +71,7 @@ def node_pairs(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> ppi = ch.datasets.toy_ppi()
+    >>> ppi = ch.datasets.ppi("toy")
     >>> pairs = ch.train.node_pairs(ppi)
     >>> len(pairs) == 5 * len(ppi)
     True
@@ -136,7 +136,7 @@ def link_pairs(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> pairs = ch.train.link_pairs(ch.datasets.toy_ppi(), n_pairs=100)
+    >>> pairs = ch.train.link_pairs(ch.datasets.ppi("toy"), n_pairs=100)
     >>> sum(pair.answer == "Yes" for pair in pairs)
     50
     """

@@ -69,7 +69,7 @@ def link_list_pairs(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> pair = ch.train.link_list_pairs(ch.datasets.toy_ppi(), n_pairs=10, n_candidates=4)[0]
+    >>> pair = ch.train.link_list_pairs(ch.datasets.ppi("toy"), n_pairs=10, n_candidates=4)[0]
     >>> sorted(set(pair.answer.split()[1::2]))
     ['No', 'Yes']
     """
@@ -119,7 +119,7 @@ def neighbor_pairs(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> pairs = ch.train.neighbor_pairs(ch.datasets.toy_ppi(), n_pairs=10, n_neighbors=3)
+    >>> pairs = ch.train.neighbor_pairs(ch.datasets.ppi("toy"), n_pairs=10, n_neighbors=3)
     >>> len(pairs[0].answer.split()) <= 3
     True
     """
@@ -163,7 +163,7 @@ def walk_pairs(
     Examples
     --------
     >>> import cellhermes as ch
-    >>> ppi = ch.datasets.toy_ppi()
+    >>> ppi = ch.datasets.ppi("toy")
     >>> first, second = ch.train.walk_pairs(ppi, n_pairs=10)[0].answer.split()[:2]
     >>> ppi.has_edge(first, second)
     True
