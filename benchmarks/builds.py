@@ -193,8 +193,8 @@ def corpus() -> Callable[[], object]:
     def run() -> None:
         for file in Path().glob("corpus*"):
             file.unlink()
-        pairs = [ch.train.mlm_pairs(adata), ch.train.node_pairs(graph), ch.train.link_pairs(graph)]
-        ch.train.write_pairs(ch.train.mixture(pairs, None), path)
+        pairs = [ch.train.corpus.mlm_pairs(adata), ch.train.corpus.node_pairs(graph), ch.train.corpus.link_pairs(graph)]
+        ch.train.corpus.mixture(pairs, None).write(path)
 
     return run
 

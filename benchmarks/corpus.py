@@ -107,16 +107,16 @@ def peak():
         watcher.join()
 
 
-def corpus(adata: ad.AnnData, graph: object, n_links: int) -> ch.train.Pairs:
+def corpus(adata: ad.AnnData, graph: object, n_links: int) -> ch.train.corpus.Pairs:
     sets = [
-        ch.train.mlm_pairs(adata, metadata=METADATA),
-        ch.train.ar_pairs(adata, metadata=METADATA),
-        ch.train.node_pairs(graph),
-        ch.train.link_pairs(graph, n_pairs=n_links),
+        ch.train.corpus.mlm_pairs(adata, metadata=METADATA),
+        ch.train.corpus.ar_pairs(adata, metadata=METADATA),
+        ch.train.corpus.node_pairs(graph),
+        ch.train.corpus.link_pairs(graph, n_pairs=n_links),
     ]
     for pairs in sets:
         print(f"  {pairs.task:<14}{len(pairs):>12,}   dropped {dict(pairs.dropped) or 'none'}")
-    return ch.train.mixture(sets, None)
+    return ch.train.corpus.mixture(sets, None)
 
 
 def full(data: Path, n_cells: int, n_links: int, n_workers: int, suffix: str) -> None:
@@ -128,7 +128,7 @@ def full(data: Path, n_cells: int, n_links: int, n_workers: int, suffix: str) ->
         start = time.perf_counter()
         pairs = corpus(adata, graph, n_links)
         built = time.perf_counter() - start
-        card = ch.train.write_pairs(pairs, Path(folder) / f"corpus{suffix}", n_workers=n_workers)
+        card = pairs.write(Path(folder) / f"corpus{suffix}", n_workers=n_workers)
         total = time.perf_counter() - start
     print(
         f"{len(pairs):,} pairs of {n_cells:,} cells and the graph, {n_workers} processes, {card['bytes'] / 1e9:.2f} GB"
@@ -151,11 +151,11 @@ def seconds(n: int, function, *args) -> float:
 
 
 def made(adata: ad.AnnData) -> None:
-    deque(ch.train.mlm_pairs(adata, metadata=["cell_type"]), maxlen=0)
+    deque(ch.train.corpus.mlm_pairs(adata, metadata=["cell_type"]), maxlen=0)
 
 
 def written(adata: ad.AnnData, path: str) -> None:
-    ch.train.write_pairs(ch.train.mlm_pairs(adata, metadata=["cell_type"]), path, overwrite=True)
+    ch.train.corpus.mlm_pairs(adata, metadata=["cell_type"]).write(path, overwrite=True)
 
 
 def against_peer(python: str, data: Path, n_cells: int, repeats: int) -> None:

@@ -44,8 +44,8 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=100_000, help="pairs of each objective that are made")
     parser.add_argument("--repeats", type=int, default=3, help="times the table is read; the slowest counts")
     options = parser.parse_args()
-    ch.train.node_pairs(ch.datasets.ppi("toy"))[0]  # imports and compiled kernels
-    ch.train.link_pairs(ch.datasets.ppi("toy"))[0]
+    ch.train.corpus.node_pairs(ch.datasets.ppi("toy"))[0]  # imports and compiled kernels
+    ch.train.corpus.link_pairs(ch.datasets.ppi("toy"))[0]
 
     start = peak()
     reads = [timed(ch.io.read_edges, options.edges)[1] for _ in range(options.repeats - 1)]
@@ -55,7 +55,7 @@ def main() -> int:
     print(f"read         {min(reads):.2f} to {max(reads):.2f} s (limit {LIMIT:.0f} s); +{peak() - start:.0f} MiB")
 
     n_links = min(PAPER_LINKS, 2 * graph.number_of_edges())
-    for build, arguments in ((ch.train.node_pairs, {}), (ch.train.link_pairs, {"n_pairs": n_links})):
+    for build, arguments in ((ch.train.corpus.node_pairs, {}), (ch.train.corpus.link_pairs, {"n_pairs": n_links})):
         pairs, build_seconds = timed(build, graph, **arguments)
         some = pairs[:: max(1, len(pairs) // options.pairs)]
         length, seconds = timed(characters, some)

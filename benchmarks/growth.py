@@ -151,4 +151,4 @@ class Corpus:
 
     def time_corpus(self, n: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            ch.train.write_pairs(ch.train.mlm_pairs(self.adata), Path(folder) / "corpus.jsonl")
+            ch.train.corpus.mlm_pairs(self.adata).write(Path(folder) / "corpus.jsonl")

@@ -60,7 +60,7 @@ def tuned(adata: ad.AnnData, out: Path, *, n_steps: int, rate: float, seed: int 
     config = ch.train.TrainConfig.preset(
         "instruct", method="full", attention="eager", max_steps=n_steps, learning_rate=rate, save_every=50, seed=seed
     )
-    pairs = ch.train.task_pairs(adata.obs, TASK, seed=seed)
+    pairs = ch.train.questions.task_pairs(adata.obs, TASK, seed=seed)
     return ch.CellHermes.from_pretrained(ch.train.fit(pairs, config, base="mini", out=out, device="cpu"), device="cpu")
 
 

@@ -97,7 +97,7 @@ def works(folder: Path) -> list[Work]:
     cells = ch.datasets.toy(n_obs=N_CELLS)
     ch.pp.cell_sentences(cells, n_genes=30)
     cells.write_h5ad(folder / "sentences.h5ad")
-    pairs = ch.train.mlm_pairs(cells)
+    pairs = ch.train.corpus.mlm_pairs(cells)
     config = ch.train.TrainConfig(max_steps=10, batch_size=4, accumulation=1, save_every=2, max_tokens=128)
     types = ["B cell", "T cell", "monocyte"]
 
@@ -117,7 +117,7 @@ def works(folder: Path) -> list[Work]:
 
     def corpus(out: Path) -> None:
         if not (out / "corpus.jsonl").exists():  # a finished corpus is not written again without being asked to
-            ch.train.write_pairs(pairs, out / "corpus.jsonl")
+            pairs.write(out / "corpus.jsonl")
 
     def training(out: Path) -> None:
         ch.train.fit(pairs, config, base="mini", out=out / "adapter", device="cpu")

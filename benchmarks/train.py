@@ -41,8 +41,8 @@ def questions():
     adata = ch.datasets.toy(n_obs=300, rng=0)
     ch.pp.cell_sentences(adata)
     graph = ch.datasets.ppi("toy")
-    parts = [ch.train.mlm_pairs(adata), ch.train.ar_pairs(adata), ch.train.node_pairs(graph)]
-    return list(ch.train.mixture(parts, None, seed=0)[: STEPS * BATCH])
+    parts = [ch.train.corpus.mlm_pairs(adata), ch.train.corpus.ar_pairs(adata), ch.train.corpus.node_pairs(graph)]
+    return list(ch.train.corpus.mixture(parts, None, seed=0)[: STEPS * BATCH])
 
 
 def write_base(folder: Path) -> None:

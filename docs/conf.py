@@ -7,6 +7,7 @@ import tomllib
 import warnings
 from importlib.metadata import version as installed_version
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 
 from sphinx.deprecation import RemovedInSphinx10Warning
@@ -112,9 +113,11 @@ nitpick_ignore_regex = [
 def _public_places() -> dict[str, str]:
     """Where a public class or function is documented, by where it is defined."""
     places = {}
-    for space in (name for name in ch.__all__ if inspect.ismodule(getattr(ch, name))):
-        for name in getattr(ch, space).__all__:
-            thing = getattr(getattr(ch, space), name)
+    spaces = [name for name in ch.__all__ if inspect.ismodule(getattr(ch, name))]
+    for space in (*spaces, "train.corpus", "train.questions"):
+        room = attrgetter(space)(ch)
+        for name in room.__all__:
+            thing = getattr(room, name)
             shown = f"cellhermes.{name}" if name in ch.__all__ else f"cellhermes.{space}.{name}"
             places[f"{thing.__module__}.{thing.__qualname__}"] = shown
     return places
@@ -195,15 +198,15 @@ def _corpus_gallery() -> str:
     adata, ppi = ch.datasets.toy(n_obs=40), ch.datasets.ppi("toy")
     ch.pp.cell_sentences(adata, n_genes=16)
     sets = [
-        ch.train.mlm_pairs(adata, metadata=["cell_type", "donor"]),
-        ch.train.ar_pairs(adata, metadata=["cell_type", "donor"], n_prefix=(8, 11), n_answer=5),
-        ch.train.node_pairs(ppi, n_neighbors=(5, 4, 3)),
-        ch.train.link_pairs(ppi, n_neighbors=(5, 4, 3)),
+        ch.train.corpus.mlm_pairs(adata, metadata=["cell_type", "donor"]),
+        ch.train.corpus.ar_pairs(adata, metadata=["cell_type", "donor"], n_prefix=(8, 11), n_answer=5),
+        ch.train.corpus.node_pairs(ppi, n_neighbors=(5, 4, 3)),
+        ch.train.corpus.link_pairs(ppi, n_neighbors=(5, 4, 3)),
     ]
     return "\n".join(_objective(pairs) for pairs in sets)
 
 
-def _objective(pairs: ch.train.Pairs) -> str:
+def _objective(pairs: ch.train.corpus.Pairs) -> str:
     names = [name for name in ch.text.Template.names() if name.split("/")[0] == pairs.task and name.count("/") == 1]
     first = ch.text.Template.load(names[0])
     lines = [f"## `{pairs.task}`, version {first.version}", "", "The twenty descriptions:", ""]

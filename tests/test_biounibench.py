@@ -49,7 +49,7 @@ def frames():
     ]
     effects = pd.DataFrame(rows, columns=["perturbation", "cell_line", "gene", "answer"])
     effects["direction"] = [("Up", "Down")[i // 2 % 2] if rows[i][-1] == "Yes" else None for i in range(len(rows))]
-    effects = ch.train.split(
+    effects = ch.train.questions.split(
         effects.assign(cell_sentence="B2M CD4"), "perturbation/unseen_gene", fractions=(0.5, 0.2, 0.3)
     )
     pairs = pd.DataFrame(itertools.combinations(GENES, 2), columns=["gene_a", "gene_b"])
@@ -59,10 +59,10 @@ def frames():
     made = {
         EFFECTS: about(effects, EFFECTS, synthetic=False),
         DIRECTIONS: about(effects[effects["answer"] == "Yes"].reset_index(drop=True), DIRECTIONS, synthetic=False),
-        PAIRS: about(ch.train.split(pairs, PAIRS, fractions=(0.5, 0.2, 0.3)), PAIRS, synthetic=False),
+        PAIRS: about(ch.train.questions.split(pairs, PAIRS, fractions=(0.5, 0.2, 0.3)), PAIRS, synthetic=False),
     }
     for name in FITNESS:
-        made[name] = about(ch.train.split(lines, name, fractions=(0.5, 0.25, 0.25)), name, synthetic=True)
+        made[name] = about(ch.train.questions.split(lines, name, fractions=(0.5, 0.25, 0.25)), name, synthetic=True)
     return made
 
 

@@ -84,7 +84,7 @@ def base_install(tmp_path_factory):
     (folder / "pairs.csv").write_text("gene_a,gene_b,answer\nTP53,MDM2,Yes\nCD3E,LYZ,No\n", encoding="utf-8")
     edges = [f"{a}\t{b}" for a, b in ch.datasets.ppi("toy").edges]
     ch.pp.cell_sentences(adata)
-    ch.train.write_pairs(ch.train.mlm_pairs(adata), folder / "corpus.jsonl")
+    ch.train.corpus.mlm_pairs(adata).write(folder / "corpus.jsonl")
     (folder / "edges.tsv").write_text("\n".join(["a\tb", *edges]), encoding="utf-8")
     run.folder = folder
     return run
@@ -131,7 +131,7 @@ CALLS = {
     ("train", "accelerate"): "ch.train.fit('corpus.jsonl', out='tuned')",
     ("train", "peft"): "ch.CellHermes.from_pretrained('adapter')",
     ("train", "peft "): "ch.train.merge(base, 'adapter', 'merged')",
-    ("train", "pyarrow"): "ch.train.write_pairs([ch.text.QAPair(ch.text.Prompt('a'), 'b', 'c')], 'c.parquet')",
+    ("train", "pyarrow"): "[ch.text.QAPair(ch.text.Prompt('a'), 'b', 'c')].write('c.parquet')",
     ("train", "pyarrow "): "ch.io.read_embeddings('a.parquet')",
     ("gguf", "gguf"): "ch.CellHermes.from_pretrained('model.gguf')",
     ("rl", "trl"): "ch.train.reinforce(pairs, 'genetic_interaction_synthetic', out='reasons')",

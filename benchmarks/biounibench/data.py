@@ -46,9 +46,9 @@ def settings(folder: str | Path, *, max_answers: int = 0, seed: int = 0) -> dict
     """
     folder = Path(folder)
     made: dict[str, pd.DataFrame] = {}
-    for setting in ch.train.settings().index:
+    for setting in ch.train.questions.settings().index:
         frame, files = _frame(folder, setting, max_answers, seed)
-        for task in ch.train.settings().loc[setting, "tasks"].split(", "):
+        for task in ch.train.questions.settings().loc[setting, "tasks"].split(", "):
             one = _of_task(frame, task, setting, seed)
             _, _, suffix = setting.partition("/")
             name = f"{task}/{suffix}" if suffix else task
@@ -83,13 +83,13 @@ def _frame(folder: Path, setting: str, max_answers: int, seed: int) -> tuple[pd.
         if setting in {"perturbation/unseen_cell_line", "perturbation/unseen_combination"}
         else (0.8, 0.1, 0.1)
     )
-    return ch.train.split(frame, setting, fractions=fractions, seed=seed), names if is_real else []
+    return ch.train.questions.split(frame, setting, fractions=fractions, seed=seed), names if is_real else []
 
 
 def _of_task(frame: pd.DataFrame, task: str, setting: str, seed: int) -> pd.DataFrame:
     """What a task asks of the frame: as many rows of each answer; or lists of genes."""
     if task.startswith("gene_set"):
-        questions = ch.train.gene_set_questions(frame, max_questions=max(MAX_QUESTIONS.values()), seed=seed)
+        questions = ch.train.questions.gene_set_questions(frame, max_questions=max(MAX_QUESTIONS.values()), seed=seed)
         place = questions.groupby(["answer", "split"]).cumcount()
         return questions[place < questions["split"].map(MAX_QUESTIONS)].reset_index(drop=True)
     if task == "perturbation_direction":
@@ -97,7 +97,7 @@ def _of_task(frame: pd.DataFrame, task: str, setting: str, seed: int) -> pd.Data
     else:
         label = "answer"
         within = ["perturbation", "cell_line"] if setting.startswith("perturbation") else []
-    return ch.train.balance(frame, within=within, label=label, seed=seed).reset_index(drop=True)
+    return ch.train.questions.balance(frame, within=within, label=label, seed=seed).reset_index(drop=True)
 
 
 # ------------------------------------------------------------------------------------------------------- real data

@@ -123,7 +123,7 @@ class Run:
         how = {"expression": expression, "prior": prior, "calibrate": self.options.calibrate}
         self.scores.append(self.score(name, method, lambda: ask.answered(model(), self.frames[name], folder, **how)))
 
-    def tuned(self, sources: dict[str, ch.train.Pairs], name: str, *, is_synthetic: bool) -> Callable:
+    def tuned(self, sources: dict[str, ch.train.corpus.Pairs], name: str, *, is_synthetic: bool) -> Callable:
         """An adapter, which is trained when it is first asked for."""
         one = self.options
         n_steps = one.stand_in_steps if is_synthetic else one.steps

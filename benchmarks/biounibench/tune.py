@@ -34,10 +34,10 @@ def may_show(frame: pd.DataFrame) -> bool:
     return task_of(frame).expression is not None and SENTENCE in frame
 
 
-def pairs(frame: pd.DataFrame, *, expression: bool, seed: int) -> ch.train.Pairs:
+def pairs(frame: pd.DataFrame, *, expression: bool, seed: int) -> ch.train.corpus.Pairs:
     """Training questions with their answers, each in a wording that is drawn."""
     shown = True if expression and may_show(frame) else None
-    return ch.train.task_pairs(frame, task_of(frame), expression=shown, seed=seed)
+    return ch.train.questions.task_pairs(frame, task_of(frame), expression=shown, seed=seed)
 
 
 def without_leaks(frames: Frames) -> dict[str, pd.DataFrame]:
@@ -65,8 +65,8 @@ def share_of(frame: pd.DataFrame, columns: list[str], share: float, seed: int) -
 
 
 def fit(
-    sources: Mapping[str, ch.train.Pairs], out: Path, *, model: str, n_steps: int, method: str, rate: float | None,
-    seed: int, device: str | None,
+    sources: Mapping[str, ch.train.corpus.Pairs], out: Path, *, model: str, n_steps: int, method: str,
+    rate: float | None, seed: int, device: str | None,
 ) -> Path:  # fmt: skip
     """Tune an adapter (or all weights) by the preset for one task or for many, or take what is there already.
 
@@ -87,7 +87,7 @@ def _kind(frame: pd.DataFrame) -> str:
 
 def _asked(frame: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     """Rows that have what another setting keeps from its training: its groups and, of perturbations, each gene."""
-    setting = ch.train.settings().loc[other.attrs["setting"]]
+    setting = ch.train.questions.settings().loc[other.attrs["setting"]]
     default = ["perturbation"] if "combination" in setting["function"] else task_of(frame).fields
     columns = setting["arguments"].get("columns", default)
     columns = [columns] if isinstance(columns, str) else list(columns)

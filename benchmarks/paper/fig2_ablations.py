@@ -130,12 +130,12 @@ def trained(
     few = {"n_neighbors": (8, 4, 2), "seed": seed}
     parts, counts = [], {}
     if n_cells:
-        parts += [ch.train.mlm_pairs(cells, seed=seed), ch.train.ar_pairs(cells, seed=seed)]
+        parts += [ch.train.corpus.mlm_pairs(cells, seed=seed), ch.train.corpus.ar_pairs(cells, seed=seed)]
         counts |= dict.fromkeys(["masked_genes", "next_genes"], n_cells // 2)
     if n_graph:
-        parts += [ch.train.node_pairs(edges, **few), ch.train.link_pairs(edges, n_pairs=n_graph, **few)]
+        parts += [ch.train.corpus.node_pairs(edges, **few), ch.train.corpus.link_pairs(edges, n_pairs=n_graph, **few)]
         counts |= dict.fromkeys(["masked_node", "masked_link"], n_graph // 2)
-    pairs = ch.train.mixture(parts, counts, seed=seed)
+    pairs = ch.train.corpus.mixture(parts, counts, seed=seed)
     config = ch.train.TrainConfig.preset(
         "from_scratch", learning_rate=2e-3, max_steps=n_steps, batch_size=BATCH, packing=False, max_tokens=256,
         sampled_softmax=3000, attention="eager", seed=seed, save_every=50,

@@ -131,10 +131,10 @@ def splits_of(source: Source, seed: int) -> dict[str, pd.Series]:
         return {"the authors'": obs["split"]}
     rows = pd.DataFrame({"cell": obs.index, source.group: obs[source.group].astype(str).to_numpy()}, index=obs.index)
     made = {
-        "cell": ch.train.split_random(rows, fractions=FRACTIONS, seed=seed),
-        source.group: ch.train.split_by(rows, source.group, fractions=FRACTIONS, seed=seed),
+        "cell": ch.train.questions.split_random(rows, fractions=FRACTIONS, seed=seed),
+        source.group: ch.train.questions.split_by(rows, source.group, fractions=FRACTIONS, seed=seed),
     }
-    ch.train.check_split(made[source.group], source.group)
+    ch.train.questions.check_split(made[source.group], source.group)
     return {f"by {name}": frame["split"].reindex(obs.index) for name, frame in made.items()}
 
 
@@ -203,7 +203,7 @@ def tuned(adata: ad.AnnData, task: ch.text.Task, out: Path, options: argparse.Na
         # All weights, in larger steps: an adapter cannot teach the token table words that it has hardly read.
         changes |= {"method": "full", "learning_rate": 1e-3, "attention": "eager"}
     config = ch.train.TrainConfig.preset("instruct", **changes)
-    pairs = ch.train.task_pairs(adata.obs, task, seed=options.seed)
+    pairs = ch.train.questions.task_pairs(adata.obs, task, seed=options.seed)
     return ch.CellHermes.from_pretrained(ch.train.fit(pairs, config, base=options.model, out=out))
 
 

@@ -336,11 +336,11 @@ def test_what_reads_sentences_of_proteins_announces_proteins(tmp_path, tiny):
 
     for data in (mdata, tmp_path / "s.zarr"):
         mod = "prot" if data is mdata else None
-        masked = ch.train.mlm_pairs(data, mask_fraction=0.4, mod=mod)
-        for pairs in (masked, ch.train.ar_pairs(data, n_prefix=1, n_answer=2, mod=mod)):
+        masked = ch.train.corpus.mlm_pairs(data, mask_fraction=0.4, mod=mod)
+        for pairs in (masked, ch.train.corpus.ar_pairs(data, n_prefix=1, n_answer=2, mod=mod)):
             assert said in pairs[0].prompt.text
         with pytest.raises(ValueError, match="modality='rna', but .* was made with 'protein'"):
-            ch.train.mlm_pairs(data, modality="rna", mod=mod)
+            ch.train.corpus.mlm_pairs(data, modality="rna", mod=mod)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 import cellhermes as ch
 from cellhermes.text import Prompt, QAPair
-from cellhermes.train import Pairs, _encoded
+from cellhermes.train import _encoded
+from cellhermes.train.corpus import Pairs
 
 
 @pytest.fixture
@@ -85,10 +86,10 @@ def test_max_tokens_below_the_turn_markers_is_an_error(encoder):
 @pytest.mark.parametrize("kind", ["list", "pairs", "jsonl"])
 def test_a_cap_draws_pairs_of_every_kind_of_source(adata, encoder, tmp_path, kind):
     ch.pp.cell_sentences(adata)
-    pairs = ch.train.mlm_pairs(adata)[:40]
+    pairs = ch.train.corpus.mlm_pairs(adata)[:40]
     source = {"list": list(pairs), "pairs": pairs, "jsonl": tmp_path / "c.jsonl"}[kind]
     if kind == "jsonl":
-        ch.train.write_pairs(pairs, source)
+        pairs.write(source)
     found = [
         encode({"one": source}, encoder, tmp_path / f"t{seed}", max_tokens=1024, caps={"one": 7}, seed=seed)
         for seed in (0, 0, 1)

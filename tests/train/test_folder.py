@@ -228,7 +228,7 @@ def test_a_base_that_was_changed_under_its_name_is_another_run(base, tmp_path):
 def test_pairs_made_by_other_means_are_another_run(base, tmp_path):
     def made(answer):
         questions = [QAPair(Prompt(f"Gene {i}"), answer, "demo") for i in range(5)]
-        return ch.train.Pairs(lambda numbers: [questions[i] for i in numbers], 5, task="x")
+        return ch.train.corpus.Pairs(lambda numbers: [questions[i] for i in numbers], 5, task="x")
 
     out = fit(made("Yes"), CONFIG, base=base, out=tmp_path / "a", device="cpu")
     with pytest.raises(FileExistsError, match="differs in pairs"):

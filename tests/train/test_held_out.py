@@ -82,7 +82,7 @@ def fitted(monkeypatch):
 def test_a_run_holds_out_cells_edges_and_genes(corpus, fitted, caplog):
     """Of pairs that are drawn one by one, nearly all are answered by training pairs; of these none is."""
     caplog.set_level("INFO", "cellhermes")
-    everything = list(ch.train.read_pairs(corpus))
+    everything = list(ch.train.corpus.read(corpus))
     chosen = set(np.random.default_rng(0).choice(len(everything), 100, replace=False).tolist())
     alone = [pair for i, pair in enumerate(everything) if i in chosen]
     before = leaks([pair for i, pair in enumerate(everything) if i not in chosen], alone)
@@ -111,7 +111,7 @@ def test_all_pairs_of_a_cell_are_held_out_together(corpus, fitted):
     config.write_text('out = "a"\n[[pairs]]\npath = "c.jsonl"\n[evaluation]\nheld_out = 60\n')
     ch.train.run(config)
     held = [pair.source for pair in fitted["evaluation"] if pair.task in ("masked_genes", "next_genes")]
-    everything = [pair.source for pair in ch.train.read_pairs(corpus) if pair.task in ("masked_genes", "next_genes")]
+    everything = [pair.source for pair in ch.train.corpus.read(corpus) if pair.task in ("masked_genes", "next_genes")]
     assert {cell: held.count(cell) for cell in held} == {cell: everything.count(cell) for cell in held}
 
 
@@ -132,10 +132,8 @@ def test_links_that_a_pair_tells_are_read_from_every_kind_of_question(graph, mak
 
 def test_a_list_loses_the_links_that_are_held_out(graph):
     links = {frozenset(link) for i, link in enumerate(graph.edges) if i % 3 == 0}
-    sets = [ch.train.node_pairs(graph), ch.train.link_pairs(graph)]
-    sets += [
-        make(graph, n_pairs=50) for make in (ch.train.link_list_pairs, ch.train.neighbor_pairs, ch.train.walk_pairs)
-    ]
+    sets = [ch.train.corpus.node_pairs(graph), ch.train.corpus.link_pairs(graph)]
+    sets += [ch.train.corpus.list_pairs(graph, kind, n_pairs=50) for kind in ("link_list", "neighbors", "walk")]
     n = defaultdict(int)
     for pair in (pair for pairs in sets for pair in pairs):
         told = {*map(frozenset, told_by(pair.prompt.text, pair.answer, pair.task, pair.source))}
@@ -186,7 +184,7 @@ def test_prompts_without_a_source_are_held_out_as_they_stand(tmp_path, fitted, c
 
 def test_rows_of_a_table_are_held_out_in_all_their_wordings(tmp_path):
     frame = {"gene": GENES, "cell_line": ["K562"] * 60, "answer": ["Yes", "No"] * 30}
-    pairs = list(ch.train.task_pairs(frame, "cell_fitness", n_wordings=3))
+    pairs = list(ch.train.questions.task_pairs(frame, "cell_fitness", n_wordings=3))
     found = _held_out.hold_out({"a": pairs}, 20, seed=0)
     assert len(found.pairs) == 21
     assert not {pair.source for pair in found.pairs} & {pair.source for pair in found.train["a"]}
@@ -200,7 +198,7 @@ def test_nothing_to_train_on_is_an_error():
 
 def test_training_says_what_it_has_of_held_out_pairs(folders, tmp_path, graph, caplog):
     caplog.set_level("INFO", "cellhermes")
-    pairs = list(ch.train.link_pairs(graph))[:80]
+    pairs = list(ch.train.corpus.link_pairs(graph))[:80]
     config = ch.train.TrainConfig(max_steps=1)
     options = {"base": folders("llama"), "device": "cpu"}
     out = ch.train.fit(pairs[:60], config, evaluation=pairs[40:], out=tmp_path / "a", **options)

@@ -8,7 +8,8 @@ import scanpy as sc
 
 import cellhermes as ch
 from cellhermes.text import QAPair
-from cellhermes.train import TrainConfig, fit, mixture
+from cellhermes.train import TrainConfig, fit
+from cellhermes.train.corpus import ar_pairs, link_pairs, mixture, mlm_pairs, node_pairs
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +31,7 @@ def cells():
 def pretrained(cells, tmp_path_factory):
     """An adapter of the four objectives."""
     ppi = ch.datasets.ppi("toy")
-    parts = [
-        ch.train.mlm_pairs(cells), ch.train.ar_pairs(cells, n_prefix=(5, 30)), ch.train.node_pairs(ppi),
-        ch.train.link_pairs(ppi),
-    ]  # fmt: skip
+    parts = [mlm_pairs(cells), ar_pairs(cells, n_prefix=(5, 30)), node_pairs(ppi), link_pairs(ppi)]
     pairs = mixture(parts, dict.fromkeys([part.task for part in parts], 150))
     out = tmp_path_factory.mktemp("mini") / "pretrained"
     return fit(pairs[60:], CONFIG.replace(max_steps=100), out=out, evaluation=list(pairs[:60]), device="cpu")

@@ -284,7 +284,7 @@ def test_the_model_is_asked_as_everywhere_and_a_folder_keeps_its_run(base, share
     assert len(seen) == 8
     assert len(set(seen)) == 2, "two groups of four"
     encoder = ch.CellHermes.from_pretrained(base, device="cpu")._encoder
-    pairs = ch.train.task_pairs(FRAME, "cell_fitness")
+    pairs = ch.train.questions.task_pairs(FRAME, "cell_fitness")
     assert set(seen) <= {tuple(one.ids) for one in encoder.prompts([reason_prompt(pair.prompt) for pair in pairs])}
 
     before = (out / "adapter_model.safetensors").read_bytes()
@@ -310,7 +310,7 @@ def test_mini_shows_the_plumbing_and_says_so(adata, tmp_path):
     ch.pp.cell_sentences(adata, n_genes=4)
     frame = adata.obs.assign(answer=["Reactive", "Non-Reactive"] * 4)
     frame["reason"] = [f"It has {sentence.split()[0]}." for sentence in frame["cell_sentence"]]
-    pairs = ch.train.reason_pairs(frame, "t_cell_reactivity")
+    pairs = ch.train.questions.reason_pairs(frame, "t_cell_reactivity")
     taught = ch.train.fit(pairs, TrainConfig(max_steps=1), out=tmp_path / "taught", device="cpu")
     config = CONFIG.replace(max_steps=2, accumulation=1, class_weights={"Reactive": 2.0})
     with pytest.warns(UserWarning, match="too small to reason"):

@@ -121,7 +121,7 @@ Gene pairs and classes use random forests (pairs: {n_pairs:,} of the training pa
 cross-validation). No gene of the validation pairs occurs in the training pairs. The cell numbers use the default of
 `ch.tl.embed_cells`; kNN is 15 neighbours in five-fold cross-validation. "PCA of expression" reads the whole expression
 matrix, the model at most 100 genes and no values. One training run: other seeds of the training would differ.
-Yes-or-no questions are those of `ch.train.link_pairs`, about {n_links:,} held-out edges and as many negatives.
+Yes-or-no questions are those of `ch.train.corpus.link_pairs`, about {n_links:,} held-out edges and as many negatives.
 Trials that led to the recipe were scored on these same test sets, so small advantages may be chance.
 
 ### Yes or no to a link: what was tried

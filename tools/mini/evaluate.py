@@ -272,7 +272,7 @@ def masked_link(
 ) -> dict[str, Values]:
     """Yes or no to held-out edges and as many negatives of like degrees, in the corpus's wordings and contexts."""
     graph = pd.DataFrame(np.concatenate([edges, held_out]), columns=["a", "b"])
-    pairs = ch.train.link_pairs(graph, n_neighbors=n_neighbors, seed=1)
+    pairs = ch.train.corpus.link_pairs(graph, n_neighbors=n_neighbors, seed=1)
     wanted = {frozenset(edge) for edge in held_out.tolist()}
     # pairs 2 p and 2 p + 1 are an edge and its negative, in random order
     yes = [i - i % 2 for i, one in enumerate(pairs) if one.answer == "Yes" and frozenset(one.source.split()) in wanted]

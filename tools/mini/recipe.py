@@ -31,24 +31,24 @@ def config(seed: int, n_steps: int = N_STEPS) -> ch.train.TrainConfig:
     )  # fmt: skip
 
 
-def pairs(graph: pd.DataFrame, cells: list[AnnData], seed: int, n: int) -> ch.train.Pairs:
+def pairs(graph: pd.DataFrame, cells: list[AnnData], seed: int, n: int) -> ch.train.corpus.Pairs:
     """Questions about edges and cells, and lists, in random order."""
     counts = {task: round(share * n) for task, share in MIX.items()}
     link = 2 * (counts["masked_link"] // 2)
     common = {"seed": seed}
     parts = [
-        ch.train.link_list_pairs(graph, n_pairs=counts["link_list"], **common),
-        ch.train.link_pairs(graph, n_pairs=link, n_neighbors=N_NEIGHBORS, **common),
-        ch.train.node_pairs(graph, n_neighbors=N_NEIGHBORS, **common),
-        ch.train.neighbor_pairs(graph, n_pairs=counts["neighbors"], **common),
-        ch.train.walk_pairs(graph, n_pairs=counts["walk"], **common),
-        several(ch.train.mlm_pairs, cells, seed),
-        several(ch.train.ar_pairs, cells, seed),
+        ch.train.corpus.list_pairs(graph, "link_list", n_pairs=counts["link_list"], **common),
+        ch.train.corpus.link_pairs(graph, n_pairs=link, n_neighbors=N_NEIGHBORS, **common),
+        ch.train.corpus.node_pairs(graph, n_neighbors=N_NEIGHBORS, **common),
+        ch.train.corpus.list_pairs(graph, "neighbors", n_pairs=counts["neighbors"], **common),
+        ch.train.corpus.list_pairs(graph, "walk", n_pairs=counts["walk"], **common),
+        several(ch.train.corpus.mlm_pairs, cells, seed),
+        several(ch.train.corpus.ar_pairs, cells, seed),
     ]
-    return ch.train.mixture(parts, counts | {"masked_link": link}, seed=seed)
+    return ch.train.corpus.mixture(parts, counts | {"masked_link": link}, seed=seed)
 
 
-def several(make, cells: list[AnnData], seed: int) -> ch.train.Pairs:  # noqa: ANN001
+def several(make, cells: list[AnnData], seed: int) -> ch.train.corpus.Pairs:  # noqa: ANN001
     """Pairs of the cells of all data sets, from their first 100 genes."""
     first = pd.concat([data.obs["cell_sentence"] for data in cells])
     short = [" ".join(sentence.split()[:100]) for sentence in first]
@@ -56,17 +56,17 @@ def several(make, cells: list[AnnData], seed: int) -> ch.train.Pairs:  # noqa: A
     return make(AnnData(obs=pd.DataFrame({"cell_sentence": short}, index=names)), seed=seed)
 
 
-def groups(graphs: dict[str, pd.DataFrame], cells: list[AnnData], seed: int) -> dict[str, ch.train.Groups]:
+def groups(graphs: dict[str, pd.DataFrame], cells: list[AnnData], seed: int) -> dict[str, ch.train.corpus.Groups]:
     """Genes near their partners, cells near those with alike profiles, genes in cells, and verdicts on links."""
-    links = ch.train.link_pairs(graphs["biogrid"], n_neighbors=N_NEIGHBORS, seed=seed + 1)
+    links = ch.train.corpus.link_pairs(graphs["biogrid"], n_neighbors=N_NEIGHBORS, seed=seed + 1)
     n_kinds = 10  # of context, in turn; the first has none
     bare = links.take(np.flatnonzero(np.arange(len(links)) // 2 % n_kinds == 0))
     return {
-        "genes": ch.train.gene_groups(graphs, shares=SHARES, n_edges=40, n_genes=24, near_weight=1.0, seed=seed),
-        "cells": ch.train.cell_groups(cells, n_cells=28, near_weight=2.0, seed=seed),
-        "genes_in_cells": ch.train.gene_in_cell_groups(cells, graphs, shares=SHARES, n_cells=8, seed=seed),
-        "links": ch.train.answer_groups(links, answers=YES_NO, n_pairs=10, seed=seed),
-        "bare_links": ch.train.answer_groups(bare, answers=YES_NO, n_pairs=20, seed=seed),
+        "genes": ch.train.corpus.gene_groups(graphs, shares=SHARES, n_edges=40, n_genes=24, near_weight=1.0, seed=seed),
+        "cells": ch.train.corpus.cell_groups(cells, n_cells=28, near_weight=2.0, seed=seed),
+        "genes_in_cells": ch.train.corpus.gene_in_cell_groups(cells, graphs, shares=SHARES, n_cells=8, seed=seed),
+        "links": ch.train.corpus.answer_groups(links, answers=YES_NO, n_pairs=10, seed=seed),
+        "bare_links": ch.train.corpus.answer_groups(bare, answers=YES_NO, n_pairs=20, seed=seed),
     }
 
 

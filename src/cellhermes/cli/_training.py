@@ -14,7 +14,7 @@ from ._run import is_first
 if TYPE_CHECKING:
     import networkx as nx
 
-    from cellhermes.train import Pairs
+    from cellhermes.train.corpus import Pairs
 
 PAPER_LINKS = 1_455_846  # masked links of the paper
 
@@ -75,17 +75,17 @@ def pairs(
         data = open_path(cells)
         add_sentences(data, expression, modality=modality)
         options = {"metadata": metadata, "modality": modality, "seed": seed, "mod": mod}
-        sets += [ch.train.mlm_pairs(data, **options), ch.train.ar_pairs(data, **options)]
+        sets += [ch.train.corpus.mlm_pairs(data, **options), ch.train.corpus.ar_pairs(data, **options)]
     if graph is not None:
         ppi = _read_graph(graph, graph_format, graph_info, graph_member)
         n_links = min(PAPER_LINKS, 2 * ppi.number_of_edges()) if links is None else links
         sets += [
-            ch.train.node_pairs(ppi, relation=relation, seed=seed),
-            ch.train.link_pairs(ppi, n_pairs=n_links, relation=relation, seed=seed),
+            ch.train.corpus.node_pairs(ppi, relation=relation, seed=seed),
+            ch.train.corpus.link_pairs(ppi, n_pairs=n_links, relation=relation, seed=seed),
         ]
     counts = mixture or ("paper" if cells and graph else "all")
-    drawn = ch.train.mixture(sets, None if counts == "all" else counts, seed=seed)
-    card = ch.train.write_pairs(drawn, target, n_workers=workers, inputs=inputs, overwrite=overwrite)
+    drawn = ch.train.corpus.mixture(sets, None if counts == "all" else counts, seed=seed)
+    card = drawn.write(target, n_workers=workers, inputs=inputs, overwrite=overwrite)
     _show_corpus(card, drawn, target)
 
 

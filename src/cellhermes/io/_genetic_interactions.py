@@ -50,7 +50,7 @@ def read_genetic_interactions(
     -------
     ``gene_a``, ``gene_b``, ``type`` (``"synthetic"``, ...), ``system`` (as BioGRID calls it; the first, where there are
     several) and ``answer`` (``"Yes"``): each pair once in each type. These are positives only;
-    :func:`cellhermes.train.sample_negatives` adds negatives. ``attrs`` as in :func:`read_gene_categories`.
+    :func:`cellhermes.train.questions.sample_negatives` adds negatives. ``attrs`` as in :func:`read_gene_categories`.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from ._files import records
 
 
 def read_questions(path: str | Path) -> pd.DataFrame:
-    """Questions and answers of a file as the authors release them, or as :func:`~cellhermes.train.write_pairs` does.
+    """Read questions and answers as the authors release them, or as :meth:`~cellhermes.train.corpus.Pairs.write` does.
 
     Parameters
     ----------

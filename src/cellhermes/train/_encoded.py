@@ -5,8 +5,6 @@ Knows encoders and files, not models. What does not fit is cut or dropped here, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,8 +19,8 @@ from tqdm.auto import tqdm
 
 from .._disk import flush, noted, sha256_of, write_json
 from ..text import QAPair
-from ._corpus import read_pairs
-from ._pairs import Pairs
+from . import corpus
+from .corpus._pairs import Pairs, pairs_sha256
 
 if TYPE_CHECKING:
     from ..model._tokens import Encoder
@@ -109,11 +107,11 @@ def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
     sources = dict(pairs) if isinstance(pairs, Mapping) else {"pairs": pairs}
     for name, source in sources.items():
         if isinstance(source, str | Path):
-            read_pairs(source)  # whether it is there, and of a known format
+            corpus.read(source)  # whether it is there, and of a known format
         elif not isinstance(source, Sequence):
             msg = (
-                f"pairs of {name!r} are a {type(source).__name__}; expected a path, ch.train.Pairs, or a list of "
-                "ch.text.QAPair (a stream stands alone, with max_steps in the config)."
+                f"pairs of {name!r} are a {type(source).__name__}; expected a path, ch.train.corpus.Pairs, or a list "
+                "of ch.text.QAPair (a stream stands alone, with max_steps in the config)."
             )
             raise TypeError(msg)
         elif len(source) and not isinstance(source[0], QAPair):
@@ -125,22 +123,14 @@ def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
 def read(sources: Mapping[str, Source]) -> Iterator[QAPair]:
     """Pairs of all sources."""
     for source in sources.values():
-        yield from read_pairs(source) if isinstance(source, str | Path) else source
+        yield from corpus.read(source) if isinstance(source, str | Path) else source
 
 
 def fingerprint(source: Source) -> str:
     """Hash of what a source holds: of a file, all of it; else of every question, answer and task, made for this."""
     if isinstance(source, Stream):
         source = source.head
-    return sha256_of(Path(source)) if isinstance(source, str | Path) else hash_of(source)
-
-
-def hash_of(pairs: Iterable[QAPair]) -> str:
-    """Hash of questions, answers and tasks in their order."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(json.dumps([pair.prompt.text, pair.answer, pair.task]).encode())
-    return digest.hexdigest()
+    return sha256_of(Path(source)) if isinstance(source, str | Path) else pairs_sha256(source)
 
 
 def encode(
@@ -230,8 +220,8 @@ def _size(source: Source, cap: int | None) -> int | None:
 def _capped(source: Source, cap: int | None, seed: list[int]) -> Iterable[QAPair]:
     """At most ``cap`` pairs, drawn without replacement, in their order."""
     if cap is None:
-        return read_pairs(source) if isinstance(source, str | Path) else source
-    n = sum(1 for _ in read_pairs(source)) if isinstance(source, str | Path) else len(source)
+        return corpus.read(source) if isinstance(source, str | Path) else source
+    n = sum(1 for _ in corpus.read(source)) if isinstance(source, str | Path) else len(source)
     if cap >= n:
         return _capped(source, None, seed)
     chosen = np.sort(np.random.default_rng(seed).choice(n, cap, replace=False))
@@ -239,7 +229,7 @@ def _capped(source: Source, cap: int | None, seed: list[int]) -> Iterable[QAPair
         return source.take(chosen)
     if isinstance(source, str | Path):
         wanted = set(chosen.tolist())
-        return (pair for i, pair in enumerate(read_pairs(source)) if i in wanted)
+        return (pair for i, pair in enumerate(corpus.read(source)) if i in wanted)
     return (source[i] for i in chosen.tolist())
 
 

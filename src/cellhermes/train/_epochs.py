@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..text import QAPair
     from ._config import LossOn
     from ._encoded import Encoded
-    from ._groups import Group, Groups
+    from .corpus._groups import Group, Groups
 
 IGNORED = -100  # label of tokens without a loss
 BLOCK = 64  # forward passes whose rows are sorted by length together

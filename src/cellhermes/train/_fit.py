@@ -14,9 +14,9 @@ from .._disk import json_hash
 from . import _encoded, _folder, _loop
 from ._bases import folders_of
 from ._config import TrainConfig
-from ._groups import as_groups
 from ._held_out import overlap
-from ._pairs import Pairs
+from .corpus._groups import as_groups
+from .corpus._pairs import Pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..model._tokens import Encoder
     from ..text import QAPair
     from ._encoded import Encoded, Source
-    from ._groups import Groups
     from ._trainer import HermesTrainer
+    from .corpus._groups import Groups
 
 logger = logging.getLogger("cellhermes")
 
@@ -57,9 +57,9 @@ def fit(
     Parameters
     ----------
     pairs
-        What to learn from: :class:`~cellhermes.train.Pairs`, a list of :class:`~cellhermes.text.QAPair`, the path of a
-        corpus that :func:`~cellhermes.train.read_pairs` knows, or several of these by name. A stream of unknown length
-        (any other iterable) needs ``max_steps`` in the config.
+        What to learn from: :class:`~cellhermes.train.corpus.Pairs`, a list of :class:`~cellhermes.text.QAPair`, the
+        path of a corpus that :func:`~cellhermes.train.corpus.read` knows, or several of these by name. A stream of
+        unknown length (any other iterable) needs ``max_steps`` in the config.
     config
         How to learn; None takes :class:`~cellhermes.train.TrainConfig` with its defaults, the paper's values.
     out
@@ -69,8 +69,8 @@ def fit(
     evaluation
         Held-out pairs. Their loss and the share of exact answers are logged for each task.
     groups
-        What the vectors shall learn beside the pairs: :class:`~cellhermes.train.Groups`, or several of these by name.
-        With every forward pass one group of each is read, and its losses are added.
+        What the vectors shall learn beside the pairs: :class:`~cellhermes.train.corpus.Groups`, or several of these by
+        name. With every forward pass one group of each is read, and its losses are added.
     weights
         Name of each source to its share of an epoch. An epoch keeps its size; sources are repeated or sampled.
     caps
@@ -190,7 +190,7 @@ def _check(
     if stream is not None:
         if not isinstance(stream, Iterable):
             kind = type(stream).__name__
-            msg = f"pairs are a {kind}; expected ch.train.Pairs, a list, a path, or a mapping of these."
+            msg = f"pairs are a {kind}; expected ch.train.corpus.Pairs, a list, a path, or a mapping of these."
             raise TypeError(msg)
         if not config.max_steps or weights or caps:
             msg = "A stream has no length: set max_steps in the config, and neither weights nor caps."

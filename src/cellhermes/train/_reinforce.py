@@ -14,10 +14,10 @@ import numpy as np
 from ..model._card import reference
 from . import _folder, _loop
 from ._bases import folders_of
-from ._encoded import hash_of
-from ._reason_pairs import reason_questions
 from ._reinforce_config import ReinforceConfig
 from ._reward import check_classes, closed
+from .corpus._pairs import pairs_sha256
+from .questions._reason_pairs import reason_questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..model._tokens import Encoder
     from ..text import Task
-    from ._pairs import Pairs
+    from .corpus._pairs import Pairs
 
 logger = logging.getLogger("cellhermes")
 
@@ -154,7 +154,7 @@ def reinforce(
         "base_sha256": _identity.sha256(card),
         "wrap": encoder.wrap.note(),
         "vocabulary": encoder.fingerprint(),
-        "pairs": {"sha256": hash_of(questions), "about": dict(questions.about)},
+        "pairs": {"sha256": pairs_sha256(questions), "about": dict(questions.about)},
     }
     record = json.loads(json.dumps(record))  # as it will be read again: lists for tuples
     with _folder.held(out, is_first=args.process_index == 0):

@@ -9,9 +9,8 @@ from .._disk import parsed
 from .._paths import open_path
 from ..io import read_table
 from ..model import _card
-from . import _folder
+from . import _folder, corpus
 from ._config import TrainConfig
-from ._corpus import read_pairs
 from ._fit import fit
 from ._held_out import hold_out
 from ._reinforce import reinforce
@@ -212,7 +211,7 @@ def _corpus(table: Table, path: Path, where: str) -> Path:
         msg = f"{where} has no path; expected that of a corpus (.jsonl, .json or .parquet)."
         raise ValueError(msg)
     file = path.parent / name
-    read_pairs(file)  # whether it is there, and of a known format
+    corpus.read(file)  # whether it is there, and of a known format
     return file
 
 
@@ -281,7 +280,7 @@ def _base(content: Table, path: Path) -> str:
 def _held_out(files: Mapping[str, Path], n: int, seed: int, path: Path) -> HeldOut:
     """Hold pairs out of what is trained on, drawn from all files together."""
     try:
-        return hold_out({name: list(read_pairs(file)) for name, file in files.items()}, n, seed=seed)
+        return hold_out({name: list(corpus.read(file)) for name, file in files.items()}, n, seed=seed)
     except ValueError as error:
         error.add_note(f"This stands in [evaluation] of {path}.")
         raise

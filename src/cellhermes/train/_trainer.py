@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._config import TrainConfig
     from ._encoded import Encoded
     from ._epochs import Epochs
-    from ._groups import Groups
+    from .corpus._groups import Groups
 
 
 class HermesTrainer(Recorded, Trainer):

@@ -1,0 +1,26 @@
+"""Tables of questions: splits that prove that nothing leaks, negatives, and pairs to train on."""
+
+from ._gene_sets import gene_set_questions
+from ._negatives import balance, sample_negatives
+from ._reason_pairs import reason_pairs
+from ._settings import settings, split
+from ._splits import (
+    LeakError,
+    check_split,
+    split_by,
+    split_random,
+    split_unseen_combinations,
+    split_unseen_genes,
+)
+from ._task_pairs import task_pairs
+
+__all__ = [
+    "LeakError",
+    "balance",
+    "check_split",
+    "gene_set_questions",
+    "reason_pairs",
+    "sample_negatives",
+    "split",
+    "task_pairs",
+]

@@ -1,0 +1,146 @@
+"""A table of questions and a task become question-answer pairs to train on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..._disk import json_hash
+from ...text import QAPair, Task
+from ...text._columns import SENTENCE
+from ..corpus._pairs import Pairs, below, hashed
+from ._splits import SPLIT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+
+WORDING = 200  # stream of randomness; those of the corpus are below
+MOST_COMMON = 20  # answers whose numbers are told
+
+
+def task_pairs(
+    frame: pd.DataFrame | Mapping[str, Sequence[object]],
+    task: str | Path | Task,
+    *,
+    answers: Sequence[str] | None = None,
+    expression: bool | None = None,
+    part: str = "train",
+    n_wordings: int = 1,
+    seed: int = 0,
+) -> Pairs:
+    """Questions of a task with their true answers, to train on.
+
+    A row gives one pair in each of ``n_wordings`` wordings, drawn by its number. Several tasks are trained together as
+    sources of :func:`fit`: ``fit({"fitness": a, "disease": b}, weights=..., out=...)``.
+
+    Parameters
+    ----------
+    frame
+        Questions: the columns of the task and its answers. ``adata.obs`` for a task of cells.
+    task
+        Name of a task, path of a TOML file, or a :class:`~cellhermes.text.Task`.
+    answers
+        Answers of a task that has none of its own; None takes the task's, or any.
+    expression
+        Show the cell's ranked genes (column ``cell_sentence``); None where the task cannot do without.
+    part
+        Which rows, where the frame has a column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
+    n_wordings
+        Pairs of a row, each with another wording.
+    seed
+        Pair ``i`` is a function of the frame, the task, the seed and ``i``.
+
+    Returns
+    -------
+    :class:`Pairs` of the task.
+
+    Raises
+    ------
+    KeyError
+        If the task or a column is not there.
+    ValueError
+        If the part is empty, a value is missing, a label is none of the answers, or there are fewer wordings.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import cellhermes as ch
+    >>> frame = pd.DataFrame({"gene_a": ["BRCA1"], "gene_b": ["PARP1"], "answer": ["Yes"]})
+    >>> pairs = ch.train.questions.task_pairs(frame, "genetic_interaction_synthetic")
+    >>> pairs[0].answer, pairs[0].prompt.text.splitlines()[1]
+    ('Yes', 'Gene BRCA1 and Gene PARP1')
+    """
+    asked = Task.load(task) if answers is None else Task.load(task).with_answers(answers)
+    n_variants = len(asked.template.variants)
+    if not 1 <= n_wordings <= n_variants:
+        msg = f"n_wordings={n_wordings}; task {asked.name!r} has {n_variants}."
+        raise ValueError(msg)
+    rows = rows_of(frame, part)
+    columns, true = asked.columns(rows, expression=expression), asked.answers_of(rows)
+    if not true:
+        msg = "the frame has no row; expected at least one question with its answer."
+        raise ValueError(msg)
+    asked.prompts({name: values[:1] for name, values in columns.items()}, expression=expression)  # fails now or never
+    about = {
+        "task": asked.name,
+        "version": asked.version,
+        "task_sha256": asked.fingerprint(),
+        "rows_sha256": json_hash([columns, true]),
+        "answers": dict(Counter(true).most_common(MOST_COMMON)),
+        "part": part if SPLIT in frame else "all",
+        "expression": bool(expression),
+        "n_wordings": n_wordings,
+        "seed": seed,
+    }
+    make = _TaskPairs(asked, columns, true, expression, n_wordings, seed)
+    return Pairs(make, len(true) * n_wordings, task=asked.name, about=about)
+
+
+@dataclass(frozen=True)
+class _TaskPairs:
+    """Makes the pairs of a task; number = row x number of wordings + place among the wordings of the row."""
+
+    task: Task
+    columns: Mapping[str, list[str | list[str]]]
+    answers: list[str]
+    expression: bool | None
+    n_wordings: int
+    seed: int
+
+    def __call__(self, numbers: np.ndarray) -> list[QAPair]:
+        rows, place = np.divmod(numbers, self.n_wordings)
+        n_variants = len(self.task.template.variants)
+        first = below(hashed(self.seed, WORDING, rows), n_variants)
+        chosen = {name: [values[row] for row in rows.tolist()] for name, values in self.columns.items()}
+        variants = ((first + place) % n_variants).tolist()
+        prompts = self.task.prompts(chosen, expression=self.expression, variant=variants)
+        named = [values for name, values in chosen.items() if name != SENTENCE]
+        sources = [" ".join(map(_joined, values)) for values in zip(*named, strict=True)] or [""] * len(prompts)
+        made = zip(prompts, rows.tolist(), sources, strict=True)
+        return [QAPair(prompt, self.answers[row], self.task.name, source) for prompt, row, source in made]
+
+
+def _joined(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def rows_of(
+    frame: pd.DataFrame | Mapping[str, Sequence[object]], part: str
+) -> pd.DataFrame | Mapping[str, Sequence[object]]:
+    """Rows of one part, where the frame is split; else all."""
+    if SPLIT not in frame:
+        return frame
+    parts = [str(one) for one in frame[SPLIT]]
+    places = [i for i, one in enumerate(parts) if one == part]
+    if not places:
+        msg = f"no row has split={part!r}; the frame has {dict(Counter(parts))}."
+        raise ValueError(msg)
+    columns = {str(name): list(frame[name]) for name in frame}
+    return {name: [values[i] for i in places] for name, values in columns.items()}
