@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from functools import partial
 from itertools import pairwise
 
 import networkx as nx
@@ -116,10 +117,11 @@ def test_all_pairs_of_a_cell_are_held_out_together(corpus, fitted):
 
 
 @pytest.mark.parametrize("relation", ["interaction", "regulation", "pathway"])
-@pytest.mark.parametrize("make", ["node", "link", "link_list", "neighbor", "walk"])
+@pytest.mark.parametrize("make", ["node", "link", "link_list", "neighbors", "walk"])
 def test_links_that_a_pair_tells_are_read_from_every_kind_of_question(graph, make, relation):
-    build = getattr(ch.train, f"{make}_pairs")
-    pairs = build(graph, relation=relation, **({} if make == "node" else {"n_pairs": 100}))
+    builders = {"node": ch.train.corpus.node_pairs, "link": partial(ch.train.corpus.link_pairs, n_pairs=100)}
+    build = builders.get(make) or partial(ch.train.corpus.list_pairs, kind=make, n_pairs=100)
+    pairs = build(graph, relation=relation)
     n_told = 0
     for pair in pairs[:300]:
         expected = {*map(frozenset, told_by(pair.prompt.text, pair.answer, pair.task, pair.source))}

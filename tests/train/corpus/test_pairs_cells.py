@@ -186,7 +186,7 @@ def test_proteins_beside_genes_speak_of_proteins(adata):
 def test_wrong_arguments_are_explained(adata, pairs, options, error, message):
     ch.pp.cell_sentences(adata)
     with pytest.raises(error, match=message):
-        getattr(ch.train, pairs)(adata, **options)
+        getattr(ch.train.corpus, pairs)(adata, **options)
 
 
 def test_one_sentence_is_not_a_list_of_letters(adata):

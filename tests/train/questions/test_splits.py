@@ -93,7 +93,7 @@ def test_rows_that_ask_the_same_are_together() -> None:
 def test_order_of_the_rows_does_not_count(how: str) -> None:
     frame = fitness()
     shuffled = frame.sample(frac=1, random_state=1)
-    split = getattr(ch.train, how)
+    split = getattr(ch.train.questions, how)
     pd.testing.assert_frame_equal(split(frame), split(shuffled).sort_index())
 
 
