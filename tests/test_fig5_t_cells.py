@@ -92,12 +92,13 @@ def test_baselines_are_as_good_as_the_genes_that_are_left(fig5, cells):
 
 
 def test_released_questions_become_cells_with_their_own_split(fig5, monkeypatch):
-    def frame(part):
+    def frame(name, part):
+        assert name == "melanoma"
         genes = {"train": ["CD3E LYZ", "GZMB CD3E"], "test": ["LYZ CD8A"]}[part]
         rows = [(f"A cell with genes ranked by expression: {one}", "Reactive") for one in genes]
         return pd.DataFrame(rows, columns=["input", "answer"])
 
-    monkeypatch.setattr(ch.datasets, "melanoma_t_cells", frame)
+    monkeypatch.setattr(ch.datasets, "questions", frame)
     source = fig5.melanoma()
     assert source.adata.obs["cell_sentence"].tolist() == ["CD3E LYZ", "GZMB CD3E", "LYZ CD8A"]
     assert source.adata[:, "CD3E"].X.toarray().ravel().tolist() == [2, 1, 0]

@@ -131,7 +131,7 @@ CALLS = {
     ("train", "accelerate"): "ch.train.fit('corpus.jsonl', out='tuned')",
     ("train", "peft"): "ch.CellHermes.from_pretrained('adapter')",
     ("train", "peft "): "ch.train.merge(base, 'adapter', 'merged')",
-    ("train", "pyarrow"): "[ch.text.QAPair(ch.text.Prompt('a'), 'b', 'c')].write('c.parquet')",
+    ("train", "pyarrow"): "ch.train.corpus.list_pairs(ch.datasets.ppi('toy'), 'walk', n_pairs=1).write('c.parquet')",
     ("train", "pyarrow "): "ch.io.read_embeddings('a.parquet')",
     ("gguf", "gguf"): "ch.CellHermes.from_pretrained('model.gguf')",
     ("rl", "trl"): "ch.train.reinforce(pairs, 'genetic_interaction_synthetic', out='reasons')",

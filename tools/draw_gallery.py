@@ -79,7 +79,7 @@ save(ch.pl.enrich(adata, n_terms=2), "enrich")
 # a task: answers, measures, explanation; of two types, in short sentences, which makes it quick
 cells = adata[adata.obs["cell_type"].isin(["B cell", "T cell"]).to_numpy()].copy()
 ch.pp.cell_sentences(cells, n_genes=40)
-frame = ch.train.questions.split_random(cells.obs[["cell_type", "cell_sentence"]], fractions=(0.5, 0, 0.5))
+frame = ch.train.questions.split(cells.obs[["cell_type", "cell_sentence"]], "random", fractions=(0.5, 0, 0.5))
 test = cells[(frame["split"] == "test").to_numpy()].copy()
 truth = test.obs["cell_type"]
 answers = ["B cell", "T cell"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from data import APART
 
 import cellhermes as ch
 
@@ -87,10 +88,7 @@ def _kind(frame: pd.DataFrame) -> str:
 
 def _asked(frame: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     """Rows that have what another setting keeps from its training: its groups and, of perturbations, each gene."""
-    setting = ch.train.questions.settings().loc[other.attrs["setting"]]
-    default = ["perturbation"] if "combination" in setting["function"] else task_of(frame).fields
-    columns = setting["arguments"].get("columns", default)
-    columns = [columns] if isinstance(columns, str) else list(columns)
+    columns = list(APART[other.attrs["setting"]] or task_of(frame).fields)
     is_train = other["split"] == "train"
     keys = [pd.MultiIndex.from_frame(rows[columns].astype(str)) for rows in (frame, other[~is_train])]
     found = pd.Series(keys[0].isin(keys[1]), index=frame.index)

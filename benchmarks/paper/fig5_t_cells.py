@@ -131,8 +131,8 @@ def splits_of(source: Source, seed: int) -> dict[str, pd.Series]:
         return {"the authors'": obs["split"]}
     rows = pd.DataFrame({"cell": obs.index, source.group: obs[source.group].astype(str).to_numpy()}, index=obs.index)
     made = {
-        "cell": ch.train.questions.split_random(rows, fractions=FRACTIONS, seed=seed),
-        source.group: ch.train.questions.split_by(rows, source.group, fractions=FRACTIONS, seed=seed),
+        "cell": ch.train.questions.split(rows, "random", fractions=FRACTIONS, seed=seed),
+        source.group: ch.train.questions.split(rows, "groups", columns=source.group, fractions=FRACTIONS, seed=seed),
     }
     ch.train.questions.check_split(made[source.group], source.group)
     return {f"by {name}": frame["split"].reindex(obs.index) for name, frame in made.items()}

@@ -169,7 +169,7 @@ def test_real_contigs_as_a_loop_finds_them(data_dir):
 
 def test_splits_by_clonotype_leave_no_receptor_on_both_sides(data_dir):
     frame = ch.io.read_contigs(data_dir / "tcr_contigs_lung_blood.tsv.gz", receptor_arms="any").iloc[:4000]
-    split = ch.train.questions.split_by(frame[["clone_id", "barcode"]], "clone_id")
+    split = ch.train.questions.split(frame[["clone_id", "barcode"]], "groups", columns="clone_id")
     for arm in ("VJ", "VDJ"):
         parts = split["split"].groupby(frame[f"IR_{arm}_1_junction"], observed=True).nunique()
         assert parts.max() == 1

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .._disk import flush, noted, sha256_of, write_json
+from .._streams import Use, generator
 from ..text import QAPair
 from . import corpus
 from .corpus._pairs import Pairs, pairs_sha256
@@ -158,7 +159,7 @@ def encode(
     with (folder / IDS).open("wb") as file, tqdm(total=total, desc="tokenise", delay=2, leave=False) as bar:
         for number, (name, source) in enumerate(sources.items()):
             before = len(n_prompt)
-            for chunk in _chunks(_capped(source, caps.get(name), [seed, number])):
+            for chunk in _chunks(_capped(source, caps.get(name), generator(seed, Use.CAP, number))):
                 for pair, example in zip(chunk, encoder.examples(chunk, max_tokens=max_tokens), strict=True):
                     if example is None:
                         dropped[f"{pair.task}: no room for any of the answer in {max_tokens} tokens"] += 1
@@ -217,14 +218,14 @@ def _size(source: Source, cap: int | None) -> int | None:
     return len(source) if cap is None else min(cap, len(source))
 
 
-def _capped(source: Source, cap: int | None, seed: list[int]) -> Iterable[QAPair]:
+def _capped(source: Source, cap: int | None, rng: np.random.Generator) -> Iterable[QAPair]:
     """At most ``cap`` pairs, drawn without replacement, in their order."""
     if cap is None:
         return corpus.read(source) if isinstance(source, str | Path) else source
     n = sum(1 for _ in corpus.read(source)) if isinstance(source, str | Path) else len(source)
     if cap >= n:
-        return _capped(source, None, seed)
-    chosen = np.sort(np.random.default_rng(seed).choice(n, cap, replace=False))
+        return _capped(source, None, rng)
+    chosen = np.sort(rng.choice(n, cap, replace=False))
     if isinstance(source, Pairs):
         return source.take(chosen)
     if isinstance(source, str | Path):

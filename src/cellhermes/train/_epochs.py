@@ -14,6 +14,8 @@ import scipy.sparse as sp
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
+from .._streams import Use, generator
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -79,7 +81,7 @@ class Epochs(Dataset):
         """Order the rows of an epoch; weighted sources are drawn anew, except into packed rows."""
         if self._redrawn:
             self._rows = self._draw(epoch)
-        rng = np.random.default_rng([self._seed, 1, epoch])
+        rng = generator(self._seed, Use.EPOCH_ORDER, epoch)
         lengths = np.array([self._lengths[row].sum() for row in self._rows]) if self._group else None
         self._order = arrange(len(self._rows), lengths, batch_size=self._batch_size, rng=rng)
         missing = -len(self._order) % self._unit
@@ -105,7 +107,7 @@ class Epochs(Dataset):
         chosen, begin = [], 0
         for number, (name, size) in enumerate(self._encoded.sources.items()):
             whole, rest = divmod(self.counts[name], max(size, 1))
-            rng = np.random.default_rng([self._seed, 2, epoch, number])
+            rng = generator(self._seed, Use.EPOCH_SOURCE, epoch, number)
             chosen += [np.arange(begin, begin + size)] * whole + [begin + rng.choice(size, rest, replace=False)]
             begin += size
         return list(np.concatenate(chosen).astype(np.int64)[:, None]) if chosen else []
@@ -157,7 +159,7 @@ class Stream(IterableDataset):
     def _read(self) -> Iterator[Row]:
         pairs, block = iter(self._pairs), 0
         while chunk := list(islice(pairs, BLOCK * self._batch_size)):
-            rng = np.random.default_rng([self._seed, block])
+            rng = generator(self._seed, Use.STREAM_ORDER, block)
             block += 1
             examples = [e for e in self._encoder.examples(chunk, max_tokens=self._max_tokens) if e is not None]
             self._n_dropped += len(chunk) - len(examples)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from .._streams import Use, generator
 from .corpus._pairs_graph import NOTHING
 
 if TYPE_CHECKING:
@@ -136,8 +135,7 @@ def hold_out(sources: Mapping[str, Sequence[QAPair]], n: int, *, seed: int) -> H
     """
     units = [unit(pair) for pairs in sources.values() for pair in pairs]
     sizes, chosen, n_chosen = Counter(units), set(), 0
-    # its own stream of the seed, which also orders and caps pairs
-    for i in np.random.default_rng([seed, 1]).permutation(len(units)).tolist():
+    for i in generator(seed, Use.HELD_OUT).permutation(len(units)).tolist():
         if n_chosen >= n:
             break
         if units[i] not in chosen:

@@ -1,13 +1,11 @@
 """A pair depends on its number, and on nothing that was read before it."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cellhermes.text import Prompt, QAPair
 from cellhermes.train.corpus import Pairs
-from cellhermes.train.corpus._pairs import below, hashed
 
 
 def make(numbers):
@@ -56,15 +54,3 @@ def test_fingerprint_tells_pairs_apart(pairs):
     assert pairs.fingerprint() == same.fingerprint() == pairs[:].fingerprint()
     other = [pairs[1:], pairs[::-1], Pairs(make, 3000, task="demo", about={"seed": 2}), Pairs(make, 3000, task="d")]
     assert len({part.fingerprint() for part in [pairs, *other]}) == 5
-
-
-def test_hash_looks_random():
-    bits = hashed(0, 1, np.arange(100_000))
-    assert len(set(bits.tolist())) == 100_000
-    ones = ((bits[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).mean(axis=0)
-    assert np.abs(ones - 0.5).max() < 0.01
-    shares = np.bincount(below(bits, 20), minlength=20) / 100_000
-    assert len(shares) == 20
-    assert np.abs(shares - 0.05).max() < 0.005
-    others = [hashed(1, 1, np.arange(100_000)), hashed(0, 2, np.arange(100_000)), hashed(-1, 1, np.arange(100_000))]
-    assert all(abs(np.corrcoef(bits.astype(float), other.astype(float))[0, 1]) < 0.02 for other in others)

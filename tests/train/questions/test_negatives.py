@@ -24,8 +24,8 @@ def pairs_of(frame: pd.DataFrame) -> list[frozenset[str]]:
 @given(st.integers(0, 500), st.sampled_from([0.5, 1.0, 2.0]))
 @settings(max_examples=25, deadline=None)
 def test_negatives_are_new_pairs_of_genes_of_their_part(seed: int, ratio: float) -> None:
-    frame = ch.train.questions.split_by(
-        hub(), ["gene_a", "gene_b"], unordered=True, fractions=(0.6, 0.2, 0.2), seed=seed
+    frame = ch.train.questions.split(
+        hub(), "groups", columns=["gene_a", "gene_b"], unordered=True, fractions=(0.6, 0.2, 0.2), seed=seed
     )
     found = ch.train.questions.sample_negatives(frame, ratio=ratio, seed=seed)
     yes, no = (found[found["answer"] == answer] for answer in ("Yes", "No"))
@@ -42,7 +42,7 @@ def test_negatives_are_new_pairs_of_genes_of_their_part(seed: int, ratio: float)
 def test_unseen_genes_stay_unseen() -> None:
     pairs = pd.DataFrame(itertools.combinations([f"G{i}" for i in range(40)], 2), columns=["gene_a", "gene_b"])
     frame = pairs.sample(frac=0.3, random_state=0).assign(answer="Yes")
-    frame = ch.train.questions.split_unseen_genes(frame, ["gene_a", "gene_b"], fractions=(0.5, 0.25, 0.25))
+    frame = ch.train.questions.split(frame, "unseen_genes", columns=["gene_a", "gene_b"], fractions=(0.5, 0.25, 0.25))
     found = ch.train.questions.sample_negatives(frame)
     ch.train.questions.check_split(found, ["gene_a", "gene_b"], genes=True)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import cellhermes as ch
 from cellhermes.io._graphs import TAB3
+from cellhermes.train.questions._splits import SETTINGS, WAYS
 
 PARTS = ["train", "valid", "test"]
 GENES = [f"G{i}" for i in range(20)]
@@ -37,7 +38,7 @@ def seen_in_training(frame: pd.DataFrame, column: str) -> set[str]:
 @given(st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_unseen_cell_lines_are_unseen(seed: int) -> None:
-    found = ch.train.questions.split_by(fitness(), "cell_line", seed=seed)
+    found = ch.train.questions.split(fitness(), "groups", columns="cell_line", seed=seed)
     lines = {part: set(found.loc[found["split"] == part, "cell_line"]) for part in PARTS}
     assert all(lines.values())
     assert lines["train"].isdisjoint(lines["valid"] | lines["test"])
@@ -48,7 +49,7 @@ def test_unseen_cell_lines_are_unseen(seed: int) -> None:
 @given(st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_unseen_genes_are_unseen_also_within_combinations(seed: int) -> None:
-    found = ch.train.questions.split_unseen_genes(combinations(GENES), "perturbation", seed=seed)
+    found = ch.train.questions.split(combinations(GENES), "unseen_genes", columns="perturbation", seed=seed)
     genes = [{g for v in found.loc[found["split"] == part, "perturbation"] for g in v.split("+")} for part in PARTS]
     assert all(genes)
     assert not any(a & b for a, b in itertools.combinations(genes, 2))
@@ -59,8 +60,8 @@ def test_unseen_genes_are_unseen_also_within_combinations(seed: int) -> None:
 @given(st.integers(0, 1000), st.sampled_from([0, 1, 2, None]))
 @settings(max_examples=40, deadline=None)
 def test_combinations_have_as_many_seen_genes_as_they_say(seed: int, n_seen: int | None) -> None:
-    found = ch.train.questions.split_unseen_combinations(
-        combinations(GENES), n_seen=n_seen, fractions=THIRDS, seed=seed
+    found = ch.train.questions.split(
+        combinations(GENES), "unseen_combinations", n_seen=n_seen, fractions=THIRDS, seed=seed
     )
     trained = seen_in_training(found, "perturbation")
     whole = {frozenset(v.split("+")) for v in found.loc[found["split"] == "train", "perturbation"]}
@@ -77,29 +78,30 @@ def test_combinations_have_as_many_seen_genes_as_they_say(seed: int, n_seen: int
 def test_a_pair_is_the_same_the_other_way_round() -> None:
     pairs = list(itertools.combinations(GENES, 2))
     frame = pd.DataFrame(pairs + [(b, a) for a, b in pairs], columns=["gene_a", "gene_b"])
-    found = ch.train.questions.split_by(frame, ["gene_a", "gene_b"], unordered=True)
+    found = ch.train.questions.split(frame, "groups", columns=["gene_a", "gene_b"], unordered=True)
     half = len(pairs)
     assert found["split"].tolist()[:half] == found["split"].tolist()[half:]
 
 
 def test_rows_that_ask_the_same_are_together() -> None:
     frame = pd.concat([fitness(), fitness().assign(answer="No", effect=0.1)], ignore_index=True)
-    found = ch.train.questions.split_random(frame)
+    found = ch.train.questions.split(frame, "random")
     assert (found.groupby(["gene", "cell_line"])["split"].nunique() == 1).all()
     assert found.groupby("cell_line")["split"].nunique().max() == 3  # at random otherwise
 
 
-@pytest.mark.parametrize("how", ["split_random", "split_unseen_genes"])
+@pytest.mark.parametrize("how", ["random", "unseen_genes"])
 def test_order_of_the_rows_does_not_count(how: str) -> None:
     frame = fitness()
     shuffled = frame.sample(frac=1, random_state=1)
-    split = getattr(ch.train.questions, how)
-    pd.testing.assert_frame_equal(split(frame), split(shuffled).sort_index())
+    pd.testing.assert_frame_equal(
+        ch.train.questions.split(frame, how), ch.train.questions.split(shuffled, how).sort_index()
+    )
 
 
 def test_same_seed_same_split_and_other_seed_another() -> None:
     first, again, other = (
-        ch.train.questions.split_by(fitness(), "gene", seed=seed)["split"].tolist() for seed in (1, 1, 2)
+        ch.train.questions.split(fitness(), "groups", columns="gene", seed=seed)["split"].tolist() for seed in (1, 1, 2)
     )
     assert first == again != other
 
@@ -116,12 +118,15 @@ def test_shares_are_as_asked_for_and_no_part_is_empty(n: int, a: int, b: int, c:
     frame = pd.DataFrame({"donor": np.arange(n)})
     if n * fractions[0] < 2:  # the others may leave nothing for training
         return
-    counts = ch.train.questions.split_by(frame, "donor", fractions=fractions)["split"].value_counts()
+    counts = ch.train.questions.split(frame, "groups", columns="donor", fractions=fractions)["split"].value_counts()
     assert all(abs(counts[part] - n * share) <= 2 for part, share in zip(PARTS, fractions, strict=True))
 
 
 def test_a_part_may_be_left_out() -> None:
-    assert set(ch.train.questions.split_by(fitness(), "gene", fractions=(0.8, 0, 0.2))["split"]) == {"train", "test"}
+    assert set(ch.train.questions.split(fitness(), "groups", columns="gene", fractions=(0.8, 0, 0.2))["split"]) == {
+        "train",
+        "test",
+    }
 
 
 # ---- errors
@@ -150,24 +155,40 @@ def test_a_split_that_leaks_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> 
     turn = itertools.cycle([0, 1, 2, 2, 1, 0, 0])
     monkeypatch.setattr(_splits, "_of_genes", broken)
     with pytest.raises(ch.train.questions.LeakError):
-        ch.train.questions.split_unseen_genes(combinations(GENES), "perturbation")
+        ch.train.questions.split(combinations(GENES), "unseen_genes", columns="perturbation")
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda f: ch.train.questions.split_by(f, "donor"), "no column ['donor']"),
+        (lambda f: ch.train.questions.split(f, "groups", columns="donor"), "no column ['donor']"),
         (
-            lambda f: ch.train.questions.split_by(f.assign(donor=[None] + [1] * (len(f) - 1)), "donor"),
+            lambda f: ch.train.questions.split(f.assign(donor=[None] + [1] * (len(f) - 1)), "groups", columns="donor"),
             "no value in 1 of 240",
         ),
-        (lambda f: ch.train.questions.split_by(f[:24], "gene"), "2 gene cannot be split"),
-        (lambda f: ch.train.questions.split_by(f, "gene", fractions=(0.5, 0.2)), "add up to 1"),
-        (lambda f: ch.train.questions.split_by(f, "gene", fractions=(0.5, 0.2, 0.2)), "add up to 1"),
-        (lambda f: ch.train.questions.split_unseen_combinations(f, "gene"), "no row is left for valid and test"),
-        (lambda f: ch.train.questions.split_unseen_combinations(f, "gene", n_seen=3), "expected 0, 1, 2 or None"),
-        (lambda f: ch.train.questions.split_unseen_combinations(f.assign(gene="A+B+C"), "gene"), "more than two genes"),
+        (lambda f: ch.train.questions.split(f[:24], "groups", columns="gene"), "2 gene cannot be split"),
+        (lambda f: ch.train.questions.split(f, "groups", columns="gene", fractions=(0.5, 0.2)), "add up to 1"),
+        (lambda f: ch.train.questions.split(f, "groups", columns="gene", fractions=(0.5, 0.2, 0.2)), "add up to 1"),
+        (
+            lambda f: ch.train.questions.split(f, "unseen_combinations", columns="gene"),
+            "no row is left for valid and test",
+        ),
+        (
+            lambda f: ch.train.questions.split(f, "unseen_combinations", columns="gene", n_seen=3),
+            "expected 0, 1, 2 or None",
+        ),
+        (
+            lambda f: ch.train.questions.split(f.assign(gene="A+B+C"), "unseen_combinations", columns="gene"),
+            "more than two genes",
+        ),
+        (lambda f: ch.train.questions.split(f, "fitness"), "No split 'fitness'. Known: random, groups, "),
         (lambda f: ch.train.questions.split(f, "fitness"), "cell_fitness/unseen_gene"),
+        (lambda f: ch.train.questions.split(f, "groups"), "how='groups' needs columns="),
+        (lambda f: ch.train.questions.split(f, "random", columns="gene"), "how='random' takes no columns."),
+        (lambda f: ch.train.questions.split(f, "cell_fitness/unseen_gene", columns="gene"), "takes no columns."),
+        (lambda f: ch.train.questions.split(f, "unseen_genes", unordered=True), "takes no unordered."),
+        (lambda f: ch.train.questions.split(f, "groups", columns="gene", n_seen=0), "takes no n_seen."),
+        (lambda f: ch.train.questions.split(f, "unseen_combinations", columns=["gene", "b"]), "expected one column"),
         (lambda f: ch.train.questions.check_split(f, "gene"), "Split it first"),
         (lambda f: ch.train.questions.check_split(f.assign(split="dev"), "gene"), "has ['dev']"),
     ],
@@ -182,11 +203,10 @@ def test_what_cannot_be_split_says_why(call, said: str) -> None:
 
 
 def test_there_are_the_thirteen_settings_of_the_paper() -> None:
-    table = ch.train.questions.settings()
-    of_the_paper = [name for name in table.index if not name.startswith("t_cell")]
+    of_the_paper = [name for name in SETTINGS if not name.startswith("t_cell")]
     assert len(of_the_paper) == 13
-    asked = {task for tasks in table["tasks"] for task in tasks.split(", ")}
-    assert asked <= {*ch.text.Task.names()}
+    tasks = {name.partition("/")[0] for name in SETTINGS} - {"perturbation"}
+    assert tasks <= {*ch.text.Task.names()}
     assert {name.split("/")[0] for name in of_the_paper if name.startswith("genetic")} == {
         name for name in ch.text.Task.names() if name.startswith("genetic")
     }
@@ -204,20 +224,21 @@ def frame_for(setting: str) -> pd.DataFrame:
     return pd.DataFrame({"cell": np.arange(60), "clonotype": np.arange(60) // 3})
 
 
-@pytest.mark.parametrize("setting", ch.train.questions.settings().index)
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_each_setting_keeps_apart_what_it_names(setting: str) -> None:
     found = ch.train.questions.split(frame_for(setting), setting)
     assert set(found["split"]) == set(PARTS)
     apart = {
-        "perturbed gene": lambda row: row["perturbation"].split("+"),
-        "combination of perturbed genes": lambda row: [frozenset(row["perturbation"].split("+"))],
-        "cell line": lambda row: [row["cell_line"]],
-        "gene": lambda row: [row["gene"]],
-        "pair of genes": lambda row: [frozenset((row["gene_a"], row["gene_b"]))],
-        "gene of the category": lambda row: [(row["gene"], row["category"])],
-        "cell": lambda row: [row["cell"]],
-        "T-cell receptor": lambda row: [row["clonotype"]],
-    }[ch.train.questions.settings().loc[setting, "unseen"]]
+        "perturbation/unseen_gene": lambda row: row["perturbation"].split("+"),
+        "perturbation/unseen_combination": lambda row: [frozenset(row["perturbation"].split("+"))],
+        "perturbation/unseen_cell_line": lambda row: [row["cell_line"]],
+        "cell_fitness/unseen_cell_line": lambda row: [row["cell_line"]],
+        "cell_fitness/unseen_gene": lambda row: [row["gene"]],
+        "genetic_interaction": lambda row: [frozenset((row["gene_a"], row["gene_b"]))],
+        "gene_set": lambda row: [(row["gene"], row["category"])],
+        "t_cell_reactivity/cell": lambda row: [row["cell"]],
+        "t_cell_reactivity/clonotype": lambda row: [row["clonotype"]],
+    }[re.sub(r"^(genetic_interaction|gene_set)_.*", r"\1", setting)]
     part_of: dict[object, str] = {}
     for row in found.to_dict("records"):
         for thing in apart(row):
@@ -228,24 +249,24 @@ def test_random_split_takes_missing_values_as_equal() -> None:
     cells = [f"cell {i}" for i in range(20)]
     half = pd.Categorical(["B (half 1)", "B (half 2)", None, None] * 5)
     frame = pd.DataFrame({"cell": cells, "half": half, "note": ["a", None] * 10})
-    found = ch.train.questions.split_random(frame, fractions=(0.5, 0, 0.5))
+    found = ch.train.questions.split(frame, "random", fractions=(0.5, 0, 0.5))
     assert found["split"].value_counts().to_dict() == {"train": 10, "test": 10}
     pd.testing.assert_frame_equal(found.drop(columns="split"), frame)
     twice = pd.concat([frame, frame], ignore_index=True)
-    assert (ch.train.questions.split_random(twice).groupby("cell")["split"].nunique() == 1).all()
+    assert (ch.train.questions.split(twice, "random").groupby("cell")["split"].nunique() == 1).all()
 
 
 def test_split_by_group_names_the_column_with_missing_values() -> None:
     frame = pd.DataFrame({"clone_id": ["1", None, "2"]})
     with pytest.raises(ValueError, match=r"'clone_id' has no value in 1 of 3 rows; fill or leave them out"):
-        ch.train.questions.split_by(frame, "clone_id")
+        ch.train.questions.split(frame, "groups", columns="clone_id")
 
 
 def test_genes_with_blanks_around_the_plus_are_the_same_genes() -> None:
     """``A + B`` holds A and B: neither may be tested as unseen while a combination written so trains."""
     singles = [f"G{i}" for i in range(20)]
     frame = pd.DataFrame({"perturbation": [*singles, *(f"{a} + {b}" for a, b in itertools.pairwise(singles))]})
-    found = ch.train.questions.split_unseen_genes(frame, "perturbation")
+    found = ch.train.questions.split(frame, "unseen_genes", columns="perturbation")
     of = {
         part: {g.strip() for p in rows for g in p.split("+")} for part, rows in found.groupby("split")["perturbation"]
     }
@@ -256,7 +277,7 @@ def test_genes_with_blanks_around_the_plus_are_the_same_genes() -> None:
         ch.train.questions.check_split(
             pd.DataFrame({"perturbation": ["A + B", "B"], "split": ["train", "test"]}), "perturbation", genes=True
         )
-    seen = ch.train.questions.split_unseen_combinations(frame)
+    seen = ch.train.questions.split(frame, "unseen_combinations")
     trained = {g.strip() for p in seen.query("split == 'train'")["perturbation"] for g in p.split("+")}
     tested = seen[seen["split"] != "train"]
     assert [sum(g.strip() in trained for g in p.split("+")) for p in tested["perturbation"]] == tested[
@@ -326,7 +347,7 @@ def interactions(folder):
 )
 def test_settings_take_what_readers_write(tmp_path, settings, read) -> None:
     frame = read(tmp_path)
-    names = [name for name in ch.train.questions.settings().index if name.startswith(settings)]
+    names = [name for name in SETTINGS if name.startswith(settings)]
     assert names
     for name in names:
         assert set(ch.train.questions.split(frame, name)["split"]) == set(PARTS), name
@@ -357,12 +378,27 @@ def test_a_gene_inside_a_double_is_seen_however_it_is_joined() -> None:
     pairs = [f"{a}+{b}" for i, a in enumerate(genes) for b in genes[:i]]
     for joined in ("+", "_", " + "):
         frame = pd.DataFrame({"perturbation": [*genes, *(pair.replace("+", joined) for pair in pairs)], "gene": "HBZ"})
-        found = ch.train.questions.split_unseen_genes(frame.assign(answer="Yes"), "perturbation")
+        found = ch.train.questions.split(frame.assign(answer="Yes"), "unseen_genes", columns="perturbation")
         parts = {
             part: {gene for name in rows["perturbation"] for gene in re.split(r"[ +_]+", name)}
             for part, rows in found.groupby("split")
         }
         assert not parts["train"] & parts["test"]
         assert parts["train"] | parts["test"] | parts["valid"] == {*genes}
-        again = ch.train.questions.split_unseen_combinations(frame.assign(answer="Yes"), fractions=(0.5, 0.25, 0.25))
+        again = ch.train.questions.split(frame.assign(answer="Yes"), "unseen_combinations", fractions=(0.5, 0.25, 0.25))
         assert set(again.loc[again["split"] == "test", "n_seen"]) == {0, 1, 2}
+
+
+def test_the_docstring_lists_every_way_and_setting() -> None:
+    text = ch.train.questions.split.__doc__
+    for name in (*WAYS, *SETTINGS):
+        kind = re.sub("^(genetic_interaction|gene_set)", "", name)
+        assert f'``"{name}"``' in text or f"``...{kind}``" in text, name
+
+
+def test_a_setting_of_combinations_takes_how_many_genes_are_seen() -> None:
+    frame, how = combinations(GENES), "perturbation/unseen_combination"
+    found = ch.train.questions.split(frame, how, n_seen=1, fractions=THIRDS)
+    assert set(found["n_seen"].dropna()) == {1}
+    same = ch.train.questions.split(frame, "unseen_combinations", n_seen=1, fractions=THIRDS)
+    pd.testing.assert_frame_equal(found, same)

@@ -16,7 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..._disk import json_hash
-from ._pairs import Pairs, hashed, pairs_sha256
+from ..._streams import Use, hashed
+from ._pairs import Pairs, pairs_sha256
 
 if TYPE_CHECKING:
     from ...text import Prompt, QAPair
@@ -191,7 +192,7 @@ def answer_groups(
 
 @lru_cache(maxsize=2)
 def _order(seed: int, turn: int, n: int) -> np.ndarray:
-    return np.argsort(hashed(seed, turn, np.arange(n)), kind="stable")
+    return np.argsort(hashed(seed, Use.ANSWER_GROUPS, turn * n + np.arange(n)), kind="stable")
 
 
 @dataclass(frozen=True)

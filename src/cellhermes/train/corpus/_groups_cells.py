@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from ... import _adata, _rows
 from ..._keys import SENTENCE, modality_of, read_params
+from ..._streams import Use, generator
 from ...text import Template
 from ...text._template import in_words
 from ._groups import Group, Groups, normalised
@@ -308,7 +309,7 @@ class _CellGroups:
 
     def __call__(self, number: int) -> Group:
         cells = self.cells
-        source, rows, views = cells.draw(np.random.default_rng([cells.seed, 20, number]), self.n_cells)
+        source, rows, views = cells.draw(generator(cells.seed, Use.CELL_GROUPS, number), self.n_cells)
         logits = source.rep[rows] @ source.rep[rows].T / self.temperature
         np.fill_diagonal(logits, -np.inf)
         near = normalised(np.exp(logits - logits.max(1, keepdims=True)))
@@ -331,7 +332,7 @@ class _GeneInCellGroups:
 
     def __call__(self, number: int) -> Group:
         cells, partners = self.cells, self.partners
-        rng = np.random.default_rng([cells.seed, 30, number])
+        rng = generator(cells.seed, Use.GENE_IN_CELL_GROUPS, number)
         source, rows, views = cells.draw(rng, self.n_cells)
         gene_of = self.gene_of
         fill = Template.load(in_words("gene_in_cell", source.modality)).fill

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from ..._streams import Use, generator
 from ...text import Template
 from ._graph import compact
 from ._groups import Group, Groups, normalised
@@ -151,7 +152,7 @@ class _GeneGroups:
     seed: int
 
     def __call__(self, number: int) -> Group:
-        rng = np.random.default_rng([self.seed, 10, number])
+        rng = generator(self.seed, Use.GENE_GROUPS, number)
         counts = rng.multinomial(self.n_edges, self.partners.shares)
         drawn = [edges[rng.integers(len(edges), size=n)].ravel() for edges, n in zip(self.partners.edges, counts)]  # noqa: B905
         drawn.append(rng.integers(len(self.partners.symbols), size=self.n_genes))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import pandas as pd
 
+from ..._streams import Use, below, hashed
 from ...text._template import kinds
 from ._graph import Graph, compact
-from ._pairs import below, hashed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,5 +75,5 @@ def left_out(graph: Graph) -> dict[str, int]:
     return {"self-loop": graph.self_loops, "repeated edge": graph.duplicates}
 
 
-def wordings(templates: Sequence[Template], seed: int, stream: int, numbers: np.ndarray) -> list[int]:
-    return below(hashed(seed, stream, numbers), len(templates[0].variants)).tolist()
+def wordings(templates: Sequence[Template], seed: int, use: Use, numbers: np.ndarray) -> list[int]:
+    return below(hashed(seed, use, numbers), len(templates[0].variants)).tolist()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._streams import Use, generator
 from ._pairs import Pairs
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def mixture(pairs: Sequence[Pairs], counts: str | Mapping[str, int] | None = "pa
         msg = f"pairs are of {[part.task for part in pairs]}; expected each objective once."
         raise ValueError(msg)
     wanted = _wanted(counts, by_task)
-    rng = np.random.default_rng([seed, 0])
+    rng = generator(seed, Use.MIXTURE)
     begins = dict(zip(by_task, np.cumsum([0, *map(len, by_task.values())]).tolist(), strict=False))
     chosen, taken = [np.empty(0, np.int64)], {}
     for group, number in wanted.items():

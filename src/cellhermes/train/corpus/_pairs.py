@@ -1,4 +1,4 @@
-"""A lazy sequence of question-answer pairs, and the hash that gives each pair its own randomness.
+"""A lazy sequence of question-answer pairs.
 
 A pair is made when it is asked for. It depends on its number and a seed alone: not on the order in which pairs are
 read, on shards, or on how many processes read them.
@@ -228,35 +228,6 @@ class Pairs(Sequence[QAPair]):
 
 def _array(items: range | np.ndarray) -> np.ndarray:
     return np.arange(items.start, items.stop, items.step, dtype=np.int64) if isinstance(items, range) else items
-
-
-def hashed(seed: int, stream: int, numbers: np.ndarray) -> np.ndarray:
-    """64 random bits for each number: splitmix64 of seed, stream and number.
-
-    A stream is one use of randomness (which wording, which mask), so that uses do not depend on each other.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cellhermes.train.corpus._pairs import hashed
-    >>> hashed(0, 1, np.arange(2)).tolist() == hashed(0, 1, np.arange(5))[:2].tolist()
-    True
-    """
-    key = _mix(_mix(np.array([seed], np.int64).view(np.uint64)) + np.uint64(stream))
-    return _mix(key + np.asarray(numbers).astype(np.uint64))
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """One step of splitmix64 (Steele, Lea and Flood 2014): a bijection of 64 bits that looks random."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)  # arrays wrap around without a warning
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def below(bits: np.ndarray, n: int | np.ndarray) -> np.ndarray:
-    """Map random bits to whole numbers 0 <= x < n, n below 2**32."""
-    return ((bits >> np.uint64(32)) * np.asarray(n, np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
 def pairs_sha256(pairs: Iterable[QAPair]) -> str:

@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -14,9 +14,10 @@ import pandas as pd
 
 from ... import _adata
 from ..._keys import SENTENCE, modality_of
+from ..._streams import Use, below, hashed
 from ...text import Modality, QAPair
 from ...text._template import Template, kinds
-from ._pairs import Pairs, below, hashed
+from ._pairs import Pairs
 from ._sentences import Sentences, Written, numbered, values_sha256
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ logger = logging.getLogger("cellhermes")
 
 MASK = "[MASK]"  # as the descriptions in pretrain.toml call it
 KINDS = ("plain", "metadata")  # of which each cell gives one pair
-WORDING, PLACES = 1, 2  # streams of randomness
 LONGEST = 2**20  # words of a sentence; numbers of places of different pairs do not meet
 MISSING = {"", "nan", "na", "n/a", "none", "null", "unknown", "<na>", "nat"}  # what files hold for "no value"
 
@@ -290,6 +290,7 @@ class _FromCells(ABC):
     templates: dict[str, Template]
     task: str
     seed: int
+    wording: ClassVar[Use]
 
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         cells = self.chosen[numbers // len(KINDS)]
@@ -299,7 +300,7 @@ class _FromCells(ABC):
         # cells x longest; behind the end of a shorter sentence stands any word
         places = np.minimum(first[:, None] + np.arange(lengths.max()), len(said.ids) - 1)
         texts = self._texts(numbers, said.words[said.ids[places]], lengths)
-        variants = below(hashed(self.seed, WORDING, numbers), len(self.templates[KINDS[0]].variants)).tolist()
+        variants = below(hashed(self.seed, self.wording, numbers), len(self.templates[KINDS[0]].variants)).tolist()
         shows_metadata = (numbers % len(KINDS) == KINDS.index("metadata")).tolist()
         known = [text if show else "" for text, show in zip(self.cells.metadata(cells), shows_metadata, strict=True)]
         names = self.cells.names[cells].tolist()
@@ -321,10 +322,11 @@ class _FromCells(ABC):
 @dataclass(frozen=True)
 class _MaskedGenes(_FromCells):
     mask_fraction: float
+    wording = Use.MASKED_WORDING
 
     def _texts(self, numbers: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> list[tuple[str, dict[str, str]]]:
         places = np.arange(words.shape[1])
-        bits = hashed(self.seed, PLACES, numbers[:, None] * LONGEST + places)
+        bits = hashed(self.seed, Use.MASKED_PLACES, numbers[:, None] * LONGEST + places)
         bits[places >= lengths[:, None]] = np.uint64(2**64 - 1)
         limits = np.sort(bits, axis=1)[np.arange(len(bits)), _n_masked(lengths, self.mask_fraction) - 1]
         masked = bits <= limits[:, None]  # the places with the smallest bits
@@ -339,10 +341,11 @@ class _NextGenes(_FromCells):
     low: int
     high: int
     n_answer: int
+    wording = Use.NEXT_WORDING
 
     def _texts(self, numbers: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> list[tuple[str, dict[str, str]]]:
         highest = np.minimum(self.high, lengths - self.n_answer)
-        cuts = self.low + below(hashed(self.seed, PLACES, numbers), highest - self.low + 1)
+        cuts = self.low + below(hashed(self.seed, Use.NEXT_LENGTH, numbers), highest - self.low + 1)
         n = str(self.n_answer)
         return [
             (" ".join(row[cut : cut + self.n_answer].tolist()), {"genes": " ".join(row[:cut].tolist()), "n": n})

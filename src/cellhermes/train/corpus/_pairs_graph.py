@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ..._streams import Use, hashed
 from ...text import QAPair
 from ...text._template import kinds
 from ._graph import HOPS, Graph, exchanged, non_edges, one_neighbor, rings
 from ._interactions import check_strangers, checked, left_out, wordings
-from ._pairs import Pairs, hashed
+from ._pairs import Pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,8 @@ if TYPE_CHECKING:
 
     from ...text import Template
 
+RINGS, LOST = (Use.LINK_RINGS_A, Use.LINK_RINGS_B), (Use.LINK_LOST_A, Use.LINK_LOST_B)  # of both genes
 NOTHING = "none"  # what is written for a ring without genes
-
-# Streams of randomness; those of the cells' objectives are below 100.
-NODE_WORDING, NODE_RING = 100, 101
-EDGE, FLIP, FIRST, LINK_WORDING, NEGATIVE, RING, LOST = 110, 111, 112, 113, 114, (115, 116), (117, 118)
 
 
 def node_pairs(
@@ -158,12 +156,12 @@ def link_pairs(
             f"as the graph has {n_edges:,} edges."
         )
         raise ValueError(msg)
-    drawn = np.argsort(hashed(seed, EDGE, np.arange(n_edges)), kind="stable")[: n_pairs // 2]
+    drawn = np.argsort(hashed(seed, Use.LINK_EDGES, np.arange(n_edges)), kind="stable")[: n_pairs // 2]
     edges = compacted.edges[drawn]
-    flipped = hashed(seed, FLIP, np.arange(len(edges))) % np.uint64(2) == 1
+    flipped = hashed(seed, Use.LINK_ENDS, np.arange(len(edges))) % np.uint64(2) == 1
     edges[flipped] = edges[flipped, ::-1]
     templates = tuple(kinds("masked_link", relation).values())
-    bits = hashed(seed, NEGATIVE, np.arange(len(edges)))
+    bits = hashed(seed, Use.LINK_STRANGERS, np.arange(len(edges)))
     strangers = (
         exchanged(compacted, edges, bits) if negatives == "degree" else non_edges(compacted, edges, bits, like=False)
     )
@@ -191,9 +189,9 @@ class _NodePairs:
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         places, kind = np.divmod(numbers, len(self.templates))
         nodes, shown = self.nodes[places], _shown(self.templates, "")
-        bits = hashed(self.seed, NODE_RING, numbers)
+        bits = hashed(self.seed, Use.NODE_RINGS, numbers)
         found = [ring.tolist() for ring in rings(self.graph, nodes, bits, self.sizes, depth=_depths(shown)[kind])]
-        wording = wordings(self.templates, self.seed, NODE_WORDING, numbers)
+        wording = wordings(self.templates, self.seed, Use.NODE_WORDING, numbers)
         pairs, symbols = [], self.graph.symbols
         for i, (node, k, variant) in enumerate(zip(nodes.tolist(), kind.tolist(), wording, strict=True)):
             template, gene = self.templates[k], symbols[node]
@@ -218,15 +216,15 @@ class _LinkPairs:
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         at = numbers // 2
         kind = at % len(self.templates)
-        joined = numbers % 2 == (hashed(self.seed, FIRST, at) % np.uint64(2)).astype(np.int64)
+        joined = numbers % 2 == (hashed(self.seed, Use.LINK_FIRST, at) % np.uint64(2)).astype(np.int64)
         ends, absent, unnamed = self._questions(at, joined)
         shown = [_shown(self.templates, prefix) for prefix in ("a_", "b_")]
         found = [[], []]
         for end, nodes in enumerate(ends.T):
-            bits, depth = hashed(self.seed, RING[end], numbers), _depths(shown[end])[kind]
+            bits, depth = hashed(self.seed, RINGS[end], numbers), _depths(shown[end])[kind]
             drawn = rings(self.graph, nodes, bits, self.sizes, depth=depth, hidden=absent, unnamed=unnamed[:, end])
             found[end] = [ring.tolist() for ring in drawn]
-        wording = wordings(self.templates, self.seed, LINK_WORDING, numbers)
+        wording = wordings(self.templates, self.seed, Use.LINK_WORDING, numbers)
         pairs, symbols = [], self.graph.symbols
         for i, (k, variant, yes) in enumerate(zip(kind.tolist(), wording, joined.tolist(), strict=True)):
             template = self.templates[k]

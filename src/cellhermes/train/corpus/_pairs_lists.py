@@ -9,15 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from ..._streams import Use, generator, hashed
 from ...text import QAPair
 from ...text._template import kinds
 from ._graph import exchanged
 from ._interactions import check_strangers, checked, left_out, wordings
-from ._pairs import Pairs, hashed
+from ._pairs import Pairs
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ...text import Template
     from ._graph import Graph
 
-CHECK, NEIGHBORS, WALK = 120, 130, 140  # streams of randomness; + 1 for the wording
 N_GENES = {"link_list": 40, "neighbors": 30, "walk": 30}
 
 
@@ -112,15 +112,16 @@ class _Lists(ABC):
     template: Template
     seed: int
     n_genes: int
-    stream = 0
-    task = ""
+    task: ClassVar[str]
+    lists: ClassVar[Use]
+    wording: ClassVar[Use]
 
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         symbols = self.graph.symbols
-        wording = wordings((self.template,), self.seed, self.stream + 1, numbers)
+        variants = wordings((self.template,), self.seed, self.wording, numbers)
         pairs = []
-        for number, variant in zip(numbers.tolist(), wording, strict=True):
-            rng = np.random.default_rng([self.seed, self.stream, number])
+        for number, variant in zip(numbers.tolist(), variants, strict=True):
+            rng = generator(self.seed, self.lists, number)
             at = rng.integers(len(self.graph.neighbors))
             gene = int(np.searchsorted(self.graph.start, at, side="right") - 1)
             answer = self._answer(gene, rng)
@@ -138,7 +139,7 @@ class _Lists(ABC):
 
 @dataclass(frozen=True)
 class _LinkLists(_Lists):
-    stream, task = CHECK, "link_list"
+    task, lists, wording = "link_list", Use.CHECK_LISTS, Use.CHECK_WORDING
 
     def __post_init__(self) -> None:
         _ = self.strangers  # before processes share it
@@ -148,7 +149,7 @@ class _LinkLists(_Lists):
         """Draw for each directed edge a gene that its first end isn't joined with."""
         first = np.repeat(np.arange(len(self.graph.symbols), dtype=np.int32), self.graph.degree)
         directed = np.stack([first, self.graph.neighbors], axis=1)
-        return exchanged(self.graph, directed, hashed(self.seed, CHECK + 2, np.arange(len(directed))))[:, 1]
+        return exchanged(self.graph, directed, hashed(self.seed, Use.CHECK_STRANGERS, np.arange(len(directed))))[:, 1]
 
     def _answer(self, gene: int, rng: np.random.Generator) -> str:
         edges = self._edges(gene)
@@ -163,7 +164,7 @@ class _LinkLists(_Lists):
 
 @dataclass(frozen=True)
 class _Neighbors(_Lists):
-    stream, task = NEIGHBORS, "neighbors"
+    task, lists, wording = "neighbors", Use.NEIGHBORS_LISTS, Use.NEIGHBORS_WORDING
 
     def _answer(self, gene: int, rng: np.random.Generator) -> str:
         near = self.graph.neighbors[self._edges(gene)]
@@ -174,7 +175,7 @@ class _Neighbors(_Lists):
 
 @dataclass(frozen=True)
 class _Walks(_Lists):
-    stream, task = WALK, "walk"
+    task, lists, wording = "walk", Use.WALK_LISTS, Use.WALK_WORDING
 
     def _answer(self, gene: int, rng: np.random.Generator) -> str:
         passed = []

@@ -19,6 +19,7 @@ from ... import _place
 from ..._blocks import Shard, Work
 from ..._disk import check_space, file_hash, flush, noted, write_json
 from ..._keys import version
+from ..._streams import Use, generator
 from . import _parts
 from ._read import pyarrow, record_of
 
@@ -156,7 +157,7 @@ def _summed(notes: list[Card]) -> dict[str, dict[str, int]]:
 
 def _with_tokens(templates: dict[str, dict[str, int]], pairs: Pairs) -> dict[str, dict[str, float]]:
     """Add tokens of prompt and answer: of the longest pair, and the mean of a sample of all."""
-    chosen = np.random.default_rng(0).integers(len(pairs), size=min(SAMPLE, len(pairs)))
+    chosen = generator(0, Use.CARD_SAMPLE).integers(len(pairs), size=min(SAMPLE, len(pairs)))
     tokens: dict[str, list[int]] = {name: [] for name in templates}
     for pair in pairs.take(chosen):
         tokens[pair.prompt.kind].append(_n_tokens(pair))

@@ -3,15 +3,7 @@
 from ._gene_sets import gene_set_questions
 from ._negatives import balance, sample_negatives
 from ._reason_pairs import reason_pairs
-from ._settings import settings, split
-from ._splits import (
-    LeakError,
-    check_split,
-    split_by,
-    split_random,
-    split_unseen_combinations,
-    split_unseen_genes,
-)
+from ._splits import LeakError, check_split, split
 from ._task_pairs import task_pairs
 
 __all__ = [

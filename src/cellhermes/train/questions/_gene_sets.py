@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..._streams import Use, generator
 from ._splits import PARTS, SPLIT, check_split
 
 
@@ -73,7 +74,7 @@ def gene_set_questions(
     train = table[table[SPLIT] == PARTS[0]]
     counts = train["category"].value_counts()
     kept = set(counts.index[counts >= min_genes])
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, Use.GENE_SETS)
     rows = []
     for (category, part), genes in table.groupby(["category", SPLIT], sort=True, observed=True)["gene"]:
         if category in kept and len(genes) >= min_genes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..._streams import Use, generator
 from ._splits import PARTS, SPLIT, check_split
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def sample_negatives(
         raise ValueError(msg)
     taken = _pairs(frame, columns) | (set() if known is None else _pairs(known, columns))
     parts = [frame[frame[SPLIT] == part] for part in PARTS] if SPLIT in frame else [frame]
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, Use.NEGATIVES)
     found = [frame]
     for part in parts:
         wanted = round(ratio * len(part))
@@ -155,7 +156,7 @@ def balance(
     counts = np.zeros((group.max(initial=0) + 1, len(answers)), int)
     np.add.at(counts, (group, answer), 1)
     limit = np.floor(ratio * counts.min(axis=1) + 1e-9).astype(int)
-    order = np.random.default_rng(seed).permutation(len(frame))
+    order = generator(seed, Use.BALANCE).permutation(len(frame))
     place = pd.Series(0, index=order).groupby([group[order], answer[order]]).cumcount().sort_index().to_numpy()
     found = frame[place < limit[group]]
     if found.empty:

@@ -6,20 +6,56 @@ proves that what it keeps apart is apart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import logging
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ..._streams import Use, generator
 from ..._symbols import joined_genes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+logger = logging.getLogger("cellhermes")
 
 SPLIT = "split"
 PARTS = ("train", "valid", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
 SHOWN = 5
+WAYS = ("random", "groups", "unseen_genes", "unseen_combinations")
+
+
+class Setting(NamedTuple):
+    """What a setting of the paper keeps apart: one of :data:`WAYS`, and its columns."""
+
+    way: str
+    columns: str | tuple[str, ...] | None = None
+    unordered: bool = False
+
+
+# Methods, "CellHermes as a predictor", and Supplementary Note 5; the last two are of its T cells.
+SETTINGS: Mapping[str, Setting] = MappingProxyType({
+    "perturbation/unseen_gene": Setting("unseen_genes", "perturbation"),
+    "perturbation/unseen_combination": Setting("unseen_combinations", "perturbation"),
+    "perturbation/unseen_cell_line": Setting("groups", "cell_line"),
+    "cell_fitness/unseen_gene": Setting("unseen_genes", "gene"),
+    "cell_fitness/unseen_cell_line": Setting("groups", "cell_line"),
+    **{
+        f"genetic_interaction_{kind}": Setting("groups", ("gene_a", "gene_b"), unordered=True)
+        for kind in ("synthetic", "phenotypic", "general", "dosage")
+    },
+    **{
+        f"gene_set_{kind}": Setting("groups", ("gene", "category"))
+        for kind in ("cell_type", "disease", "phenotype", "rare_disease")
+    },
+    "t_cell_reactivity/cell": Setting("random"),
+    "t_cell_reactivity/clonotype": Setting("groups", "clonotype"),
+})  # fmt: skip
+ALSO = {"clonotype": "clone_id"}  # what a column is called by readers, ours and scirpy's, where it is another name
+CHAINS = ("IR_VJ_1_junction", "IR_VDJ_1_junction")
 
 
 class LeakError(ValueError):
@@ -37,38 +73,160 @@ class LeakError(ValueError):
     """
 
 
-def split_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> pd.DataFrame:
-    """Split rows at random; rows that ask the same go to the same part.
+def split(
+    frame: pd.DataFrame,
+    how: str,
+    *,
+    columns: str | Sequence[str] | None = None,
+    unordered: bool = False,
+    n_seen: Literal[0, 1, 2] | None = None,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Split a table into training, validation and test, so that what is to be unseen in the test is in no other part.
 
-    Two rows ask the same where all their columns are equal but for ``answer``, ``direction`` and numbers. Missing
-    values are equal to each other, so that ``adata.obs`` with a column that only some cells have can be split.
+    ``how`` is one of four ways, or a test setting of the paper by name, which has its columns:
+
+    ======================================================== ==========================================================
+    ``"random"``                                             rows; those that ask the same go to the same part
+    ``"groups"``                                             rows with the same values of ``columns`` go together:
+                                                             donors, clonotypes, cell lines, pairs of genes
+    ``"unseen_genes"``                                       no gene of ``columns`` is in two parts; rows with genes of
+                                                             different parts are left out
+    ``"unseen_combinations"``                                perturbations of two genes, by how many of them training
+                                                             has seen
+    ``"perturbation/unseen_gene"``                           unseen genes of ``perturbation``
+    ``"perturbation/unseen_combination"``                    unseen combinations of ``perturbation``
+    ``"perturbation/unseen_cell_line"``,                     groups of ``cell_line``
+    ``"cell_fitness/unseen_cell_line"``
+    ``"cell_fitness/unseen_gene"``                           unseen genes of ``gene``
+    ``"genetic_interaction_synthetic"``, ``..._phenotypic``, groups of ``gene_a`` and ``gene_b``, in either order
+    ``..._general``, ``..._dosage``
+    ``"gene_set_cell_type"``, ``..._disease``,               groups of ``gene`` and ``category``
+    ``..._phenotype``, ``..._rare_disease``
+    ``"t_cell_reactivity/cell"``                             random
+    ``"t_cell_reactivity/clonotype"``                        groups of ``clonotype`` or ``clone_id``
+    ======================================================== ==========================================================
+
+    *Random.* Two rows ask the same where all their columns are equal but for ``answer``, ``direction`` and numbers.
+    Missing values are equal to each other, so that ``adata.obs`` with a column that only some cells have can be split.
+
+    *Unseen combinations.* Genes are drawn for validation and test. Training has no perturbation with one of them. A
+    combination with one or two drawn genes is tested with one or no gene seen; of the combinations whose genes are both
+    seen in training, some are drawn for the test, with two genes seen. Combinations with drawn genes of both parts are
+    left out, and perturbations of one gene are not tested.
+
+    Gene-set tables (``gene``, ``category``) are split before :func:`gene_set_questions` makes questions of them: a gene
+    that is shown for a category in the test was never shown for it in training.
 
     Parameters
     ----------
     frame
-        Questions.
+        Questions, or genes and categories, as the readers of :mod:`cellhermes.io` return them.
+    how
+        A way or a setting of the table above.
+    columns
+        What is kept apart, for ``"groups"`` (values of these columns together), ``"unseen_genes"`` (None takes
+        ``"gene"``) and ``"unseen_combinations"`` (one column; None takes ``"perturbation"``). A value of genes may join
+        several with ``+`` or ``_``.
+    unordered
+        For ``"groups"``: the order of the values does not count. A pair of genes is the same pair the other way round.
+    n_seen
+        For unseen combinations: keep only validation and test rows of combinations with so many genes seen; None keeps
+        all.
     fractions
-        Shares of training, validation and test.
+        Shares of training, validation and test: of rows, groups, genes, and combinations with two genes seen.
     seed
         Seed of the draw.
 
     Returns
     -------
-    A copy with the column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
+    A new frame with the column ``split`` (``"train"``, ``"valid"`` or ``"test"``), and with ``n_seen`` (Int64, missing
+    in training) for unseen combinations. Rows that belong to no part are left out and counted in ``attrs["dropped"]``.
+    Where a table split by clonotypes holds the chains of the receptors, as that of :func:`cellhermes.io.read_contigs`,
+    ``attrs["shared"]`` and the log say how many chains of validation and test stand in another receptor of training.
 
     Raises
     ------
+    KeyError
+        If there is no such way or setting, or a column is not there.
     ValueError
-        If a part would be empty.
+        If an option does not fit ``how``, a value is missing, a perturbation has more than two genes, or a part would
+        be empty.
 
     Examples
     --------
     >>> import pandas as pd
     >>> import cellhermes as ch
-    >>> frame = pd.DataFrame({"gene": list("ABCDEFGHIJ"), "answer": ["Yes", "No"] * 5})
-    >>> sorted(ch.train.questions.split_random(frame)["split"])
-    ['test', 'train', 'train', 'train', 'train', 'train', 'train', 'train', 'train', 'valid']
+    >>> frame = pd.DataFrame({"gene": list("ABCDEFGHIJ"), "cell_line": "K562", "answer": "Yes"})
+    >>> splits = ch.train.questions.split(frame, "cell_fitness/unseen_gene")
+    >>> splits.groupby("split")["gene"].count().to_dict()
+    {'test': 1, 'train': 8, 'valid': 1}
+    >>> cells = pd.DataFrame({"clonotype": [1, 1, 2, 2, 3, 3], "answer": ["Yes", "No"] * 3})
+    >>> thirds = ch.train.questions.split(cells, "groups", columns="clonotype", fractions=(0.34, 0.33, 0.33))
+    >>> thirds.groupby("clonotype")["split"].nunique().tolist()
+    [1, 1, 1]
     """
+    if how not in (*WAYS, *SETTINGS):
+        msg = f"No split {how!r}. Known: {', '.join(WAYS)}; and settings of the paper: {', '.join(SETTINGS)}."
+        raise KeyError(msg)
+    way = SETTINGS[how].way if how in SETTINGS else how
+    _check_options(how, way, columns=columns, unordered=unordered, n_seen=n_seen)
+    if how in SETTINGS:
+        columns, unordered = _present(frame, SETTINGS[how].columns), SETTINGS[how].unordered
+    if way == "random":
+        splits = _random(frame, fractions, seed)
+    elif way == "groups":
+        splits = _by_group(frame, columns, fractions, seed, unordered=unordered)
+    elif way == "unseen_genes":
+        splits = _unseen_genes(frame, columns or "gene", fractions, seed)
+    else:
+        splits = _unseen_combinations(frame, columns or "perturbation", n_seen, fractions, seed)
+    if how == "t_cell_reactivity/clonotype" and (shared := _shared(splits)):
+        splits.attrs = {**splits.attrs, "shared": shared}
+        counts = "; ".join(f"{n:,} of {of:,} {chain}" for chain, (n, of) in shared.items())
+        logger.info("%s: of the chains of validation and test, training has %s, in other receptors", how, counts)
+    return splits
+
+
+def _check_options(
+    how: str, way: str, *, columns: str | Sequence[str] | None, unordered: bool, n_seen: int | None
+) -> None:
+    """Raise where an option is of another way, or one is missing."""
+    misfits = {
+        "columns": columns is not None and (how in SETTINGS or way == "random"),
+        "unordered": unordered and how != "groups",
+        "n_seen": n_seen is not None and way != "unseen_combinations",
+    }
+    if wrong := [name for name, is_wrong in misfits.items() if is_wrong]:
+        msg = (
+            f"how={how!r} takes no {' and no '.join(wrong)}. columns= goes with 'groups', 'unseen_genes' and "
+            "'unseen_combinations', unordered= with 'groups', n_seen= with unseen combinations; a setting of the paper "
+            "has its own columns."
+        )
+        raise ValueError(msg)
+    if how == "groups" and columns is None:
+        msg = "how='groups' needs columns=: those whose values name the group of a row, such as columns='donor'."
+        raise ValueError(msg)
+    if way == "unseen_combinations" and not isinstance(columns, str | None):
+        msg = f"columns={columns!r}; expected one column of perturbations, such as 'perturbation'."
+        raise ValueError(msg)
+    if n_seen not in (0, 1, 2, None):
+        msg = f"n_seen={n_seen!r}; expected 0, 1, 2 or None."
+        raise ValueError(msg)
+
+
+def _present(frame: pd.DataFrame, columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    """The columns of a setting, by the other name where the frame has that one."""
+    if columns not in ALSO or columns in frame:
+        return columns
+    if ALSO[columns] not in frame:
+        msg = f"the frame has neither {columns!r} nor {ALSO[columns]!r}; its columns are {list(frame)}."
+        raise KeyError(msg)
+    return ALSO[columns]
+
+
+def _random(frame: pd.DataFrame, fractions: Sequence[float], seed: int) -> pd.DataFrame:
     asked = [
         name for name in frame if name not in ("answer", "direction", SPLIT) and frame[name].dtype.kind not in "fc"
     ]
@@ -76,169 +234,37 @@ def split_random(frame: pd.DataFrame, *, fractions: Sequence[float] = FRACTIONS,
         msg = f"the frame has the columns {list(frame)}; expected some that say what is asked."
         raise ValueError(msg)
     complete = frame[asked].astype(object).where(frame[asked].notna(), "")
-    return frame.assign(**{SPLIT: split_by(complete, asked, fractions=fractions, seed=seed)[SPLIT]})
+    return frame.assign(**{SPLIT: _by_group(complete, asked, fractions, seed)[SPLIT]})
 
 
-def split_by(
-    frame: pd.DataFrame,
-    columns: str | Sequence[str],
-    *,
-    unordered: bool = False,
-    fractions: Sequence[float] = FRACTIONS,
-    seed: int = 0,
+def _by_group(
+    frame: pd.DataFrame, columns: str | Sequence[str], fractions: Sequence[float], seed: int, *, unordered: bool = False
 ) -> pd.DataFrame:
-    """Split by group: rows with the same values are in the same part.
-
-    For unseen cell lines (``"cell_line"``), clonotypes, donors, or pairs of genes.
-
-    Parameters
-    ----------
-    frame
-        Questions.
-    columns
-        One or several columns; together they name the group of a row.
-    unordered
-        Whether the order of the values does not count: a pair of genes is the same pair the other way round.
-    fractions
-        Shares of the groups in training, validation and test.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    A copy with the column ``split``.
-
-    Raises
-    ------
-    KeyError
-        If a column is missing.
-    ValueError
-        If a value is missing, or a part would be empty.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> import cellhermes as ch
-    >>> frame = pd.DataFrame({"clonotype": [1, 1, 2, 2, 3, 3], "answer": ["Yes", "No"] * 3})
-    >>> parts = ch.train.questions.split_by(frame, "clonotype", fractions=(0.34, 0.33, 0.33))
-    >>> parts.groupby("clonotype")["split"].nunique().tolist()
-    [1, 1, 1]
-    """
     codes, keys = _keys(frame, columns)
     groups, values = pd.factorize(_tuples(sorted(key, key=str) if unordered else key for key in keys))
     part = np.empty(len(values), int)
     part[np.argsort([str(value) for value in values])] = _assigned(len(values), fractions, seed, what=_named(columns))
-    found = frame.assign(**{SPLIT: np.array(PARTS, object)[part[groups][codes]]})
-    check_split(found, columns, unordered=unordered)
-    return found
+    splits = frame.assign(**{SPLIT: np.array(PARTS, object)[part[groups][codes]]})
+    check_split(splits, columns, unordered=unordered)
+    return splits
 
 
-def split_unseen_genes(
-    frame: pd.DataFrame,
-    columns: str | Sequence[str] = "gene",
-    *,
-    fractions: Sequence[float] = FRACTIONS,
-    seed: int = 0,
+def _unseen_genes(
+    frame: pd.DataFrame, columns: str | Sequence[str], fractions: Sequence[float], seed: int
 ) -> pd.DataFrame:
-    """Split genes: no gene of the test part is in a training row.
-
-    Rows with genes of different parts belong to none and are left out (``attrs["dropped"]`` counts them).
-
-    Parameters
-    ----------
-    frame
-        Questions.
-    columns
-        Columns of genes; a value may join several with ``+`` (or ``_``), as perturbations do.
-    fractions
-        Shares of the genes in training, validation and test.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    The rows that are kept, with the column ``split``.
-
-    Raises
-    ------
-    KeyError
-        If a column is missing.
-    ValueError
-        If a value is missing, or a part would be empty.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> import cellhermes as ch
-    >>> frame = pd.DataFrame({"perturbation": [*"ABCDEFGHIJ", "A+B"], "gene": "HBZ", "answer": "Yes"})
-    >>> split = ch.train.questions.split_unseen_genes(frame, "perturbation")
-    >>> seen = set("+".join(split.query("split == 'train'")["perturbation"]).split("+"))
-    >>> any(gene in seen for gene in split.query("split == 'test'")["perturbation"])
-    False
-    """
     codes, members = _members(frame, columns)
     part = _of_genes(members, fractions, seed)
     parts = [{part[gene] for gene in genes} for genes in members]
-    split = np.array([PARTS[one.pop()] if len(one) == 1 else None for one in parts], object)
-    found = _kept(frame.assign(**{SPLIT: split[codes]}), frame, "genes of different parts")
-    _check_not_empty(found, fractions)
-    check_split(found, columns, genes=True)
-    return found
+    split_of = np.array([PARTS[numbers.pop()] if len(numbers) == 1 else None for numbers in parts], object)
+    splits = _kept(frame.assign(**{SPLIT: split_of[codes]}), frame, "genes of different parts")
+    _check_not_empty(splits, fractions)
+    check_split(splits, columns, genes=True)
+    return splits
 
 
-def split_unseen_combinations(
-    frame: pd.DataFrame,
-    column: str = "perturbation",
-    *,
-    n_seen: Literal[0, 1, 2] | None = None,
-    fractions: Sequence[float] = FRACTIONS,
-    seed: int = 0,
+def _unseen_combinations(
+    frame: pd.DataFrame, column: str, n_seen: int | None, fractions: Sequence[float], seed: int
 ) -> pd.DataFrame:
-    """Split perturbations of two genes by how many of the genes were seen in training.
-
-    Genes are drawn for validation and test. Training has no perturbation with one of them. A combination with one or
-    two drawn genes is tested with one or no gene seen; of the combinations whose genes are both seen in training, some
-    are drawn for the test, with two genes seen. Combinations with drawn genes of both parts are left out.
-
-    Parameters
-    ----------
-    frame
-        Questions.
-    column
-        Perturbed genes, joined by ``+``.
-    n_seen
-        Keep only validation and test rows of combinations with so many genes seen; None keeps all. Perturbations of
-        one gene are not tested.
-    fractions
-        Shares of the genes, and of the combinations with two genes seen, in training, validation and test.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    The rows that are kept, with the columns ``split`` and ``n_seen`` (Int64, missing in training).
-
-    Raises
-    ------
-    KeyError
-        If the column is missing.
-    ValueError
-        If a value is missing, a perturbation has more than two genes, or a part would be empty.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> import cellhermes as ch
-    >>> genes = list("ABCDEFGH")
-    >>> pairs = [f"{a}+{b}" for i, a in enumerate(genes) for b in genes[:i]]
-    >>> frame = pd.DataFrame({"perturbation": [*genes, *pairs], "gene": "HBZ", "answer": "Yes"})
-    >>> split = ch.train.questions.split_unseen_combinations(frame, fractions=(0.5, 0.25, 0.25))
-    >>> split.query("split == 'test'").groupby("n_seen")["perturbation"].count().tolist()
-    [1, 8, 2]
-    """
-    if n_seen not in (0, 1, 2, None):
-        msg = f"n_seen={n_seen!r}; expected 0, 1, 2 or None."
-        raise ValueError(msg)
     codes, members = _members(frame, column)
     if longest := ["+".join(genes) for genes in members if len(genes) > 2]:
         msg = f"{len(longest):,} perturbations have more than two genes, such as {longest[0]!r}; leave them out."
@@ -247,22 +273,22 @@ def split_unseen_combinations(
     seen = sorted({genes for genes in members if len(genes) == 2 and not any(part[gene] for gene in genes)})
     drawn = {}
     if len(seen) >= len(PARTS):
-        drawn = dict(zip(seen, _assigned(len(seen), fractions, seed + 1, what="combinations"), strict=True))
+        numbers = _assigned(len(seen), fractions, seed, what="combinations", use=Use.COMBINATIONS)
+        drawn = dict(zip(seen, numbers, strict=True))
     parts = [{part[gene] for gene in genes} - {0} or {int(drawn.get(genes, 0))} for genes in members]
-    trained = {gene for genes, one in zip(members, parts, strict=True) if one == {0} for gene in genes}
-    split = np.full(len(members), None, object)
-    n_trained = np.zeros(len(members), int)
-    for i, (genes, one) in enumerate(zip(members, parts, strict=True)):
-        n_trained[i] = sum(gene in trained for gene in genes)
+    trained = {gene for genes, numbers in zip(members, parts, strict=True) if numbers == {0} for gene in genes}
+    n_trained = np.array([sum(gene in trained for gene in genes) for genes in members], int)
+    split_of = np.full(len(members), None, object)
+    for i, (genes, numbers) in enumerate(zip(members, parts, strict=True)):
         is_asked = len(genes) == 2 and n_seen in (None, n_trained[i])
-        if len(one) == 1 and (one == {0} or is_asked):
-            split[i] = PARTS[one.pop()]
-    found = frame.assign(**{SPLIT: split[codes], "n_seen": pd.array(n_trained[codes], "Int64")})
-    found.loc[found[SPLIT] == "train", "n_seen"] = pd.NA
-    found = _kept(found, frame, "not in the setting")
-    _check_not_empty(found, fractions)
-    _check_seen(found, column)
-    return found
+        if len(numbers) == 1 and (numbers == {0} or is_asked):
+            split_of[i] = PARTS[numbers.pop()]
+    splits = frame.assign(**{SPLIT: split_of[codes], "n_seen": pd.array(n_trained[codes], "Int64")})
+    splits.loc[splits[SPLIT] == "train", "n_seen"] = pd.NA
+    splits = _kept(splits, frame, "not in the setting")
+    _check_not_empty(splits, fractions)
+    _check_seen(splits, column)
+    return splits
 
 
 def check_split(
@@ -326,7 +352,7 @@ def check_split(
 # --------------------------------------------------------------------------------------------------------- kernels
 
 
-def _assigned(n: int, fractions: Sequence[float], seed: int, *, what: str) -> np.ndarray:
+def _assigned(n: int, fractions: Sequence[float], seed: int, *, what: str, use: Use = Use.SPLIT) -> np.ndarray:
     """A part (0, 1, 2) for each of ``n`` things, in random order; no part that is asked for is empty."""
     if len(fractions) != len(PARTS) or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
         msg = f"fractions={tuple(fractions)}; expected shares of {', '.join(PARTS)} that add up to 1."
@@ -337,7 +363,7 @@ def _assigned(n: int, fractions: Sequence[float], seed: int, *, what: str) -> np
     if counts[0] < (fractions[0] > 0):
         msg = f"{n} {what} cannot be split into {dict(zip(PARTS, fractions, strict=True))}: a part would be empty."
         raise ValueError(msg)
-    return np.random.default_rng([seed, n]).permutation(np.repeat(np.arange(len(PARTS)), counts))
+    return generator(seed, use, n).permutation(np.repeat(np.arange(len(PARTS)), counts))
 
 
 def _of_genes(members: Sequence[tuple[str, ...]], fractions: Sequence[float], seed: int) -> dict[str, int]:
@@ -366,9 +392,9 @@ def _members(frame: pd.DataFrame, columns: str | Sequence[str]) -> tuple[np.ndar
 def _tuples(rows: Iterable[Sequence[object]]) -> np.ndarray:
     """An array of tuples, which numpy would make a matrix of; a single value stands for itself."""
     rows = [tuple(row) for row in rows]
-    found = np.empty(len(rows), object)
-    found[:] = [row[0] if len(row) == 1 else row for row in rows]
-    return found
+    array = np.empty(len(rows), object)
+    array[:] = [row[0] if len(row) == 1 else row for row in rows]
+    return array
 
 
 def _columns(frame: pd.DataFrame, columns: str | Sequence[str]) -> list[str]:
@@ -387,15 +413,15 @@ def _named(columns: object) -> str:
     return columns if isinstance(columns, str) else " and ".join(columns)
 
 
-def _kept(found: pd.DataFrame, frame: pd.DataFrame, reason: str) -> pd.DataFrame:
-    """Rows that are in a part; how many are not is noted in ``attrs``."""
-    found = found[found[SPLIT].notna()]
-    n_dropped = len(frame) - len(found)
-    found.attrs = {
+def _kept(splits: pd.DataFrame, frame: pd.DataFrame, reason: str) -> pd.DataFrame:
+    """Keep the rows that are in a part, and note in ``attrs`` how many are not."""
+    splits = splits[splits[SPLIT].notna()]
+    n_dropped = len(frame) - len(splits)
+    splits.attrs = {
         **frame.attrs,
         "dropped": {**frame.attrs.get("dropped", {}), **({reason: n_dropped} if n_dropped else {})},
     }
-    return found
+    return splits
 
 
 def _check_not_empty(frame: pd.DataFrame, fractions: Sequence[float]) -> None:
@@ -417,3 +443,12 @@ def _check_seen(frame: pd.DataFrame, column: str) -> None:
         if parts.setdefault(genes, part) != part or sum(gene in seen for gene in genes) != n_seen:
             msg = f"{'+'.join(genes)!r} is in {part} with {n_seen} genes seen, which training does not bear out."
             raise LeakError(msg)
+
+
+def _shared(frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """For each chain of a receptor: how many sequences outside of training are in it too, of how many."""
+    is_train = (frame[SPLIT] == "train").to_numpy()
+    parts = {
+        chain: (frame[chain][is_train].dropna(), frame[chain][~is_train].dropna()) for chain in CHAINS if chain in frame
+    }
+    return {chain: (len({*train} & {*rest}), len({*rest})) for chain, (train, rest) in parts.items()}

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..._disk import json_hash
+from ..._streams import Use, below, hashed
 from ...text import QAPair, Task
 from ...text._columns import SENTENCE
-from ..corpus._pairs import Pairs, below, hashed
+from ..corpus._pairs import Pairs
 from ._splits import SPLIT
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-WORDING = 200  # stream of randomness; those of the corpus are below
 MOST_COMMON = 20  # answers whose numbers are told
 
 
@@ -117,7 +117,7 @@ class _TaskPairs:
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         rows, place = np.divmod(numbers, self.n_wordings)
         n_variants = len(self.task.template.variants)
-        first = below(hashed(self.seed, WORDING, rows), n_variants)
+        first = below(hashed(self.seed, Use.TASK_WORDING, rows), n_variants)
         chosen = {name: [values[row] for row in rows.tolist()] for name, values in self.columns.items()}
         variants = ((first + place) % n_variants).tolist()
         prompts = self.task.prompts(chosen, expression=self.expression, variant=variants)
