@@ -64,7 +64,14 @@ def by_fit(out, overwrite, tmp_path):
 
 def by_reinforce(out, overwrite, tmp_path):
     frame = pd.DataFrame({"gene": ["CD3E", "LYZ"], "cell_line": "K562", "answer": [1, 0]})
-    reinforce(frame, "cell_fitness", ReinforceConfig(max_steps=1), out=out, device="cpu", overwrite=overwrite)
+    reinforce(
+        frame,
+        "cell_fitness",
+        ReinforceConfig(train=TrainConfig.preset("reinforce", max_steps=1)),
+        out=out,
+        device="cpu",
+        overwrite=overwrite,
+    )
 
 
 def by_run(out, overwrite, tmp_path):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import signal
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,8 @@ from cellhermes.text._reason import reason_prompt
 from cellhermes.train import ReinforceConfig, TrainConfig, _checkpoints, _run_file, reinforce, run
 
 FRAME = pd.DataFrame({"gene": [f"CD{i}" for i in range(40)], "cell_line": "K562", "answer": [1, 0] * 20})
-CONFIG = ReinforceConfig(
-    max_steps=4, max_new_tokens=6, group_size=4, batch_size=4, accumulation=2, learning_rate=1e-2, save_every=2
-)
+TRAIN = TrainConfig.preset("reinforce", max_steps=4, batch_size=4, accumulation=2, learning_rate=1e-2, save_every=2)
+CONFIG = ReinforceConfig(train=TRAIN, max_new_tokens=6, group_size=4)
 needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs cellhermes[rl]")
 
 
@@ -32,8 +32,11 @@ needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"temperature": 0}, "temperature is 0; expected a number above 0"),
         ({"beta": -0.1}, "beta is -0.1; expected a number of at least 0"),
-        ({"batch_size": 3, "accumulation": 3}, r"batch_size \* accumulation is 3 \* 3; expected a multiple of"),
-        ({"rank": 0}, "rank is 0"),
+        (
+            {"train": TRAIN.replace(batch_size=3, accumulation=3)},
+            r"batch_size \* accumulation is 3 \* 3; expected a multiple of",
+        ),
+        ({"train": {"rank": 4}}, "expected a TrainConfig"),
         ({"format_reward": -1}, "format_reward is -1"),
         ({"class_weights": {"Yes": "x"}}, "class weight of 'Yes' is 'x'"),
         ({"compat": "paper"}, "compat is 'paper'; expected one of"),
@@ -45,14 +48,37 @@ def test_a_config_out_of_range_is_an_error(changes, message):
 
 
 def test_a_config_is_its_dict_again():
-    config = ReinforceConfig(class_weights={"Yes": 2.0}, report_to=["wandb"], group_size=4)
+    config = ReinforceConfig(train=TRAIN.replace(report_to=["wandb"]), class_weights={"Yes": 2.0}, group_size=4)
     assert ReinforceConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    assert config.replace(rank=4) != config
-    assert config.shared() == TrainConfig(
-        n_epochs=1, learning_rate=1e-5, save_every=50, report_to=("wandb",), schedule="cosine"
+    assert config.replace(train=TRAIN.replace(rank=4)) != config
+    assert ReinforceConfig().train == TrainConfig(n_epochs=1, learning_rate=1e-5, save_every=50)
+    assert ReinforceConfig.from_dict({"train": {"rank": 4}}) == ReinforceConfig(
+        train=ReinforceConfig().train.replace(rank=4)
     )
     with pytest.raises(ValueError, match=r"unknown fields \['grop_size'\]"):
         ReinforceConfig.from_dict({"grop_size": 4})
+    with pytest.raises(ValueError, match=r"unknown fields \['rank'\].* rank belong into its table `train`"):
+        ReinforceConfig.from_dict({"rank": 4})
+
+
+def test_what_reinforcement_has_no_use_for_is_refused():
+    """Every field of the config of training is read, or refused where it is set."""
+    read = {
+        "rank", "alpha", "dropout", "learning_rate", "schedule", "warmup_ratio", "weight_decay", "adam_betas",
+        "max_grad_norm", "n_epochs", "max_steps", "batch_size", "accumulation", "dtype", "attention",
+        "gradient_checkpointing", "save_every", "keep", "log_every", "report_to", "seed",
+    }  # fmt: skip
+    others = {
+        "method": "full", "quantize": "4bit", "embedding_lr_factor": 0.5, "max_tokens": 99, "loss_on": "all",
+        "sampled_softmax": 9, "temperature": 0.5, "packing": True, "group_by_length": False, "liger": True,
+        "eval_every": 25, "patience": 1, "keep_best": True,
+    }  # fmt: skip
+    assert read | set(others) == {one.name for one in fields(TrainConfig)}
+    for name, value in others.items():
+        more = {"embedding_lr_factor": {"method": "full"}}.get(name, {})
+        train = TrainConfig.preset("reinforce", eval_every=25).replace(**{name: value}, **more)
+        with pytest.raises(ValueError, match=rf"{name}={value!r}.* which reinforcement has no use for"):
+            ReinforceConfig(train=train)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +96,12 @@ def test_a_config_is_its_dict_again():
             r"class_weights has \['yes'\]",
         ),
         (lambda f: f, {"config": CONFIG.replace(max_new_tokens=1000)}, ValueError, "40 of 40 questions are too long"),
-        (lambda f: f, {"config": CONFIG.replace(accumulation=400)}, ValueError, "questions .*, and there are 40"),
+        (
+            lambda f: f,
+            {"config": CONFIG.replace(train=TRAIN.replace(accumulation=400))},
+            ValueError,
+            "questions .*, and there are 40",
+        ),
         (lambda f: f, {"base": "minni"}, ValueError, "No model 'minni'"),
     ],
 )
@@ -123,6 +154,8 @@ def test_every_key_of_a_file_reaches_reinforce(tmp_path, called):
         group_size = 4
         class_weights = { Yes = 2.0 }
         compat = "release"
+        [reinforce.train]
+        rank = 4
         [questions]
         path = "questions.csv"
         task = "cell_fitness"
@@ -135,7 +168,9 @@ def test_every_key_of_a_file_reaches_reinforce(tmp_path, called):
     assert run(path, overwrite=True) == tmp_path / "adapter"
     assert called.pop("frame")["gene"].tolist() == ["NA", *FRAME["gene"][1:]]
     assert called == {
-        "config": ReinforceConfig(group_size=4, class_weights={"Yes": 2.0}, compat="release"),
+        "config": ReinforceConfig(
+            train=TrainConfig.preset("reinforce", rank=4), group_size=4, class_weights={"Yes": 2.0}, compat="release"
+        ),
         "task": "cell_fitness", "answers": ["Yes", "No", "Unknown"], "expression": False, "part": "train",
         "n_wordings": 2, "wrap": "plain", "device": "cpu", "out": tmp_path / "adapter", "base": "mini",
         "overwrite": True,
@@ -161,13 +196,13 @@ def test_tables_of_questions(tmp_path, called, adata, ending):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("[reinforce]\nrank = 4\n", ValueError, r"\[questions\] of .* has no path"),
+        ("[reinforce]\ngroup_size = 4\n", ValueError, r"\[questions\] of .* has no path"),
         ('[questions]\npath = "q.csv"\n', ValueError, r"\[questions\] of .* has no task"),
         ('[questions]\npath = "q.csv"\ntask = "x"\n', FileNotFoundError, "q.csv is not a file"),
         ('[questions]\npath = "q.txt"\ntask = "x"\n', ValueError, "ends with '.txt'; expected one of .csv"),
         ('[questions]\npath = "q.csv"\ntask = "x"\nexpression = 1\n', ValueError, "expected true or false"),
         ('[questions]\npath = "q.csv"\ntask = "x"\nwording = 1\n', ValueError, r"unknown keys \['wording'\]"),
-        ("[train]\nrank = 4\n[reinforce]\nrank = 4\n", ValueError, r"unknown keys \['train'\]"),
+        ("[train]\nrank = 4\n[reinforce]\ngroup_size = 4\n", ValueError, r"unknown keys \['train'\]"),
         ("[reinforce]\ngroup_size = 3\n", ValueError, "expected a multiple of group_size"),
     ],
 )
@@ -212,9 +247,8 @@ def lines(out):
 @needs_trl
 @pytest.mark.slow
 def test_what_is_rewarded_becomes_likelier(base, share_of_e, tmp_path):
-    config = CONFIG.replace(
-        max_steps=30, max_new_tokens=10, group_size=8, batch_size=8, schedule="constant", save_every=30
-    )
+    train = TRAIN.replace(max_steps=30, batch_size=8, schedule="constant", save_every=30)
+    config = CONFIG.replace(train=train, max_new_tokens=10, group_size=8)
     out = reinforce(FRAME, "cell_fitness", config, base=base, out=tmp_path / "a", device="cpu")
     results = json.loads((out / "training.json").read_text())["results"]
     assert results["end"]["reward"] > results["start"]["reward"] + 0.2
@@ -238,7 +272,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(base, share_of_e, tmp_path, monk
     """Also where it goes on in its second epoch (4 questions are two steps)."""
     from cellhermes.train._reinforce_trainer import ReasonTrainer
 
-    config, frame = CONFIG.replace(beta=beta, dropout=0.1), FRAME[:n_questions]
+    config, frame = CONFIG.replace(beta=beta, train=TRAIN.replace(dropout=0.1)), FRAME[:n_questions]
     torch.random.manual_seed(5)
     state = torch.get_rng_state()
     reference = reinforce(frame, "cell_fitness", config, base=base, out=tmp_path / "a", device="cpu")
@@ -279,7 +313,8 @@ def test_the_model_is_asked_as_everywhere_and_a_folder_keeps_its_run(base, share
         return plain(self, prompt_ids, *args, **kwargs)
 
     monkeypatch.setattr(ReasonTrainer, "_generate_single_turn", generate)
-    config = CONFIG.replace(max_steps=1)
+    config = CONFIG.replace(train=TRAIN.replace(max_steps=1))
+    other = config.replace(train=TRAIN.replace(max_steps=1, rank=4))
     out = reinforce(FRAME, "cell_fitness", config, base=base, out=tmp_path / "a", device="cpu")
     assert len(seen) == 8
     assert len(set(seen)) == 2, "two groups of four"
@@ -290,15 +325,15 @@ def test_the_model_is_asked_as_everywhere_and_a_folder_keeps_its_run(base, share
     before = (out / "adapter_model.safetensors").read_bytes()
     reinforce(FRAME, "cell_fitness", config, base=base, out=out, device="cpu")  # finished: nothing happens
     assert len(seen) == 8
-    with pytest.raises(FileExistsError, match=r"differs in config, config.rank"):
-        reinforce(FRAME, "cell_fitness", config.replace(rank=4), base=base, out=out, device="cpu")
+    with pytest.raises(FileExistsError, match=r"differs in config, config\.train\.rank"):
+        reinforce(FRAME, "cell_fitness", other, base=base, out=out, device="cpu")
     with pytest.raises(FileExistsError, match="differs in pairs"):
         reinforce(FRAME[::-1], "cell_fitness", config, base=base, out=out, device="cpu")
     with pytest.raises(FileExistsError, match="differs in"):
         ch.train.fit(pairs, TrainConfig(max_steps=1), base=base, out=out, device="cpu")
     assert (out / "adapter_model.safetensors").read_bytes() == before
     assert not list(out.rglob("training_args.bin")), "nothing that has to be unpickled"
-    reinforce(FRAME, "cell_fitness", config.replace(rank=4), base=base, out=out, device="cpu", overwrite=True)
+    reinforce(FRAME, "cell_fitness", other, base=base, out=out, device="cpu", overwrite=True)
     assert len(seen) == 16
 
 
@@ -312,7 +347,7 @@ def test_mini_shows_the_plumbing_and_says_so(adata, tmp_path):
     frame["reason"] = [f"It has {sentence.split()[0]}." for sentence in frame["cell_sentence"]]
     pairs = ch.train.questions.reason_pairs(frame, "t_cell_reactivity")
     taught = ch.train.fit(pairs, TrainConfig(max_steps=1), out=tmp_path / "taught", device="cpu")
-    config = CONFIG.replace(max_steps=2, accumulation=1, class_weights={"Reactive": 2.0})
+    config = CONFIG.replace(train=TRAIN.replace(max_steps=2, accumulation=1), class_weights={"Reactive": 2.0})
     with pytest.warns(UserWarning, match="too small to reason"):
         out = reinforce(frame, "t_cell_reactivity", config, base=taught, out=tmp_path / "out", device="cpu")
     log = ch.get.training_log(out)

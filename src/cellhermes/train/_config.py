@@ -200,7 +200,8 @@ class TrainConfig:
         ----------
         name
             ``"pretrain"`` (the paper's, which are the defaults), ``"multitask"`` (two epochs, for a base with the first
-            adapter merged), ``"instruct"`` (one task), or ``"from_scratch"`` (all weights, loss on all tokens).
+            adapter merged), ``"instruct"`` (one task), ``"from_scratch"`` (all weights, loss on all tokens), or
+            ``"reinforce"`` (for :class:`ReinforceConfig`).
         changes
             Fields that differ from the preset.
 

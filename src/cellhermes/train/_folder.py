@@ -139,13 +139,20 @@ def _check_same(out: Path, there: Mapping[str, object], run: Mapping[str, object
     others = [name for name, value in run.items() if there.get(name) != value]
     if not others:
         return
-    others += [
-        f"config.{name}"
-        for name, value in run["config"].items()
-        if "config" in others and there.get("config", {}).get(name) != value
-    ]
+    others += _differences("config", there.get("config", {}), run["config"])
     msg = f"{out} holds a run that differs in {', '.join(others)}. Pass another out=, or overwrite=True to replace it."
     raise FileExistsError(msg)
+
+
+def _differences(prefix: str, there: Mapping[str, object], config: Mapping[str, object]) -> list[str]:
+    """Name the fields of a config, and of those in it, that differ."""
+    names = []
+    for name, value in config.items():
+        if isinstance(value, dict) and isinstance(there.get(name), dict):
+            names += _differences(f"{prefix}.{name}", there[name], value)
+        elif there.get(name) != value:
+            names.append(f"{prefix}.{name}")
+    return names
 
 
 def begin(out: Path, run: Mapping[str, object], *, overwrite: bool) -> None:

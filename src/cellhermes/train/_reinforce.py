@@ -122,7 +122,7 @@ def reinforce(
     >>> adata = ch.datasets.toy(n_obs=20)
     >>> ch.pp.cell_sentences(adata, n_genes=10)
     >>> adata.obs["answer"] = ["Reactive", "Non-Reactive"] * 10
-    >>> config = ch.train.ReinforceConfig(max_steps=500, class_weights={"Reactive": 2.0})
+    >>> config = ch.train.ReinforceConfig(class_weights={"Reactive": 2.0})
     >>> ch.train.reinforce(adata.obs, "t_cell_reactivity", config, out="reasons")  # doctest: +SKIP
     PosixPath('reasons')
     """
@@ -134,7 +134,7 @@ def reinforce(
     _folder.check(out)
     asked = closed(task, answers)
     check_classes(asked, config.class_weights)
-    options = {"expression": expression, "part": part, "n_wordings": n_wordings, "seed": config.seed}
+    options = {"expression": expression, "part": part, "n_wordings": n_wordings, "seed": config.train.seed}
     questions = reason_questions(frame, asked, **options)
     _check_installed()
     from ._recorded import read_log
@@ -167,7 +167,7 @@ def reinforce(
         if args.process_index == 0:
             _folder.begin(out, record, overwrite=overwrite)
         with _loop.random_state_kept():
-            lm = base_of(config.shared(), card, tokenizer, half=args.bf16 or args.fp16)
+            lm = base_of(config.train, card, tokenizer, half=args.bf16 or args.fp16)
             trainer = ReasonTrainer(
                 lm, args, config, questions, asked,
                 encoder=encoder, tokenizer=tokenizer, card=card, log_file=out / _folder.LOG,
@@ -193,7 +193,7 @@ def _check_installed() -> None:
 
 def _check_number(n: int, config: ReinforceConfig, n_processes: int) -> None:
     """Too few questions for one step would leave the model as it is: TRL leaves out those that fill none."""
-    needed = config.batch_size * config.accumulation * n_processes // config.group_size
+    needed = config.train.batch_size * config.train.accumulation * n_processes // config.group_size
     if n < needed:
         msg = (
             f"A step asks {needed:,} questions (batch_size * accumulation * processes / group_size), and there are "

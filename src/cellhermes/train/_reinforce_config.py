@@ -9,28 +9,35 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from . import _checks
-from ._config import Precision, Schedule, TrainConfig
+from ._config import TrainConfig
 from ._reward import FORMAT, check_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PRESET = "reinforce"
+UNUSED = (
+    "method", "quantize", "embedding_lr_factor", "max_tokens", "loss_on", "sampled_softmax", "temperature", "packing",
+    "group_by_length", "liger", "eval_every", "patience", "keep_best",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReinforceConfig:
-    """How a model is reinforced: GRPO, and what is rewarded.
+    """How a model is reinforced: GRPO, what is rewarded, and how its adapter is trained.
 
     The paper names no values for its reasoning model. ``temperature``, ``max_new_tokens`` and the reward are those of
     its release, the adapter is the one of pretraining, the rest are usual values.
 
     Parameters
     ----------
-    rank
-        Rank of the adapter (eq. 6: W + B A, scaled by ``alpha / rank``).
-    alpha
-        Scale of the adapter.
-    dropout
-        Of the adapter's input.
+    train
+        Adapter, optimiser, steps and checkpoints; ``TrainConfig.preset("reinforce")`` and changes of it. Epochs pass
+        over the questions; ``batch_size`` texts are in a forward pass of one process, and the ``batch_size *
+        accumulation`` texts of a step are written at once and are whole groups. What reinforcement has no use for
+        (``method``, ``quantize``, ``embedding_lr_factor``, ``max_tokens``, ``loss_on``, ``sampled_softmax``,
+        ``temperature``, ``packing``, ``group_by_length``, ``liger``, ``eval_every``, ``patience``, ``keep_best``)
+        keeps its default.
     group_size
         Texts that are written to each question. A text is better or worse than the mean of its group, in standard
         deviations of the group; where all earn the same, nothing is learned.
@@ -46,61 +53,23 @@ class ReinforceConfig:
         Answer to the reward of giving it when it is true; 1 for those that are not named.
     compat
         ``"release"`` rewards as the release does; ``""`` rewards answers in formatted texts only.
-    learning_rate
-        Highest learning rate.
-    schedule
-        How it falls, over all steps: ``"cosine"``, ``"linear"``, or ``"constant"``.
-    warmup_ratio
-        Share of all steps in which it rises from 0.
-    weight_decay
-        Of AdamW.
-    adam_betas
-        Of AdamW.
-    max_grad_norm
-        Gradients are scaled down to this norm.
-    n_epochs
-        Passes over the questions.
-    max_steps
-        Steps in place of ``n_epochs``; 0 counts epochs.
-    batch_size
-        Texts in a forward pass of one process.
-    accumulation
-        Forward passes of each process before a step. ``batch_size * accumulation`` texts are written at once and are
-        whole groups; with several processes each has its own.
-    dtype
-        Numbers of the frozen weights and of matrix products: ``"auto"`` takes bfloat16 on CUDA devices that have it,
-        else float32. The adapter stays in float32.
-    attention
-        Kernel of the attention, as transformers names it; ``""`` takes that of this package, which is like ``"sdpa"``.
-    gradient_checkpointing
-        Compute activations again in the backward pass: less memory, more time.
-    save_every
-        Steps between checkpoints.
-    keep
-        Checkpoints that are kept, at least two.
-    log_every
-        Steps between lines of the log.
-    report_to
-        More loggers, such as ``("tensorboard", "wandb")``.
-    seed
-        Of the adapter's start values, the order of the questions and what is drawn.
 
     Raises
     ------
     ValueError
-        If a value is out of its range, or ``batch_size * accumulation`` texts are no whole groups.
+        If a value is out of its range, ``train`` sets what reinforcement has no use for, or ``batch_size *
+        accumulation`` texts are no whole groups.
 
     Examples
     --------
     >>> import cellhermes as ch
-    >>> config = ch.train.ReinforceConfig(class_weights={"Reactive": 2.0})
-    >>> config.group_size, config.format_reward, config.class_weights["Reactive"]
-    (8, 0.3, 2.0)
+    >>> train = ch.train.TrainConfig.preset("reinforce", max_steps=500)
+    >>> config = ch.train.ReinforceConfig(train=train, class_weights={"Reactive": 2.0})
+    >>> config.group_size, config.train.learning_rate, config.class_weights["Reactive"]
+    (8, 1e-05, 2.0)
     """
 
-    rank: int = 8
-    alpha: float = 16
-    dropout: float = 0.0
+    train: TrainConfig = field(default_factory=lambda: TrainConfig.preset(PRESET))
 
     group_size: int = 8
     max_new_tokens: int = 512
@@ -111,53 +80,30 @@ class ReinforceConfig:
     class_weights: Mapping[str, float] = field(default_factory=dict, hash=False)
     compat: Literal["", "release"] = ""
 
-    learning_rate: float = 1e-5
-    schedule: Schedule = "cosine"
-    warmup_ratio: float = 0.0
-    weight_decay: float = 0.0
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float = 1.0
-
-    n_epochs: int = 1
-    max_steps: int = 0
-    batch_size: int = 2
-    accumulation: int = 4
-
-    dtype: Precision = "auto"
-    attention: str = ""
-    gradient_checkpointing: bool = False
-
-    save_every: int = 50
-    keep: int = 2
-    log_every: int = 1
-    report_to: tuple[str, ...] = ()
-    seed: int = 0
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_weights", MappingProxyType(_checks.mapping(self, "class_weights")))
-        shared = self.shared()  # checks what TrainConfig has, too
-        object.__setattr__(self, "adam_betas", shared.adam_betas)
-        object.__setattr__(self, "report_to", shared.report_to)
+        _check_used(self.train)
         _checks.choices(self, {"compat": ("", "release")})
         _checks.whole(self, {"group_size": 2, "max_new_tokens": 1})
         _checks.above_zero(self, "temperature")
         _checks.numbers(self, {"beta": (0, inf)})
         check_rule(self.format_reward, self.class_weights, self.compat or None)
-        if self.batch_size * self.accumulation % self.group_size:
+        if self.train.batch_size * self.train.accumulation % self.group_size:
             msg = (
-                f"batch_size * accumulation is {self.batch_size} * {self.accumulation}; expected a multiple of "
-                f"group_size, {self.group_size}, so that groups are whole."
+                f"batch_size * accumulation is {self.train.batch_size} * {self.train.accumulation}; expected a "
+                f"multiple of group_size, {self.group_size}, so that groups are whole."
             )
             raise ValueError(msg)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> ReinforceConfig:
-        """Config from a mapping, such as a table of a TOML file.
+        """Make a config of a mapping, such as a table of a TOML file.
 
         Parameters
         ----------
         values
-            Fields that differ from the defaults.
+            Fields that differ from the defaults; ``train`` is a mapping itself, of what differs from the preset
+            ``"reinforce"``.
 
         Returns
         -------
@@ -171,28 +117,34 @@ class ReinforceConfig:
         Examples
         --------
         >>> import cellhermes as ch
-        >>> ch.train.ReinforceConfig.from_dict({"group_size": 4}).group_size
-        4
+        >>> config = ch.train.ReinforceConfig.from_dict({"group_size": 4, "train": {"rank": 16}})
+        >>> config.group_size, config.train.rank, config.train.n_epochs
+        (4, 16, 1)
         """
         known = [one.name for one in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             msg = f"The config of reinforcement has unknown fields {unknown}. Known: {', '.join(known)}."
+            if moved := sorted(set(unknown) & {one.name for one in fields(TrainConfig)}):
+                msg += f" {', '.join(moved)} belong into its table `train`."
             raise ValueError(msg)
-        return cls(**values)
+        train = values.get("train", {})
+        if not isinstance(train, dict):
+            msg = f"train is {train!r}; expected a table of fields of TrainConfig."
+            raise ValueError(msg)
+        return cls(**{**values, "train": TrainConfig.from_dict({"preset": PRESET, **train})})
 
     def to_dict(self) -> dict[str, object]:
-        """Every field, as JSON can hold it.
+        """Return every field, as JSON can hold it.
 
         Returns
         -------
-        Field to value.
+        Field to value; ``train`` is such a mapping itself.
         """
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
-        return values | lists | {"class_weights": dict(self.class_weights)}
+        return values | {"train": self.train.to_dict(), "class_weights": dict(self.class_weights)}
 
     def replace(self, **changes: object) -> ReinforceConfig:
-        """A config that differs in some fields.
+        """Return a config that differs in some fields.
 
         Parameters
         ----------
@@ -205,7 +157,15 @@ class ReinforceConfig:
         """
         return dataclasses.replace(self, **changes)
 
-    def shared(self) -> TrainConfig:
-        """What a run has in common with other training, as its config."""
-        names = {one.name for one in fields(TrainConfig)} - {"temperature"}  # there of something else
-        return TrainConfig(**{one.name: getattr(self, one.name) for one in fields(self) if one.name in names})
+
+def _check_used(train: object) -> None:
+    """Raise where a field is set that reinforcement would not read."""
+    if not isinstance(train, TrainConfig):
+        msg = f"train is {train!r}; expected a TrainConfig, such as TrainConfig.preset('reinforce')."
+        raise ValueError(msg)
+    default = TrainConfig()
+    changed = [name for name in UNUSED if getattr(train, name) != getattr(default, name)]
+    if changed:
+        values = ", ".join(f"{name}={getattr(train, name)!r}" for name in changed)
+        msg = f"train has {values}, which reinforcement has no use for; expected the default of {', '.join(changed)}."
+        raise ValueError(msg)

@@ -80,7 +80,7 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         card: ModelCard,
         log_file: Path,
     ) -> None:
-        self.config, self._task, self._encoder = config, task, encoder
+        self.config, self._rule, self._task, self._encoder = config.train, config, task, encoder
         lm.generation_config.eos_token_id = sorted(encoder.stop)
         rows = {
             "prompt": [pair.prompt.text for pair in questions],
@@ -92,7 +92,7 @@ class ReasonTrainer(Recorded, GRPOTrainer):
             args=args,
             train_dataset=Dataset.from_dict(rows),
             processing_class=tokenizer,
-            peft_config=lora_of(config.shared()),
+            peft_config=lora_of(config.train),
         )
         name_base(self.model, card)
         self.record(log_file)
@@ -107,14 +107,14 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         return reward
 
     def _rewards(self, completion_ids: list[list[int]], truth: list[str]) -> pd.DataFrame:
-        config = self.config
+        rule = self._rule
         return reason_reward(
             [self._encoder.decode(ids) for ids in completion_ids],
             truth,
             self._task,
-            format_reward=config.format_reward,
-            class_weights=config.class_weights,
-            compat=config.compat or None,
+            format_reward=rule.format_reward,
+            class_weights=rule.class_weights,
+            compat=rule.compat or None,
         )
 
     # Where TRL would go ways of its own -----------------------------------------------------------------------
@@ -168,10 +168,10 @@ def arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOCon
         "temperature": config.temperature,
         "beta": config.beta,
         "loss_type": "grpo",  # the published objective: mean over the tokens of a text, then over texts
-        "activation_checkpointing" if renamed else "gradient_checkpointing": config.gradient_checkpointing,
+        "activation_checkpointing" if renamed else "gradient_checkpointing": config.train.gradient_checkpointing,
     }
     folder = out / _folder.CHECKPOINTS
-    return _arguments.arguments(config.shared(), folder, device=device, evaluates=False, kind=GRPOConfig, extra=extra)
+    return _arguments.arguments(config.train, folder, device=device, evaluates=False, kind=GRPOConfig, extra=extra)
 
 
 def results(trainer: ReasonTrainer, log: Sequence[Mapping[str, float]]) -> dict[str, object]:

@@ -58,7 +58,7 @@ def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = Fa
         With a table ``[questions]`` the file is one of :func:`~cellhermes.train.reinforce`: its ``path`` is a table
         (``.csv``, ``.tsv``, ``.parquet``, or the ``obs`` of an ``.h5ad``), and ``task``, ``answers``, ``expression``,
         ``part`` and ``n_wordings`` are as there; ``[reinforce]`` holds fields of
-        :class:`~cellhermes.train.ReinforceConfig`.
+        :class:`~cellhermes.train.ReinforceConfig`, and ``[reinforce.train]`` those of its ``train``.
     out
         Folder of the result, in place of the file's.
     overwrite
