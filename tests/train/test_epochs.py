@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellhermes.text import Prompt, QAPair
-from cellhermes.train._encoded import Encoded
-from cellhermes.train._epochs import IGNORED, Epochs, Stream, arrange, collate, pack, shares
+from cellhermes.train._encoded import Examples
+from cellhermes.train._epochs import IGNORED, Epochs, StreamRows, arrange, collate, pack, shares
 
 
 def made(lengths, sources=None):
     """Examples whose ids are all their own number, so that they can be told apart."""
     lengths = np.asarray(lengths, np.int64)
-    return Encoded(
+    return Examples(
         ids=np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
         ends=np.concatenate([[0], np.cumsum(lengths)]),
         n_prompt=(lengths // 2).astype(np.int32),
@@ -124,7 +124,7 @@ def test_labels_are_the_answer_or_all_but_the_first(packed, loss_on):
 def test_a_stream_reads_each_pair_once_and_again_the_same(model, packing):
     pairs = [QAPair(Prompt(f"Gene {'CD3E ' * (i % 7)}MS4A1"), f"a{i}", "demo") for i in range(300)]
     encoder = model._encoder
-    stream = Stream(
+    stream = StreamRows(
         iter_again(pairs), encoder, batch_size=4, step=16, seed=0, max_tokens=40, packing=packing,
         group_by_length=True,
     )  # fmt: skip

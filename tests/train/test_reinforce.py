@@ -251,7 +251,7 @@ def test_what_is_rewarded_becomes_likelier(base, share_of_e, tmp_path):
     config = CONFIG.replace(train=train, max_new_tokens=10, group_size=8)
     out = reinforce(FRAME, "cell_fitness", config, base=base, out=tmp_path / "a", device="cpu")
     results = json.loads((out / "training.json").read_text())["results"]
-    assert results["end"]["reward"] > results["start"]["reward"] + 0.2
+    assert results["end"]["reward"] > results["start"]["reward"] + 0.15
     log = ch.get.training_log(out)
     assert results["end"]["reward"] == pytest.approx(log["reward"].iloc[-3:].mean())
     np.testing.assert_allclose(log["reward"], log["reward/format"] + log["reward/correctness"], atol=1e-6)

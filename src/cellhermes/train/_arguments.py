@@ -25,7 +25,7 @@ def arguments(
     kind: type[TrainingArguments] | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> TrainingArguments:
-    """Arguments of transformers; making them also joins the processes of a launcher.
+    """Make the arguments of transformers, which also joins the processes of a launcher.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def folders_of(card: ModelCard) -> list[Path]:
-    """Folders and files that a model is read from; none for what is in a cache."""
+    """List folders and files that a model is read from; none for what is in a cache."""
     return [Path(name) for name in (card.base, *card.adapters) if Path(name).exists()]
 
 

@@ -51,24 +51,24 @@ def seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a checkpoint was sealed, and its files are what they were."""
+    """Tell whether a checkpoint was sealed, and its files are what they were."""
     files = noted(folder / COMPLETE)
     return bool(files) and all(is_as_written(folder / name, found) for name, found in files.items())
 
 
 def step_of(folder: Path) -> int:
-    """Step of ``checkpoint-<step>``."""
+    """Read the step of ``checkpoint-<step>``."""
     return int(folder.name.rpartition("-")[2])
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints of the run, whole or not, in the order of their steps."""
-    found = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name) and not path.is_symlink()]
-    return sorted((path for path in found if any((path / name).is_file() for name in (BEGUN, COMPLETE))), key=step_of)
+    """List all checkpoints of the run, whole or not, in the order of their steps."""
+    folders = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name) and not path.is_symlink()]
+    return sorted((path for path in folders if any((path / name).is_file() for name in (BEGUN, COMPLETE))), key=step_of)
 
 
 def latest(folder: Path) -> Path | None:
-    """The last whole checkpoint. Later ones, which an interruption left half-written, are named in the log."""
+    """Find the last whole checkpoint. Later ones, which an interruption left half-written, are named in the log."""
     for checkpoint in reversed(checkpoints(folder)):
         if is_whole(checkpoint):
             return checkpoint
@@ -88,9 +88,9 @@ def rotate(folder: Path, *, keep: int, best: str | None) -> None:
 
     The times of files mislead where a clock was set or a folder copied.
     """
-    found = checkpoints(folder)
-    others = [checkpoint for checkpoint in found if best is None or checkpoint.name != Path(best).name]
-    n_others = keep - (len(found) - len(others))
+    folders = checkpoints(folder)
+    others = [checkpoint for checkpoint in folders if best is None or checkpoint.name != Path(best).name]
+    n_others = keep - (len(folders) - len(others))
     for checkpoint in others[:-n_others]:
         remove(checkpoint)
 
@@ -122,7 +122,7 @@ def remove_all(folder: Path) -> None:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether writing failed for want of space, in the ways of Python, torch and safetensors."""
+    """Tell whether writing failed for want of space, in the ways of Python, torch and safetensors."""
     if isinstance(error, OSError) and error.errno in FULL:
         return True
     text = str(error)

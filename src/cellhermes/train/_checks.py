@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 def whole(config: object, at_least: Mapping[str, int]) -> None:
-    """Whole numbers, each with its lowest value."""
+    """Check whole numbers, each with its lowest value."""
     for name, low in at_least.items():
         value = getattr(config, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -16,7 +16,7 @@ def whole(config: object, at_least: Mapping[str, int]) -> None:
 
 
 def numbers(config: object, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Numbers, each with its lowest value and the one that it is below."""
+    """Check numbers, each with its lowest value and the one that it is below."""
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if not _is_number(value) or not low <= value < high:
@@ -25,7 +25,7 @@ def numbers(config: object, ranges: Mapping[str, tuple[float, float]]) -> None:
 
 
 def above_zero(config: object, *names: str) -> None:
-    """Numbers that something is divided by."""
+    """Check numbers that something is divided by."""
     for name in names:
         value = getattr(config, name)
         if not _is_number(value) or not 0 < value < math.inf:
@@ -33,7 +33,7 @@ def above_zero(config: object, *names: str) -> None:
 
 
 def choices(config: object, known: Mapping[str, Sequence[object]]) -> None:
-    """Values of which there are a few."""
+    """Check values of which there are a few."""
     for name, values in known.items():
         if (value := getattr(config, name)) not in values or isinstance(value, bool) != isinstance(values[0], bool):
             _refuse(name, value, "true or false" if values == FLAG else f"one of {list(values)}")
@@ -43,14 +43,14 @@ FLAG = (False, True)
 
 
 def texts(config: object, *names: str) -> None:
-    """Strings."""
+    """Check that these are strings."""
     for name in names:
         if not isinstance(value := getattr(config, name), str):
             _refuse(name, value, "text")
 
 
 def betas(config: object) -> None:
-    """Both decay rates of AdamW."""
+    """Check both decay rates of AdamW."""
     value = config.adam_betas
     if not _is_list(value) or len(value) != 2 or not all(_is_number(one) and 0 <= one < 1 for one in value):
         _refuse("adam_betas", value, "two numbers from 0 to below 1")
@@ -58,7 +58,7 @@ def betas(config: object) -> None:
 
 
 def loggers(config: object) -> None:
-    """Names of more loggers."""
+    """Check names of more loggers."""
     value = config.report_to
     if not _is_list(value) or not all(isinstance(one, str) for one in value):
         _refuse("report_to", value, "a list of names")
@@ -66,14 +66,14 @@ def loggers(config: object) -> None:
 
 
 def mapping(config: object, name: str) -> dict[str, object]:
-    """A table, as a copy."""
+    """Check that it is a table, and copy it."""
     if not isinstance(value := getattr(config, name), Mapping):
         _refuse(name, value, "a mapping")
     return dict(value)
 
 
 def seed(config: object) -> None:
-    """What the generators of numpy and torch take."""
+    """Check that the generators of numpy and torch take it."""
     whole(config, {"seed": 0})
     if config.seed >= 2**32:
         _refuse("seed", config.seed, "a whole number below 2**32")

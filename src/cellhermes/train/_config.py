@@ -194,7 +194,7 @@ class TrainConfig:
 
     @classmethod
     def preset(cls, name: str = "pretrain", **changes: object) -> TrainConfig:
-        """Values of a preset, with changes.
+        """Take the values of a preset, with changes.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TrainConfig:
-        """Config from a mapping, such as a table of a TOML file.
+        """Make a config of a mapping, such as a table of a TOML file.
 
         Parameters
         ----------
@@ -265,7 +265,7 @@ class TrainConfig:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> TrainConfig:
-        r"""Config from a TOML file: its table ``[train]`` if there is one, else the whole file.
+        r"""Read a config from a TOML file: its table ``[train]`` if there is one, else the whole file.
 
         Parameters
         ----------
@@ -306,7 +306,7 @@ class TrainConfig:
             raise
 
     def to_dict(self) -> dict[str, object]:
-        """Every field, as JSON can hold it.
+        """Return every field, as JSON can hold it.
 
         Returns
         -------
@@ -315,7 +315,7 @@ class TrainConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def replace(self, **changes: object) -> TrainConfig:
-        """A config that differs in some fields.
+        """Return a config that differs in some fields.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ IDS, INDEX, ABOUT = FILES = ("ids.bin", "index.npz", "about.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class Examples:
     """Examples of several sources, one after the other.
 
     Parameters
@@ -72,11 +72,11 @@ class Encoded:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(examples,) number of tokens."""
+        """Count tokens: (examples,)."""
         return np.diff(self.ends)
 
     def about(self) -> dict[str, object]:
-        """What there is, in numbers."""
+        """Describe in numbers what there is."""
         counts = np.bincount(self.task, minlength=len(self.tasks)).tolist()
         return {
             "pairs": len(self),
@@ -104,7 +104,7 @@ class Stream:
 
 
 def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
-    """Sources by name; a single one is called ``"pairs"``."""
+    """Name the sources; a single one is called ``"pairs"``."""
     sources = dict(pairs) if isinstance(pairs, Mapping) else {"pairs": pairs}
     for name, source in sources.items():
         if isinstance(source, str | Path):
@@ -122,13 +122,13 @@ def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
 
 
 def read(sources: Mapping[str, Source]) -> Iterator[QAPair]:
-    """Pairs of all sources."""
+    """Read the pairs of all sources."""
     for source in sources.values():
         yield from corpus.read(source) if isinstance(source, str | Path) else source
 
 
 def fingerprint(source: Source) -> str:
-    """Hash of what a source holds: of a file, all of it; else of every question, answer and task, made for this."""
+    """Hash what a source holds: of a file, all of it; else every question, answer and task, made for this."""
     if isinstance(source, Stream):
         source = source.head
     return sha256_of(Path(source)) if isinstance(source, str | Path) else pairs_sha256(source)
@@ -181,7 +181,7 @@ def encode(
     write_json(folder / ABOUT, {**about, "key": key, "files": files})  # last: without it the rest counts as unfinished
 
 
-def load(folder: Path) -> Encoded:
+def load(folder: Path) -> Examples:
     """Map what :func:`encode` wrote."""
     about = noted(folder / ABOUT)
     del about["key"], about["files"]
@@ -189,7 +189,7 @@ def load(folder: Path) -> Encoded:
         arrays = {name: index[name] for name in ("ends", "n_prompt", "task")}
     n_tokens = int(arrays["ends"][-1])
     ids = np.memmap(folder / IDS, np.int32, mode="r") if n_tokens else np.empty(0, np.int32)
-    return Encoded(ids=ids, **arrays, **about)
+    return Examples(ids=ids, **arrays, **about)
 
 
 def remove(folder: Path) -> None:
@@ -204,7 +204,7 @@ def remove(folder: Path) -> None:
 
 
 def _is_whole(folder: Path, key: str) -> bool:
-    """Whether the examples of this key are there, as they were written."""
+    """Tell whether the examples of this key are there, as they were written."""
     about = noted(folder / ABOUT)
     try:
         return about["key"] == key and all(sha256_of(folder / name) == about["files"][name] for name in (IDS, INDEX))
@@ -219,7 +219,7 @@ def _size(source: Source, cap: int | None) -> int | None:
 
 
 def _capped(source: Source, cap: int | None, rng: np.random.Generator) -> Iterable[QAPair]:
-    """At most ``cap`` pairs, drawn without replacement, in their order."""
+    """Draw at most ``cap`` pairs without replacement, in their order."""
     if cap is None:
         return corpus.read(source) if isinstance(source, str | Path) else source
     n = sum(1 for _ in corpus.read(source)) if isinstance(source, str | Path) else len(source)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..model._tokens import Encoder
     from ..text import QAPair
     from ._config import LossOn
-    from ._encoded import Encoded
+    from ._encoded import Examples
     from .corpus._groups import Group, Groups
 
 IGNORED = -100  # label of tokens without a loss
@@ -56,7 +56,7 @@ class Epochs(Dataset):
 
     def __init__(
         self,
-        encoded: Encoded,
+        encoded: Examples,
         *,
         batch_size: int,
         n_processes: int = 1,
@@ -88,7 +88,7 @@ class Epochs(Dataset):
         self._order = np.concatenate([self._order, np.full(missing, -1)])
 
     def about(self) -> dict[str, object]:
-        """What there is, and how much of it in an epoch."""
+        """Describe what there is, and how much of it in an epoch."""
         return self._encoded.about() | {"in an epoch": self.counts}
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class Epochs(Dataset):
         return encoded.ids[encoded.ends[i] : encoded.ends[i + 1]], int(encoded.n_prompt[i]), int(encoded.task[i])
 
     def _draw(self, epoch: int) -> list[np.ndarray]:
-        """The epoch's examples, one a row: each source whole as often as it fits, and a random part of it."""
+        """Draw the epoch's examples, one a row: each source whole as often as it fits, and a random part of it."""
         chosen, begin = [], 0
         for number, (name, size) in enumerate(self._encoded.sources.items()):
             whole, rest = divmod(self.counts[name], max(size, 1))
@@ -113,7 +113,7 @@ class Epochs(Dataset):
         return list(np.concatenate(chosen).astype(np.int64)[:, None]) if chosen else []
 
 
-class Stream(IterableDataset):
+class StreamRows(IterableDataset):
     """Rows of a stream of pairs, tokenised as they come, grouped and packed within a buffer.
 
     Parameters
@@ -146,7 +146,7 @@ class Stream(IterableDataset):
         self._n_dropped = 0
 
     def about(self) -> dict[str, object]:
-        """What is known of a stream."""
+        """Describe what is known of a stream."""
         return {"stream": True, "dropped": {"no room for any of the answer": self._n_dropped}}
 
     def __iter__(self) -> Iterator[Row]:
@@ -174,7 +174,7 @@ class Stream(IterableDataset):
 
 
 def shares(sizes: Mapping[str, int], weights: Mapping[str, float] | None) -> dict[str, int]:
-    """How many examples of each source an epoch has; with weights, as many in all as there are."""
+    """Count the examples of each source in an epoch; with weights, as many in all as there are."""
     if weights is None:
         return dict(sizes)
     total = sum(sizes.values())
@@ -198,14 +198,14 @@ def pack(rows: Sequence[np.ndarray], lengths: np.ndarray, max_tokens: int) -> li
             row, room = len(packed), max_tokens
             packed.append([])
         packed[row].append(i)
-        left = max(room - n, 0)
-        by_room[left].append(row)
-        tightest[left] = left > 0
+        rest = max(room - n, 0)
+        by_room[rest].append(row)
+        tightest[rest] = rest > 0
     return [np.array(row, np.int64) for row in packed]
 
 
 def arrange(n: int, lengths: np.ndarray | None, *, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows in random order, in groups of ``batch_size`` of similar length; -1 fills the last group.
+    """Order rows at random, in groups of ``batch_size`` of similar length; -1 fills the last group.
 
     Groups are shuffled again, so which rows follow each other does not depend on their length.
     """
@@ -224,31 +224,31 @@ def arrange(n: int, lengths: np.ndarray | None, *, batch_size: int, rng: np.rand
 
 
 def group_tensors(group: Group, groups: Groups, encoder: Encoder, token_of: np.ndarray) -> dict[str, torch.Tensor]:
-    """Padded tensors of a group; ``token_of`` is the first token of each of its words."""
+    """Pad the prompts of a group to tensors; ``token_of`` is the first token of each of its words."""
     encoded = [one.ids for one in encoder.prompts(group.prompts)]
     ids = torch.zeros(len(encoded), max(map(len, encoded)), dtype=torch.int64)
     for row, one in zip(ids, encoded, strict=True):
         row[: len(one)] = torch.tensor(one)
-    found = {"input_ids": ids, "end": torch.tensor([len(one) - 1 for one in encoded])}
+    tensors = {"input_ids": ids, "end": torch.tensor([len(one) - 1 for one in encoded])}
     if group.near is not None and groups.near_weight:
-        found |= {"near": torch.from_numpy(group.near), "near_weight": torch.tensor(groups.near_weight)}
+        tensors |= {"near": torch.from_numpy(group.near), "near_weight": torch.tensor(groups.near_weight)}
     if group.first is not None and groups.first_weight:
         # words that begin with the same token share a column
         n_tokens = int(token_of.max()) + 1
         table = sp.csr_array(group.first @ sp.csr_array(
             (np.ones(len(token_of), np.float32), (np.arange(len(token_of)), token_of)), shape=(len(token_of), n_tokens)
         )).tocoo()  # fmt: skip
-        found |= {
+        tensors |= {
             "row": torch.from_numpy(table.row.astype(np.int64)),
             "word": torch.from_numpy(table.col.astype(np.int64)),
             "first": torch.from_numpy(table.data.astype(np.float32)),
             "first_weight": torch.tensor(groups.first_weight),
         }
-    return found
+    return tensors
 
 
 def collate(rows: Sequence[Row], *, loss_on: LossOn, packed: bool) -> dict[str, torch.Tensor]:
-    """Padded tensors of a forward pass.
+    """Pad the rows of a forward pass to tensors.
 
     Padding stands on the right, where causality hides it. Examples of a packed row are told apart by positions that
     begin again at 0, from which transformers derives a mask that is block by block.

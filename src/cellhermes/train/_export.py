@@ -69,7 +69,7 @@ def _readme(title: str, card: ModelCard, base: str, kind: str, facts: Mapping[st
 
 
 def _front(card: ModelCard, kind: str) -> str:
-    """The head that model hubs read. A JSON string is valid YAML, whatever stands in it."""
+    """Write the head that model hubs read. A JSON string is valid YAML, whatever stands in it."""
     known = card.license.lower() in LICENSES
     tags = ["cellhermes", "single-cell", "biology", *(["lora"] if kind == "adapter" else [])]
     is_hub = card.base.count("/") == 1 and not is_place(card.base)
@@ -87,7 +87,7 @@ def _front(card: ModelCard, kind: str) -> str:
 
 
 def _tables(facts: Mapping[str, object]) -> Iterator[str]:
-    """One table for facts of one value, then one for each mapping."""
+    """Write one table for facts of one value, then one for each mapping."""
     single = {name: value for name, value in facts.items() if not isinstance(value, Mapping)}
     for title, part in {"": single, **{n: v for n, v in facts.items() if isinstance(v, Mapping)}}.items():
         rows = [(name, text) for name, value in _rows(part) if (text := _text(value))]

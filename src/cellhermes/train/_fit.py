@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..model import ModelCard
     from ..model._tokens import Encoder
     from ..text import QAPair
-    from ._encoded import Encoded, Source
+    from ._encoded import Examples, Source
     from ._trainer import HermesTrainer
     from .corpus._groups import Groups
 
@@ -171,7 +171,7 @@ class _Run:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Tell whether this process is the one that writes."""
         return self.args.process_index == 0
 
 
@@ -258,7 +258,7 @@ def _run(
 
 
 def _check_read_at(card: ModelCard) -> None:
-    """Groups teach the vector at the end of a prompt; a model that is read elsewhere would not notice."""
+    """Refuse a model that is read elsewhere than at the end of a prompt, where groups teach the vector."""
     places = {card.read(kind) for kind in ("gene", "cell", "gene_in_cell")}
     if places != {"prompt_end"}:
         msg = f"{card.name} is read at {sorted(places)}; groups train the vector at 'prompt_end' only."
@@ -275,8 +275,8 @@ def _described(source: Source) -> dict[str, object]:
 # Data ----------------------------------------------------------------------------------------------------------------
 
 
-def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping[str, int]) -> Encoded:
-    """Examples, written by the first process and mapped by all."""
+def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping[str, int]) -> Examples:
+    """Map the examples, which the first process writes."""
     config, folder = run.config, run.out / _folder.TOKENS / name
     if run.is_first:
         parts = [run.record["pairs" if name == "train" else name], run.record["vocabulary"], run.record["wrap"]]
@@ -298,7 +298,7 @@ def _tokenise(run: _Run, name: str, sources: Mapping[str, Source], caps: Mapping
 
 
 def _overlap(run: _Run, sources: Mapping[str, Source], held_out: Mapping[str, Source]) -> dict[str, dict[str, int]]:
-    """What training has of the held-out pairs; of a stream nothing is known."""
+    """Count what training has of the held-out pairs; of a stream nothing is known."""
     if not run.is_first or not sources:
         return {}
     return overlap(_encoded.read(sources), _encoded.read(held_out))
@@ -308,11 +308,11 @@ def _overlap(run: _Run, sources: Mapping[str, Source], held_out: Mapping[str, So
 
 
 def _trainer(
-    run: _Run, pairs: Encoded | Iterable[QAPair], evaluated: Encoded | None, groups: Mapping[str, Groups]
+    run: _Run, pairs: Examples | Iterable[QAPair], evaluated: Examples | None, groups: Mapping[str, Groups]
 ) -> HermesTrainer:
     from transformers import EarlyStoppingCallback, set_seed
 
-    from ._epochs import Epochs, Stream
+    from ._epochs import Epochs, StreamRows
     from ._trainer import HermesTrainer
     from ._tunable import tunable
 
@@ -321,14 +321,14 @@ def _trainer(
     lm = tunable(config, run.card, run.tokenizer, half=args.bf16 or args.fp16)
     common = {"batch_size": config.batch_size, "seed": config.seed, "group_by_length": config.group_by_length}
     n_steps, per_step = config.max_steps, config.batch_size * args.world_size * config.accumulation
-    if isinstance(pairs, _encoded.Encoded):
+    if isinstance(pairs, _encoded.Examples):
         rows = Epochs(
             pairs, n_processes=args.world_size, weights=run.record["weights"] or None,
             max_tokens=config.max_tokens if config.packing else 0, **common,
         )  # fmt: skip
         n_steps = n_steps or config.n_epochs * -(-len(rows) // per_step)
     else:
-        rows = Stream(
+        rows = StreamRows(
             pairs, run.encoder, step=per_step, max_tokens=config.max_tokens, packing=config.packing, **common
         )  # fmt: skip
     args.warmup_steps = round(config.warmup_ratio * n_steps)
@@ -345,9 +345,9 @@ def _trainer(
 
 
 def _finish(
-    trainer: HermesTrainer, run: _Run, evaluated: Encoded | None, shared: Mapping[str, Mapping[str, int]]
+    trainer: HermesTrainer, run: _Run, evaluated: Examples | None, shared: Mapping[str, Mapping[str, int]]
 ) -> None:
-    """Weights, card and record; the tokens go."""
+    """Write weights, card and record; the tokens go."""
     from ._recorded import read_log
 
     if trainer.state.global_step < trainer.config.max_steps and not trainer.config.patience:

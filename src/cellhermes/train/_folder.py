@@ -48,17 +48,17 @@ def check(out: Path, inputs: Iterable[Path] = ()) -> None:
             _place.check_free(out / name, kind)
         _checkpoints.check(out / CHECKPOINTS)
         return
-    if found := sorted(path.name for path in out.iterdir() if not LEFT_OVER.fullmatch(path.name)):
-        more = ", ..." if len(found) > SHOWN else ""
+    if names := sorted(path.name for path in out.iterdir() if not LEFT_OVER.fullmatch(path.name)):
+        more = ", ..." if len(names) > SHOWN else ""
         msg = (
-            f"{out} holds {', '.join(found[:SHOWN])}{more} and no record of a run ({RECORD}), so it is not ours to "
+            f"{out} holds {', '.join(names[:SHOWN])}{more} and no record of a run ({RECORD}), so it is not ours to "
             "write to. Nothing was changed. Pass a new or an empty folder as out=."
         )
         raise FileExistsError(msg)
 
 
-def _is_record(found: Mapping[str, object]) -> bool:
-    run, files = found.get("run"), found.get("files", {})
+def _is_record(record: Mapping[str, object]) -> bool:
+    run, files = record.get("run"), record.get("files", {})
     is_run = isinstance(run, dict) and "base" in run and isinstance(run.get("config"), dict)
     return is_run and isinstance(files, dict) and all(Path(name).name == name for name in files)
 
@@ -98,7 +98,7 @@ def held(out: Path, *, is_first: bool) -> Iterator[None]:
 
 
 def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> bool:
-    """Whether a folder holds the finished result of this very run, as it was written.
+    """Tell whether a folder holds the finished result of this very run, as it was written.
 
     A run is what decides its result: equal runs, equal results. Where weights are gone, it is not finished.
 
@@ -108,31 +108,31 @@ def is_finished(out: Path, run: Mapping[str, object], *, overwrite: bool) -> boo
         If the folder holds another run, or the weights are not those that the run wrote.
     """
     check(out)  # again, now that no other run can write
-    found = noted(out / RECORD)
-    if overwrite or not found or not _has_work(out, found):
+    record = noted(out / RECORD)
+    if overwrite or not record or not _has_work(out, record):
         return False
-    _check_same(out, found["run"], run)
-    if "results" not in found:
+    _check_same(out, record["run"], run)
+    if "results" not in record:
         return False
-    written = found.get("files", {})
-    gone = [name for name in written if name != "README.md" and not (out / name).is_file()]
-    weights = [name for name in written if name.endswith(".safetensors") and name not in gone]
+    written = record.get("files", {})
+    missing = [name for name in written if name != "README.md" and not (out / name).is_file()]
+    weights = [name for name in written if name.endswith(".safetensors") and name not in missing]
     if changed := [name for name in weights if sha256_of(out / name) != written[name]]:
         msg = (
             f"{out} holds this run, finished, but {', '.join(changed)} is not what the run wrote. Put it back, pass "
             "another out=, or overwrite=True to train again."
         )
         raise FileExistsError(msg)
-    if gone:
-        logger.warning("%s: %s of this run are gone. It goes on from its last checkpoint.", out, ", ".join(gone))
+    if missing:
+        logger.warning("%s: %s of this run are gone. It goes on from its last checkpoint.", out, ", ".join(missing))
         return False
     logger.warning("%s holds this run already, finished: nothing is computed", out)
     return True
 
 
-def _has_work(out: Path, found: Mapping[str, object]) -> bool:
-    """Whether a run has come further than its tokens; else it gives way to another, as after an error of its input."""
-    return "results" in found or bool(found.get("files")) or bool(_checkpoints.checkpoints(out / CHECKPOINTS))
+def _has_work(out: Path, record: Mapping[str, object]) -> bool:
+    """Tell whether a run has come further than its tokens; else it gives way, as after an error of its input."""
+    return "results" in record or bool(record.get("files")) or bool(_checkpoints.checkpoints(out / CHECKPOINTS))
 
 
 def _check_same(out: Path, there: Mapping[str, object], run: Mapping[str, object]) -> None:
@@ -172,7 +172,7 @@ def begin(out: Path, run: Mapping[str, object], *, overwrite: bool) -> None:
 
 
 def unfinished(out: Path, run: Mapping[str, object]) -> Path:
-    """Where a run writes its weights before they have their names; of the same name in all processes."""
+    """Name the folder of weights that have no names yet; the same in all processes of a run."""
     return out / f"unfinished.{json_hash(run)[:8]}"
 
 

@@ -35,7 +35,7 @@ OF = re.compile(r" of (\S+) include: $")
 
 
 def unit(pair: QAPair) -> Unit:
-    """What a pair is about, and of which kind that is: all pairs about it are held out together.
+    """Say what a pair is about, and of which kind that is: all pairs about it are held out together.
 
     A cell, an edge (also one that is not there), a gene whose neighbours are shown, or the question of a table. Without
     a source it is the prompt, without the description of the task where that stands on a line of its own.
@@ -52,14 +52,14 @@ def unit(pair: QAPair) -> Unit:
 
 
 def asked(pair: QAPair) -> set[Link]:
-    """Links that answer a question: the one that it asks for, or those between a gene and what it asks from."""
+    """Find the links that answer a question: the one it asks for, or those between a gene and what it asks from."""
     if pair.task == OF_LINKS:
         return {frozenset(pair.source.split())}
     return _answered(pair) | (_shown(pair) if pair.task in OF_GENES else set())
 
 
 def stated(pair: QAPair) -> set[Link]:
-    """Links that a question and its answer tell: also those in the lists of neighbours."""
+    """Find the links that a question and its answer tell: also those in the lists of neighbours."""
     return asked(pair) | _shown(pair) if pair.task == OF_LINKS else asked(pair)
 
 
@@ -78,18 +78,18 @@ def _shown(pair: QAPair) -> set[Link]:
 
 
 def _center(pair: QAPair, head: str) -> str:
-    """The gene whose partners are listed behind these words."""
+    """Name the gene whose partners are listed behind these words."""
     named = OF.search(head) if pair.task == OF_LINKS else None
     return named[1] if named else pair.source
 
 
 def without(pair: QAPair, links: set[Link]) -> QAPair | None:
-    """A pair with these links taken out of its lists; None where it asks for one, or nothing is left to ask from."""
+    """Take these links out of a pair's lists; None where it asks for one, or nothing is left to ask from."""
     if not stated(pair) & links:
         return pair
     if pair.task == "walk" or (pair.task == OF_LINKS and asked(pair) & links):
         return None
-    text = PARTNERS.sub(lambda found: found[1] + _kept(_center(pair, found[1]), found[2], links), pair.prompt.text)
+    text = PARTNERS.sub(lambda match: match[1] + _kept(_center(pair, match[1]), match[2], links), pair.prompt.text)
     prompt, answer = replace(pair.prompt, text=text), pair.answer
     if pair.task == "neighbors":
         answer = _kept(pair.source, answer, links)
@@ -99,8 +99,8 @@ def without(pair: QAPair, links: set[Link]) -> QAPair | None:
         words = answer.split()
         entries = zip(words[::2], words[1::2], strict=True)
         answer = " ".join(f"{gene} {said}" for gene, said in entries if {frozenset((pair.source, gene[:-1]))} - links)
-    found = replace(pair, prompt=prompt, answer=answer)
-    return found if pair.task == OF_LINKS or stated(found) else None
+    pair = replace(pair, prompt=prompt, answer=answer)
+    return pair if pair.task == OF_LINKS or stated(pair) else None
 
 
 def _kept(gene: str, words: str, links: set[Link]) -> str:
@@ -141,36 +141,36 @@ def hold_out(sources: Mapping[str, Sequence[QAPair]], n: int, *, seed: int) -> H
         if units[i] not in chosen:
             chosen.add(units[i])
             n_chosen += sizes[units[i]]
-    found = HeldOut({name: [] for name in sources})
+    split = HeldOut({name: [] for name in sources})
     everything = ((name, pair) for name, pairs in sources.items() for pair in pairs)
     for of, (name, pair) in zip(units, everything, strict=True):
-        (found.pairs if of in chosen else found.train[name]).append(pair)
-    links = set().union(*map(asked, found.pairs))
-    changed, gone = _take_out(found, links) if links else (0, 0)
-    if not any(found.train.values()):
+        (split.pairs if of in chosen else split.train[name]).append(pair)
+    links = set().union(*map(asked, split.pairs))
+    n_changed, n_dropped = _take_out(split, links) if links else (0, 0)
+    if not any(split.train.values()):
         msg = f"held_out is {n:,}, and there are {len(units):,} pairs; some must be left to train on."
         raise ValueError(msg)
     counts = Counter(kind for kind, _ in chosen)
     named = ", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS if counts[kind])
-    taken = f"{len(links):,} edges that answer them were taken out of {changed:,} training questions"
-    logger.info("held out: %s pairs of %s. %s, and %s more left out.", f"{n_chosen:,}", named, taken, f"{gone:,}")
+    taken = f"{len(links):,} edges that answer them were taken out of {n_changed:,} training questions"
+    logger.info("held out: %s pairs of %s. %s, and %s more left out.", f"{n_chosen:,}", named, taken, f"{n_dropped:,}")
     if counts["prompts"]:
         logger.warning(
             "%s held-out prompts do not say what they come from (source): training may have other pairs of the same "
             "cells, edges and genes.", f"{counts['prompts']:,}",
         )  # fmt: skip
-    return found
+    return split
 
 
-def _take_out(found: HeldOut, links: set[Link]) -> tuple[int, int]:
+def _take_out(split: HeldOut, links: set[Link]) -> tuple[int, int]:
     """Take links out of the training pairs; how many pairs were changed, and how many left out."""
-    changed = gone = 0
-    for name, pairs in found.train.items():
-        left = [without(pair, links) for pair in pairs]
-        changed += sum(new is not None and new is not old for new, old in zip(left, pairs, strict=True))
-        gone += left.count(None)
-        found.train[name] = [pair for pair in left if pair is not None]
-    return changed, gone
+    n_changed = n_dropped = 0
+    for name, pairs in split.train.items():
+        kept = [without(pair, links) for pair in pairs]
+        n_changed += sum(new is not None and new is not old for new, old in zip(kept, pairs, strict=True))
+        n_dropped += kept.count(None)
+        split.train[name] = [pair for pair in kept if pair is not None]
+    return n_changed, n_dropped
 
 
 def overlap(train: Iterable[QAPair], held: Iterable[QAPair]) -> dict[str, dict[str, int]]:
@@ -193,15 +193,15 @@ def overlap(train: Iterable[QAPair], held: Iterable[QAPair]) -> dict[str, dict[s
             seen[kind].add(of)
         if wanted["edges"]:
             seen["edges"] |= stated(pair) & wanted["edges"]
-    found = {
+    counts = {
         kind: {"held out": len(wanted[kind]), "also trained on": len(seen[kind])} for kind in KINDS if wanted[kind]
     }
-    told = ", ".join(f"{one['also trained on']:,} of {one['held out']:,} {kind}" for kind, one in found.items())
+    listed = ", ".join(f"{one['also trained on']:,} of {one['held out']:,} {kind}" for kind, one in counts.items())
     if any(seen.values()):
         logger.warning(
             "held out, but also in training pairs: %s. Loss and accuracy of these tell memory; hold out whole cells "
-            "and edges (held_out in the run file, or of the pairs).", told,
+            "and edges (held_out in the run file, or of the pairs).", listed,
         )  # fmt: skip
     else:
-        logger.info("held out, and in no training pair: %s", told.replace("0 of ", ""))
-    return found
+        logger.info("held out, and in no training pair: %s", listed.replace("0 of ", ""))
+    return counts

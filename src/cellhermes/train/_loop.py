@@ -30,7 +30,7 @@ logger = logging.getLogger("cellhermes")
 
 
 def opened(base: str | Path, wrap: str | Wrap | None) -> tuple[ModelCard, PreTrainedTokenizerBase, Encoder]:
-    """Card of a base, with the wrap that is read, and its tokenizer and encoder; no weights yet."""
+    """Open a base: its card with the wrap that is read, its tokenizer and encoder; no weights yet."""
     from ..model import _card
     from ..model._load import load_tokenizer
     from ..model._store import located
@@ -47,7 +47,7 @@ def opened(base: str | Path, wrap: str | Wrap | None) -> tuple[ModelCard, PreTra
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Libraries below draw from global generators; the caller's are put back."""
+    """Put the caller's global generators back, from which libraries below draw."""
     import torch
 
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
@@ -122,5 +122,5 @@ def leave(
 
 
 def versions(*libraries: str) -> dict[str, str]:
-    """Of this package and others."""
+    """List the versions of this package and others."""
     return {"cellhermes": own_version()} | {name: version(name) for name in libraries}

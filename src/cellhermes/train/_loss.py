@@ -50,18 +50,19 @@ def attach(lm: PreTrainedModel, n_sampled: int = 0, temperature: float = 0.1) ->
         if labels is None:
             return plain(input_ids=input_ids, position_ids=position_ids, **kwargs)
         states = lm.get_decoder()(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
-        found = losses(lm, states, labels, num_items_in_batch, n_sampled if lm.training else 0)
+        outputs = losses(lm, states, labels, num_items_in_batch, n_sampled if lm.training else 0)
         if groups:
-            found["groups"] = {name: of_group(lm, group, temperature) for name, group in groups.items()}
-            found["loss"] = found["loss"] + sum(part for parts in found["groups"].values() for part in parts.values())
-        return found
+            outputs["groups"] = {name: of_group(lm, group, temperature) for name, group in groups.items()}
+            of_groups = sum(part for parts in outputs["groups"].values() for part in parts.values())
+            outputs["loss"] = outputs["loss"] + of_groups
+        return outputs
 
     lm.forward = forward
     lm.accepts_loss_kwargs = True  # the trainer hands over how many tokens of the whole step have a loss
 
 
 def of_group(lm: PreTrainedModel, group: Mapping[str, torch.Tensor], temperature: float) -> dict[str, torch.Tensor]:
-    """Losses of a group of prompts, each times its weight.
+    """Compute the losses of a group of prompts, each times its weight.
 
     ``near`` is the cross entropy between the shares of nearness that are wanted and a softmax over the cosines of the
     vectors at the ends of the prompts, as in contrastive learning with several soft positives (InfoNCE; van den Oord et
@@ -80,21 +81,21 @@ def of_group(lm: PreTrainedModel, group: Mapping[str, torch.Tensor], temperature
     ids = group["input_ids"]
     states = lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     states = states[torch.arange(len(ids), device=ids.device), group["end"]]
-    found = {}
+    parts = {}
     if "near" in group:
         unit = torch.nn.functional.normalize(states.float(), dim=-1)
         itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
         log_p = (unit @ unit.T / temperature).masked_fill(itself, -1e4).log_softmax(-1)
         wanted = group["near"]
         above = torch.xlogy(wanted, wanted).sum(1) - (wanted * log_p).sum(1)
-        found["near"] = group["near_weight"] * above.sum() / wanted.any(1).sum().clamp(min=1)
+        parts["near"] = group["near_weight"] * above.sum() / wanted.any(1).sum().clamp(min=1)
     if "first" in group:
         row, word, share = group["row"], group["word"], group["first"]
         logits = _forward.logits(lm, states)
         log_p = logits[row, word] - logits.logsumexp(-1)[row]
         known = row.unique().numel()
-        found["first"] = group["first_weight"] * (torch.xlogy(share, share) - share * log_p).sum() / max(known, 1)
-    return found
+        parts["first"] = group["first_weight"] * (torch.xlogy(share, share) - share * log_p).sum() / max(known, 1)
+    return parts
 
 
 def losses(
@@ -104,7 +105,7 @@ def losses(
     n_items: torch.Tensor | int | None = None,
     n_sampled: int = 0,
 ) -> dict[str, torch.Tensor]:
-    """Mean negative log-likelihood of the labels (eq. 5), and in evaluation what each row got right.
+    """Compute the mean negative log-likelihood of labels (eq. 5), and in evaluation what each row got right.
 
     Parameters
     ----------
@@ -131,20 +132,20 @@ def losses(
         words, log_odds, targets = _draw(targets, lm.get_output_embeddings().weight.shape[0], n_sampled)
     nll, right = _nll(lm, states[:, :-1][keep], targets, words, log_odds)
     total = nll.sum()
-    found = {"loss": total / (len(targets) or 1 if n_items is None else n_items)}
+    outputs = {"loss": total / (len(targets) or 1 if n_items is None else n_items)}
     if not torch.is_grad_enabled():
         row = keep.nonzero()[:, 0]
         zeros = torch.zeros(len(labels), device=nll.device)
-        found |= {
+        outputs |= {
             "nll": zeros.index_add(0, row, nll),
             "n": keep.sum(1).float(),
             "n_right": zeros.index_add(0, row, right.float()),
         }
-    return found
+    return outputs
 
 
 def _draw(targets: torch.Tensor, n_words: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Words to compare with, the log of one over the chance of each to be drawn, and where the targets are among them.
+    """Draw words to compare with: them, the log of one over the chance of each, and where the targets are among them.
 
     All targets are there, and ``n`` of the other words; each of these stands for as many as were left out for it, so
     that the expected sum over the drawn words is the sum over all (Bengio and Senecal 2003, with equal chances).
@@ -168,7 +169,7 @@ def _nll(
     words: torch.Tensor | None,
     log_odds: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of each target and whether it is the likeliest token, a bounded number of logits at a time."""
+    """Compute each target's loss and whether it is the likeliest token, a bounded number of logits at a time."""
     n_words = lm.get_output_embeddings().weight.shape[0] if words is None else len(words)
     size = max(1, MAX_LOGITS // n_words)
     if len(targets) <= size:

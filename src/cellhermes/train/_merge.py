@@ -100,7 +100,7 @@ def merge(
 
 
 def _chain(base: str | Path, folders: Sequence[Path]) -> ModelCard:
-    """Card of the base with the adapters on top, each of which must name what is below it as its base."""
+    """Make the card of the base with the adapters on top, each of which must name what is below it as its base."""
     for folder in folders:
         if not (folder / _card.ADAPTER).is_file():
             msg = f"Adapter {str(folder)!r} is not there: expected a folder with {_card.ADAPTER}."
@@ -123,7 +123,7 @@ def _chain(base: str | Path, folders: Sequence[Path]) -> ModelCard:
 
 
 def _root(card: ModelCard) -> str:
-    """What the model below all adapters is called."""
+    """Name the model below all adapters."""
     return _card.trained_on(Path(card.adapters[0]))
 
 
@@ -133,8 +133,8 @@ def _check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
         raise FileNotFoundError(msg)
     _place.check_apart(out, inputs)
     _place.check_free(out, "folder")
-    found = {path.name for path in out.iterdir()} if out.exists() else set()
-    if not found:
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    if not names:
         return
     if not overwrite:
         msg = f"{out} is there already; pass overwrite=True to replace it, or another path."
@@ -142,7 +142,7 @@ def _check_out(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     record = noted(out / RECORD)
     ours = {**record["files"]} if {"merged in", "files"} <= {*record} and isinstance(record["files"], dict) else {}
     known = {RECORD} if ours else set()
-    if other := [name for name in sorted(found - known) if not is_as_written(out / name, ours.get(name))]:
+    if other := [name for name in sorted(names - known) if not is_as_written(out / name, ours.get(name))]:
         msg = (
             f"{out} is not replaced: it holds {', '.join(other[:5])}, which a merge has not written, or not like this. "
             "Move what is yours away, or pass another path."
@@ -181,7 +181,7 @@ def _write(card: ModelCard, folder: Path, dtype: str) -> None:
 
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
-    """A folder that takes the name ``out`` once all is written; if something fails, it goes and ``out`` stays."""
+    """Make a folder that takes the name ``out`` once all is written; if something fails, it goes and ``out`` stays."""
     beside = out.with_name(f"{out.name}.{token_hex(4)}.unfinished")
     unfinished, old = beside / "unfinished", beside / "old"
     with _place.writable(out):

@@ -33,11 +33,11 @@ class Recorded:
         self.add_callback(self.stop)
 
     def tokens_seen(self) -> int:
-        """Tokens of all processes, also those before an interruption."""
+        """Count the tokens of all processes, also those before an interruption."""
         raise NotImplementedError
 
     def numbers(self, logs: dict[str, float]) -> dict[str, float]:
-        """What a line holds beside step, epoch, tokens and seconds."""
+        """Say what a line holds beside step, epoch, tokens and seconds."""
         raise NotImplementedError
 
     # The log -------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class Recorded:
     # The checkpoints -----------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Weights and their config as safetensors; without the pickled arguments that transformers adds."""
+        """Save weights and their config as safetensors, without the pickled arguments that transformers adds."""
         if not self.args.should_save:
             return
         model = self.accelerator.unwrap_model(self.model)
@@ -107,7 +107,7 @@ class Recorded:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Lines of a log; one that an interruption cut short is left out."""
+    """Read the lines of a log; one that an interruption cut short is left out."""
     lines: list[dict[str, float]] = []
     with suppress(FileNotFoundError, ValueError):
         for _, line in records(path, is_list=False):

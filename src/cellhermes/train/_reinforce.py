@@ -192,7 +192,7 @@ def _check_installed() -> None:
 
 
 def _check_number(n: int, config: ReinforceConfig, n_processes: int) -> None:
-    """Too few questions for one step would leave the model as it is: TRL leaves out those that fill none."""
+    """Raise at too few questions for one step: TRL leaves out those that fill none, and the model stays as it is."""
     needed = config.train.batch_size * config.train.accumulation * n_processes // config.group_size
     if n < needed:
         msg = (
@@ -203,7 +203,7 @@ def _check_number(n: int, config: ReinforceConfig, n_processes: int) -> None:
 
 
 def _check_lengths(questions: Pairs, encoder: Encoder, context: int, max_new_tokens: int) -> None:
-    """Cut questions would ask for something else."""
+    """Raise where questions would be cut, and so ask for something else."""
     lengths = np.array([len(one.ids) for one in encoder.prompts([pair.prompt for pair in questions])])
     n_long = int((lengths + max_new_tokens > context).sum())
     if n_long:

@@ -98,7 +98,7 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         self.record(log_file)
 
     def _reward(self, part: str) -> object:
-        """One part of the reward, as TRL calls it."""
+        """Make one part of the reward, as TRL calls it."""
 
         def reward(*, completion_ids: list[list[int]], truth: list[str], **_: object) -> list[float]:
             return self._rewards(completion_ids, truth)[part].tolist()
@@ -120,27 +120,27 @@ class ReasonTrainer(Recorded, GRPOTrainer):
     # Where TRL would go ways of its own -----------------------------------------------------------------------
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict]:
-        """Ids as everywhere in this package, not those of a chat template."""
+        """Make ids as everywhere in this package, not those of a chat template."""
         return [one.ids for one in self._encoder.prompts([Prompt(text) for text in prompts])], None, {}
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
-        """The same order of questions in the same epoch, also in a run that goes on after an interruption."""
+        """Give the same order of questions in the same epoch, also in a run that goes on after an interruption."""
         return _ByEpoch(super()._get_train_sampler(dataset), lambda: int(self.state.epoch or 0))
 
     def _send_telemetry(self) -> None:
-        """Nothing is told to anybody."""
+        """Send nothing to anybody."""
 
     def create_model_card(self, *_: object, **__: object) -> None:
-        """The card is written when the run has ended."""
+        """Write none: the card is written when the run has ended."""
 
     # The log -------------------------------------------------------------------------------------------------
 
     def tokens_seen(self) -> int:
-        """Tokens of questions and texts, of all processes."""
+        """Count the tokens of questions and texts, of all processes."""
         return int(self.state.num_input_tokens_seen)
 
     def numbers(self, logs: Mapping[str, float]) -> dict[str, float]:
-        """Those of their many numbers that tell how it goes."""
+        """Choose those of their many numbers that tell how it goes."""
         return {ours: logs[theirs] for theirs, ours in LOGGED.items() if logs.get(theirs) is not None}
 
 
@@ -159,7 +159,7 @@ class _ByEpoch(Sampler):
 
 
 def arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOConfig:
-    """Arguments of TRL's trainer."""
+    """Make the arguments of TRL's trainer."""
     # transformers renames it in the course of version 5
     renamed = "activation_checkpointing" in GRPOConfig.__dataclass_fields__
     extra = {
@@ -175,7 +175,7 @@ def arguments(config: ReinforceConfig, out: Path, device: str | None) -> GRPOCon
 
 
 def results(trainer: ReasonTrainer, log: Sequence[Mapping[str, float]]) -> dict[str, object]:
-    """Rewards at the start and at the end are means of a tenth of the lines: single steps see few questions."""
+    """Sum up a run; rewards at start and end are means of a tenth of the lines, as single steps see few questions."""
     lines = [line for line in log if "reward" in line]
     n = max(1, len(lines) // 10)
     names = [name for name in ("reward", "reward/format", "reward/correctness") if lines and name in lines[0]]

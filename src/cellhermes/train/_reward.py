@@ -96,13 +96,13 @@ def reason_reward(
     for text, truth in zip(texts, truths, strict=True):
         is_formatted, answer = read(text, asked)
         rows.append((answer, format_reward * is_formatted, weights[truth] * (answer == truth)))
-    found = pd.DataFrame(rows, columns=["answer", "format", "correctness"])
-    found = found.astype({"answer": object, "format": float, "correctness": float})
-    return found.assign(reward=found["format"] + found["correctness"])
+    rewards = pd.DataFrame(rows, columns=["answer", "format", "correctness"])
+    rewards = rewards.astype({"answer": object, "format": float, "correctness": float})
+    return rewards.assign(reward=rewards["format"] + rewards["correctness"])
 
 
 def closed(task: str | Path | Task, answers: Sequence[str] | None) -> Task:
-    """A task whose answers are known, so that a text can be right or wrong."""
+    """Load a task whose answers are known, so that a text can be right or wrong."""
     asked = Task.load(task) if answers is None else Task.load(task).with_answers(answers)
     if asked.answers is None:
         msg = f"Task {asked.name!r} has no answers, so that none can be rewarded. Pass answers=."
@@ -130,17 +130,17 @@ def check_classes(task: Task, class_weights: Mapping[str, float]) -> None:
 
 
 def _strict(text: str, task: Task) -> tuple[bool, str | None]:
-    """Whether a text is formatted, and the answer that it gives in this form."""
-    found = read_reasoned(text)
-    return found.is_formatted, task.parse(found.output) if found.is_formatted else None
+    """Tell whether a text is formatted, and the answer that it gives in this form."""
+    parts = read_reasoned(text)
+    return parts.is_formatted, task.parse(parts.output) if parts.is_formatted else None
 
 
 def _released(text: str, task: Task) -> tuple[bool, str | None]:
-    """The same by the rule of the release: an answer is looked for in the output, behind a phrase, and anywhere."""
-    found = read_reasoned(text)
+    """Tell the same by the rule of the release, which looks in the output, behind a phrase, and anywhere."""
+    parts = read_reasoned(text)
     words = "|".join(map(re.escape, sorted(task.answers, key=len, reverse=True)))
     spelling = {answer.casefold(): answer for answer in task.answers}
-    places = ((found.output, ""), (text, FINAL), (text, ""))
+    places = ((parts.output, ""), (text, FINAL), (text, ""))
     named = (re.findall(rf"{before}(?<!\w)({words})(?!\w)", place, re.IGNORECASE) for place, before in places)
     last = next((matches[-1] for matches in named if matches), "")
-    return bool(found.reason) and "<output>" in text, spelling.get(last.casefold())
+    return bool(parts.reason) and "<output>" in text, spelling.get(last.casefold())

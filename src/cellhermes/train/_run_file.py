@@ -150,7 +150,7 @@ def _check_keys(table: object, known: tuple[str, ...], where: str) -> None:
 
 
 def _typed(table: Table, key: str, kind: type, where: str) -> object:
-    """A value of a kind, or None; a true or false is no number."""
+    """Take a value of a kind, or None; a true or false is no number."""
     value = table.get(key)
     kinds = (int, float) if kind is float else (kind,)
     if value is None or (isinstance(value, kinds) and isinstance(value, bool) == (kind is bool)):
@@ -181,7 +181,7 @@ def _config(table: object, path: Path, name: str, kind: type[Config]) -> Config:
 
 
 def _sources(blocks: object, path: Path) -> tuple[dict[str, Path], dict[str, float], dict[str, int]]:
-    """Files by name, weights and caps."""
+    """List files by name, weights and caps."""
     if not isinstance(blocks, list) or not blocks:
         msg = f"{path} has no [[pairs]]; expected one such block for each corpus, with its path."
         raise ValueError(msg)
@@ -216,7 +216,7 @@ def _corpus(table: Table, path: Path, where: str) -> Path:
 
 
 def _evaluation(table: object, path: Path) -> tuple[int, Path | None]:
-    """How many pairs to hold out, or the file of held-out ones."""
+    """Read how many pairs to hold out, or the file of held-out ones."""
     where = f"[evaluation] of {path}"
     _check_keys(table, EVALUATION_KEYS, where)
     if len(table) > 1:
@@ -227,7 +227,7 @@ def _evaluation(table: object, path: Path) -> tuple[int, Path | None]:
 
 
 def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, object]]:
-    """A table of questions, and how it is asked."""
+    """Read a table of questions, and how it is asked."""
     where = f"[questions] of {path}"
     _check_keys(table, QUESTIONS_KEYS, where)
     name, task = _typed(table, "path", str, where), _typed(table, "task", str, where)
@@ -265,7 +265,7 @@ def _target(content: Table, out: str | Path | None, path: Path) -> Path:
 
 
 def _base(content: Table, path: Path) -> str:
-    """A name, a folder beside the file, or a hub id; whether there is such a base shows here."""
+    """Take a name, a folder beside the file, or a hub id; whether there is such a base shows here."""
     base = str(_typed(content, "base", str, str(path)) or "mini")
     if base not in _card.named() and (path.parent / base).is_dir():
         base = str(path.parent / base)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..model._tokens import Encoder
     from ._config import TrainConfig
-    from ._encoded import Encoded
+    from ._encoded import Examples
     from ._epochs import Epochs
     from .corpus._groups import Groups
 
@@ -56,7 +56,7 @@ class HermesTrainer(Recorded, Trainer):
         args: TrainingArguments,
         config: TrainConfig,
         rows: Dataset,
-        held_out: tuple[Epochs, Encoded] | None,
+        held_out: tuple[Epochs, Examples] | None,
         log_file: Path,
         *,
         groups: Mapping[str, Groups] | None = None,
@@ -95,22 +95,22 @@ class HermesTrainer(Recorded, Trainer):
         inputs = {name: value for name, value in inputs.items() if name not in ("task", "n_tokens")}
         if not self._groups:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss, found = super().compute_loss(
+        loss, outputs = super().compute_loss(
             model, inputs | {"groups": self._next_groups()}, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        for name, parts in found.pop("groups").items():
+        for name, parts in outputs.pop("groups").items():
             for kind, part in parts.items():
                 self._parts.setdefault(f"loss/{name}/{kind}", []).append(part.detach())
-        return (loss, found) if return_outputs else loss
+        return (loss, outputs) if return_outputs else loss
 
     def _next_groups(self) -> dict[str, dict[str, torch.Tensor]]:
-        """A group of each source; which one is a function of the step, so a resumed run goes on with the next."""
+        """Take a group of each source; which one is a function of the step, so a resumed run goes on with the next."""
         step = self.state.global_step
         at = self._pass[1] if self._pass[0] == step else 0
         self._pass = step, at + 1
         processes = self.accelerator.num_processes
         number = (step * self.config.accumulation + at) * processes + self.accelerator.process_index
-        found = {}
+        passed = {}
         for name, groups in self._groups.items():
             tensors = group_tensors(groups[number], groups, self._encoder, self._token_of[name])
             self._seen += tensors["end"].sum() + len(tensors["end"])
@@ -118,11 +118,11 @@ class HermesTrainer(Recorded, Trainer):
             for weight in ("near_weight", "first_weight"):
                 if weight in tensors:
                     tensors[weight] = tensors[weight] / (self.config.accumulation * processes)
-            found[name] = {key: value.to(self.args.device) for key, value in tensors.items()}
-        return found
+            passed[name] = {key: value.to(self.args.device) for key, value in tensors.items()}
+        return passed
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW, in which the token table may learn at a rate of its own."""
+        """Make AdamW, in which the token table may learn at a rate of its own."""
         if self.optimizer is None and self.config.embedding_lr_factor != 1:
             super().create_optimizer(model)
             table = self.accelerator.unwrap_model(self.model).get_input_embeddings().weight
@@ -134,7 +134,7 @@ class HermesTrainer(Recorded, Trainer):
         return super().create_optimizer(model)
 
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
-        """Rows in their order, never packed."""
+        """Give rows in their order, never packed."""
         loader = DataLoader(
             self.eval_dataset if eval_dataset is None else eval_dataset,
             batch_size=self.args.per_device_eval_batch_size,
@@ -143,7 +143,7 @@ class HermesTrainer(Recorded, Trainer):
         return self.accelerator.prepare(loader)
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
-        """Loss per token and share of exact answers, over all held-out pairs and for each task.
+        """Compute loss per token and share of exact answers, over all held-out pairs and for each task.
 
         An answer is exact if each of its tokens is the likeliest one behind those before it: greedy decoding would
         write it.
@@ -154,8 +154,8 @@ class HermesTrainer(Recorded, Trainer):
             task = batch.pop("task")
             batch.pop("n_tokens")
             with torch.no_grad(), self.compute_loss_context_manager():
-                found = self.model_wrapped(**batch)
-            rows = torch.stack([task.float(), found["nll"], found["n"], found["n_right"]], 1)
+                outputs = self.model_wrapped(**batch)
+            rows = torch.stack([task.float(), outputs["nll"], outputs["n"], outputs["n_right"]], 1)
             parts.append(self.accelerator.gather(rows).double().cpu())
         metrics = {f"eval_{name}": value for name, value in _summary(torch.cat(parts), self._tasks).items()}
         self.log(dict(metrics))
@@ -163,30 +163,30 @@ class HermesTrainer(Recorded, Trainer):
         return metrics
 
     def tokens_seen(self) -> int:
-        """Tokens of pairs and groups, of all processes."""
+        """Count the tokens of pairs and groups, of all processes."""
         return self._before["tokens"] + int(self.accelerator.reduce(self._seen.to(self.args.device), reduction="sum"))
 
     def numbers(self, logs: dict[str, float]) -> dict[str, float]:
-        """All, and the losses of the groups."""
+        """Give all, and the losses of the groups."""
         return logs | self._means("loss" in logs)
 
     def _means(self, is_training: bool) -> dict[str, float]:  # noqa: FBT001
-        """Losses of the groups since the last line, of this process, and forget them."""
+        """Average the losses of the groups since the last line, of this process, and forget them."""
         if not is_training:
             return {}
         scale = self.config.accumulation * self.accelerator.num_processes
-        found = {name: round(scale * float(torch.stack(part).mean()), 6) for name, part in self._parts.items()}
+        means = {name: round(scale * float(torch.stack(part).mean()), 6) for name, part in self._parts.items()}
         self._parts = {}
-        return found
+        return means
 
 
 def _summary(rows: torch.Tensor, tasks: list[str]) -> dict[str, float]:
-    """Loss per token and share of exact rows, from (rows, 4) task, summed loss, tokens, right tokens."""
+    """Compute loss per token and share of exact rows, from (rows, 4) task, summed loss, tokens, right tokens."""
     rows = rows[rows[:, 2] > 0]
-    found = {}
+    metrics = {}
     parts = {"": rows} | {f"/{task}": rows[rows[:, 0] == i] for i, task in enumerate(tasks)}
     for name, part in parts.items():
         if len(part):
-            found[f"loss{name}"] = float(part[:, 1].sum() / part[:, 2].sum())
-            found[f"accuracy{name}"] = float((part[:, 3] == part[:, 2]).double().mean())
-    return found
+            metrics[f"loss{name}"] = float(part[:, 1].sum() / part[:, 2].sum())
+            metrics[f"accuracy{name}"] = float((part[:, 3] == part[:, 2]).double().mean())
+    return metrics

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def tunable(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizerBase, *, half: bool) -> PreTrainedModel:
-    """The base with what is to be tuned, and with the loss of this package."""
+    """Load the base with what is to be tuned, and with the loss of this package."""
     lm = base_of(config, card, tokenizer, half=half)
     if config.packing:
         check_packing(lm)
@@ -32,7 +32,7 @@ def tunable(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizer
 
 
 def base_of(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizerBase, *, half: bool) -> PreTrainedModel:
-    """The weights of a card in the numbers and with the attention that a config asks for."""
+    """Load the weights of a card in the numbers and with the attention that a config asks for."""
     dtype, options = "float32", {}
     if config.method == "lora" and half:
         dtype = "bfloat16" if config.dtype in ("auto", "bfloat16") else "float16"
@@ -46,7 +46,7 @@ def base_of(config: TrainConfig, card: ModelCard, tokenizer: PreTrainedTokenizer
 
 
 def add_adapter(lm: PreTrainedModel, config: TrainConfig, card: ModelCard) -> PreTrainedModel:
-    """The model with a new LoRA adapter on all linear layers but the output; everything else is frozen."""
+    """Add a new LoRA adapter to all linear layers but the output; everything else is frozen."""
     try:
         from peft import get_peft_model, prepare_model_for_kbit_training
     except ImportError as error:
@@ -62,7 +62,7 @@ def add_adapter(lm: PreTrainedModel, config: TrainConfig, card: ModelCard) -> Pr
 
 
 def lora_of(config: TrainConfig) -> LoraConfig:
-    """Which adapter."""
+    """Describe the adapter to peft."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -72,7 +72,7 @@ def lora_of(config: TrainConfig) -> LoraConfig:
 
 
 def name_base(tuned: PeftModel, card: ModelCard) -> None:
-    """Peft writes the folder that the base was loaded from; a name finds it on other machines too."""
+    """Name the base, where peft writes its folder: a name finds it on other machines too."""
     tuned.peft_config["default"].base_model_name_or_path = reference(card)
     tuned.peft_config["default"].revision = card.revision or None
 

@@ -44,18 +44,18 @@ class Graph:
 
     @cached_property
     def degree(self) -> np.ndarray:
-        """Number of neighbours of each node. int64."""
+        """Count the neighbours of each node. int64."""
         return np.diff(self.start)
 
     @cached_property
     def edges(self) -> np.ndarray:
-        """Both ends of each edge (edges x 2, int32), the smaller number first, sorted."""
-        left = np.repeat(np.arange(len(self.symbols), dtype=np.int32), self.degree)
-        return np.stack([left, self.neighbors], axis=1)[left < self.neighbors]
+        """List both ends of each edge (edges x 2, int32), the smaller number first, sorted."""
+        first = np.repeat(np.arange(len(self.symbols), dtype=np.int32), self.degree)
+        return np.stack([first, self.neighbors], axis=1)[first < self.neighbors]
 
     @cached_property
     def by_degree(self) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes with neighbours in rising order of degree (int32), and the place of each node in it, or -1 (int64)."""
+        """Order nodes with neighbours by degree (int32); also the place of each node in this order, or -1 (int64)."""
         order = np.argsort(self.degree, kind="stable")
         order = order[self.degree[order] > 0].astype(np.int32)
         place = np.full(len(self.symbols), -1, np.int64)
@@ -63,7 +63,7 @@ class Graph:
         return order, place
 
     def sha256(self) -> str:
-        """Hash of symbols and edges: equal for equal graphs, whatever the order they were given in."""
+        """Hash symbols and edges: equal for equal graphs, whatever the order they were given in."""
         digest = sha256("\n".join(self.symbols).encode())
         digest.update(self.start.astype("<i8").tobytes())
         digest.update(self.neighbors.astype("<i4").tobytes())
@@ -93,10 +93,10 @@ def compact(a: Sequence[str], b: Sequence[str], nodes: Iterable[str] = ()) -> Gr
     ends = ends[:, ends[0] != ends[1]]
     keys, times = np.unique(ends.min(axis=0) * len(symbols) + ends.max(axis=0), return_counts=True)
     low, high = np.divmod(keys, max(len(symbols), 1))
-    left, right = np.concatenate([low, high]), np.concatenate([high, low])
-    order = np.lexsort((right, left))
-    start = np.concatenate([[0], np.cumsum(np.bincount(left, minlength=len(symbols)))]).astype(np.int64)
-    return Graph(tuple(symbols), start, right[order].astype(np.int32), len(a) - ends.shape[1], int((times - 1).sum()))
+    first, second = np.concatenate([low, high]), np.concatenate([high, low])
+    order = np.lexsort((second, first))
+    start = np.concatenate([[0], np.cumsum(np.bincount(first, minlength=len(symbols)))]).astype(np.int64)
+    return Graph(tuple(symbols), start, second[order].astype(np.int32), len(a) - ends.shape[1], int((times - 1).sum()))
 
 
 def rings(
@@ -141,11 +141,11 @@ def rings(
     nodes = np.ascontiguousarray(nodes, np.int32)  # one type each, so that kernels are compiled once
     hidden = np.full((n, 4), -1, np.int32) if hidden is None else np.ascontiguousarray(hidden, np.int32)
     unnamed = np.full((n, 2), -1, np.int32) if unnamed is None else np.ascontiguousarray(unnamed, np.int32)
-    found = tuple(np.full((n, size), -1, np.int32) for size in sizes)
+    drawn = tuple(np.full((n, size), -1, np.int32) for size in sizes)
     depth = np.full(n, depth, np.int32)
     widest = int(graph.degree.max(initial=0))
-    _rings(graph.start, graph.neighbors, widest, nodes, depth, hidden, unnamed, bits, *found)
-    return found
+    _rings(graph.start, graph.neighbors, widest, nodes, depth, hidden, unnamed, bits, *drawn)
+    return drawn
 
 
 def exchanged(graph: Graph, edges: np.ndarray, bits: np.ndarray) -> np.ndarray:
@@ -210,7 +210,7 @@ def one_neighbor(graph: Graph, nodes: np.ndarray, bits: np.ndarray) -> np.ndarra
 
 @jit
 def _below(state, n):  # noqa: ANN001, ANN202
-    """Next whole number 0 <= x < n; one step of splitmix64 (Steele, Lea and Flood 2014) on ``state[0]``."""
+    """Draw a whole number 0 <= x < n; one step of splitmix64 (Steele, Lea and Flood 2014) on ``state[0]``."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     x = state[0]
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -286,7 +286,7 @@ def _draw_ring(hop, start, neighbors, near, taken, mark, absent, state, before, 
 
 @jit
 def _is_in_ring(hop, start, neighbors, z, near, mark, absent):  # noqa: ANN001, ANN202
-    """Whether ``z`` stands exactly ``hop`` (2 or 3) steps from the node whose neighbours are marked, and is not it."""
+    """Tell whether ``z`` is exactly ``hop`` (2 or 3) steps from the node whose neighbours are marked, and not it."""
     if near[z] == mark or _touches(start, neighbors, z, near, mark, absent) == (hop == 3):
         return False
     if hop == 2:
@@ -299,7 +299,7 @@ def _is_in_ring(hop, start, neighbors, z, near, mark, absent):  # noqa: ANN001, 
 
 @jit
 def _touches(start, neighbors, z, near, mark, absent):  # noqa: ANN001, ANN202
-    """Whether a neighbour of ``z`` is marked."""
+    """Tell whether a neighbour of ``z`` is marked."""
     for y in neighbors[start[z] : start[z + 1]]:  # noqa: SIM110 (numba compiles no generator)
         if near[y] == mark and not _is_absent(absent, y, z):
             return True
@@ -308,14 +308,14 @@ def _touches(start, neighbors, z, near, mark, absent):  # noqa: ANN001, ANN202
 
 @jit
 def _is_absent(absent, y, z):  # noqa: ANN001, ANN202
-    """Whether y - z is one of the two edges that count as absent."""
+    """Tell whether y - z is one of the two edges that count as absent."""
     a, b, c, d = absent[0], absent[1], absent[2], absent[3]
     return (a == y and b == z) or (a == z and b == y) or (c == y and d == z) or (c == z and d == y)
 
 
 @jit
 def _coprime(step, n):  # noqa: ANN001, ANN202
-    """The next step that visits all of ``n`` places."""
+    """Find the next step that visits all of ``n`` places."""
     while True:
         a, b = step, n
         while b:
@@ -327,7 +327,7 @@ def _coprime(step, n):  # noqa: ANN001, ANN202
 
 @jit
 def _exchange(start, neighbors, edges, state):  # noqa: ANN001, ANN202
-    """New second ends for edges that are sorted by the degree of the second end."""
+    """Exchange second ends of edges that are sorted by the degree of the second end."""
     n, second, most, n_bad = len(edges), edges[:, 1].copy(), SWEEPS[1], 0
     for sweep in range(most):
         before, n_bad = n_bad, 0
@@ -360,7 +360,7 @@ def _exchange(start, neighbors, edges, state):  # noqa: ANN001, ANN202
 
 @jit
 def _joined(start, neighbors, pairs):  # noqa: ANN001, ANN202
-    """Which pairs are edges, or one node twice."""
+    """Tell which pairs are edges, or one node twice."""
     out = np.empty(len(pairs), np.bool_)
     for i in range(len(pairs)):
         a, b = pairs[i]
@@ -391,7 +391,7 @@ def _non_edges(start, neighbors, order, place, edges, bits, like):  # noqa: ANN0
 
 @jit
 def _stranger(start, neighbors, order, a, at, state, like):  # noqa: ANN001, ANN202
-    """A node that is not joined with ``a``, drawn around place ``at`` of the order; -1 if there is none."""
+    """Draw a node that is not joined with ``a``, around place ``at`` of the order; -1 if there is none."""
     if start[a + 1] - start[a] == len(order) - 1:
         return np.int32(-1)
     reach = WINDOW if like else len(order)

@@ -118,7 +118,7 @@ class Groups(Sequence[Group]):
 
     @property
     def about(self) -> Mapping[str, object]:
-        """How the groups are made."""
+        """Tell how the groups are made."""
         return MappingProxyType(self._about)
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class Groups(Sequence[Group]):
         return f"Groups({self.task!r})"
 
     def fingerprint(self) -> str:
-        """Hash of what the groups are made from.
+        """Hash what the groups are made from.
 
         Returns
         -------
@@ -146,7 +146,7 @@ class Groups(Sequence[Group]):
 def answer_groups(
     pairs: Sequence[QAPair], *, answers: Sequence[str], n_pairs: int = 16, weight: float = 1.0, seed: int = 0
 ) -> Groups:
-    """Questions with a closed answer, each of which counts as much as a whole text.
+    """Group questions with a closed answer, each of which then counts as much as a whole text.
 
     In the loss on all tokens, a Yes behind a hundred tokens of context is lost. Here only the first token of the answer
     has a loss, and the mean over the questions of a group is added to that of the pairs.
@@ -217,7 +217,7 @@ class _Answers:
 
 
 def as_groups(groups: Groups | Mapping[str, Groups] | None) -> dict[str, Groups]:
-    """Sources of groups by name."""
+    """Name the sources of groups."""
     if groups is None:
         return {}
     named = {groups.task: groups} if isinstance(groups, Groups) else groups
@@ -228,6 +228,6 @@ def as_groups(groups: Groups | Mapping[str, Groups] | None) -> dict[str, Groups]
 
 
 def normalised(table: np.ndarray) -> np.ndarray:
-    """Rows that sum to 1; rows of zeros stay."""
+    """Scale rows to a sum of 1; rows of zeros stay."""
     total = table.sum(1, keepdims=True)
     return np.divide(table, total, out=np.zeros(table.shape, np.float32), where=total > 0, casting="unsafe")

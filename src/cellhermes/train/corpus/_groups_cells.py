@@ -44,7 +44,7 @@ def cell_groups(
     first_weight: float = 1.0,
     seed: int = 0,
 ) -> Groups:
-    """Cells as they are embedded: near to each other as in a representation, and naming what they express.
+    """Group cells as they are embedded: near to each other as in a representation, and naming what they express.
 
     The cells of a group come from one data set. Each is shown by its first ``n_genes`` genes; in half of the groups as
     a smaller panel of genes would show them, in a third with fewer genes. So the vector has to tell what the whole
@@ -99,7 +99,7 @@ def cell_groups(
     >>> ch.train.corpus.cell_groups(adata, n_cells=8)[0].near.shape
     (8, 8)
     """
-    cells = _Cells.of(data, use_rep, layer, sentence_key, n_genes, panel, seed)
+    cells = _CellViews.of(data, use_rep, layer, sentence_key, n_genes, panel, seed)
     if n_cells < 2 or not temperature > 0:
         msg = f"n_cells={n_cells}, temperature={temperature}; expected at least 2, and a number above 0."
         raise ValueError(msg)
@@ -125,7 +125,7 @@ def gene_in_cell_groups(
     first_weight: float = 0.5,
     seed: int = 0,
 ) -> Groups:
-    """Genes in the context of a cell: each names its partners, above all those that the cell expresses.
+    """Group genes in the context of cells: each names its partners, above all those that its cell expresses.
 
     Half of the genes are in the sentence of their cell, half are drawn from all genes of the graphs.
 
@@ -171,7 +171,7 @@ def gene_in_cell_groups(
     >>> ch.train.corpus.gene_in_cell_groups(adata, ch.datasets.ppi("toy"))[0].near is None
     True
     """
-    cells = _Cells.of(data, use_rep, layer, sentence_key, n_genes, panel, seed)
+    cells = _CellViews.of(data, use_rep, layer, sentence_key, n_genes, panel, seed)
     partners = Partners.of(graphs, shares)
     if n_cells < 2 or not expressed >= 1:
         msg = f"n_cells={n_cells}, expressed={expressed}; expected at least 2 cells, and a factor of at least 1."
@@ -207,7 +207,7 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _CellViews:
     """Cells of several data sets, and how they are shown."""
 
     sources: tuple[_Source, ...]
@@ -227,30 +227,30 @@ class _Cells:
         n_genes: int,
         panel: tuple[float, float],
         seed: int,
-    ) -> _Cells:
-        several = list(data) if isinstance(data, Sequence) else [data]
+    ) -> _CellViews:
+        sets = list(data) if isinstance(data, Sequence) else [data]
         low, high = panel
-        if n_genes < SHORTEST or not 0 < low <= high <= 1 or not several:
+        if n_genes < SHORTEST or not 0 < low <= high <= 1 or not sets:
             msg = f"n_genes={n_genes}, panel={panel}; expected at least {SHORTEST}, and shares 0 < low <= high <= 1."
             raise ValueError(msg)
-        parts = [_read(_adata.resolve(one), use_rep, layer, sentence_key) for one in several]
+        parts = [_read(_adata.resolve(adata), use_rep, layer, sentence_key) for adata in sets]
         words = sorted({word for sentences, _, _, _ in parts for word in sentences.words})
         number = {word: i for i, word in enumerate(words)}
         sources = []
-        for one, (sentences, known, (rep, basis), loadings) in zip(several, parts, strict=True):
-            of = modality_of(one, sentence_key)
+        for adata, (sentences, known, (rep, basis), loadings) in zip(sets, parts, strict=True):
+            of = modality_of(adata, sentence_key)
             own = np.zeros((len(loadings), len(words)), np.float32)
             own[:, [number[word] for word in known]] = loadings
             numbers = np.array([number[word] for word in sentences.words])
             sources.append(_Source(sentences, rep, basis, own, numbers, of))
         about = {
-            "data": [_hashed_source(one, use_rep, sentence_key) for one in several],
+            "data": [_hashed_source(adata, use_rep, sentence_key) for adata in sets],
             "use_rep": use_rep, "layer": layer, "n_genes": n_genes, "panel": list(panel), "seed": seed,
         }  # fmt: skip
         return cls(tuple(sources), tuple(words), n_genes, panel, seed, about)
 
     def draw(self, rng: np.random.Generator, n: int) -> tuple[_Source, np.ndarray, list[np.ndarray]]:
-        """Cells of one data set, and the numbers of the words that each shows."""
+        """Draw cells of one data set, and the numbers of the words that each shows."""
         sizes = np.sqrt([len(source.rep) for source in self.sources])
         while True:
             source = self.sources[rng.choice(len(sizes), p=sizes / sizes.sum())]
@@ -265,7 +265,7 @@ class _Cells:
 
 
 def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
-    """Sentences, the words that have expression, the representation, and what each word owes to it."""
+    """Read sentences, the words that have expression, the representation, and what each word owes to it."""
     column = _adata.require_obs(adata, key, "Run `ch.pp.cell_sentences(data, n_genes=1200)` first.")
     if use_rep not in adata.obsm:
         msg = f"`adata.obsm[{use_rep!r}]` not found; run `sc.pp.pca(adata)`, or choose from {list(adata.obsm)}."
@@ -282,9 +282,9 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
     rep = np.asarray(adata.obsm[use_rep], np.float32)
     basis = np.linalg.qr(rep - rep.mean(0))[0].astype(np.float32)
     sentences = numbered(_adata.Column(column))
-    made = read_params(adata, key)
-    symbols = made.get("gene_symbols") or None
-    place = _adata.columns_of_symbols(adata, symbols, gene_mask=made.get("gene_mask"), layer=layer).to_dict()
+    params = read_params(adata, key)
+    symbols = params.get("gene_symbols") or None
+    place = _adata.columns_of_symbols(adata, symbols, gene_mask=params.get("gene_mask"), layer=layer).to_dict()
     known = [word for word in sentences.words if word in place]
     columns = matrix[:, [place[word] for word in known]]
     mean = np.asarray(columns.mean(0)).ravel()
@@ -303,7 +303,7 @@ def _hashed_source(adata: AnnData, use_rep: str, key: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class _CellGroups:
-    cells: _Cells
+    cells: _CellViews
     n_cells: int
     temperature: float
 
@@ -321,7 +321,7 @@ class _CellGroups:
 
 @dataclass(frozen=True)
 class _GeneInCellGroups:
-    cells: _Cells
+    cells: _CellViews
     partners: Partners
     n_cells: int
     expressed: float

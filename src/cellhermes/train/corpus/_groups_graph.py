@@ -32,7 +32,7 @@ def gene_groups(
     first_weight: float = 1.0,
     seed: int = 0,
 ) -> Groups:
-    """Genes as they are embedded: partners shall lie near each other, and the answer behind a gene be a partner.
+    """Group genes as they are embedded: partners near each other, and the answer behind a gene a partner of it.
 
     A group has both ends of random edges, and genes drawn evenly. A partner counts the more the fewer partners it has
     itself (one over the square root of its degree), so that hubs do not fill every list.
@@ -129,15 +129,15 @@ class Partners:
         return cls(symbols, total, tuple(edges), part / part.sum(), about)
 
     def near(self, ids: np.ndarray) -> np.ndarray:
-        """(ids, ids) what partners share among some different genes."""
+        """Weigh what partners share among some different genes: (ids, ids)."""
         return normalised(self.weights[ids][:, ids].toarray())
 
 
 def _row_weights(graph: Graph, own: np.ndarray, n: int) -> sp.csr_array:
-    left, right = np.repeat(np.arange(len(graph.symbols)), graph.degree), graph.neighbors
-    weights = 1 / np.sqrt(graph.degree[right])
-    weights /= np.bincount(left, weights, len(graph.symbols))[left]
-    return sp.csr_array((weights.astype(np.float32), (own[left], own[right])), shape=(n, n))
+    first, second = np.repeat(np.arange(len(graph.symbols)), graph.degree), graph.neighbors
+    weights = 1 / np.sqrt(graph.degree[second])
+    weights /= np.bincount(first, weights, len(graph.symbols))[first]
+    return sp.csr_array((weights.astype(np.float32), (own[first], own[second])), shape=(n, n))
 
 
 def template_version(name: str) -> dict[str, int]:

@@ -52,9 +52,9 @@ def ends_of(graph: nx.Graph | pd.DataFrame) -> tuple[list[str], list[str], list[
     """List both ends of the edges, and the nodes."""
     if isinstance(graph, nx.Graph):
         a, b, nodes = [], [], list(graph)
-        for left, right in graph.edges():  # a list of a million tuples would be large
-            a.append(left)
-            b.append(right)
+        for first, second in graph.edges():  # a list of a million tuples would be large
+            a.append(first)
+            b.append(second)
     elif isinstance(graph, pd.DataFrame):
         if graph.shape[1] < 2:
             msg = f"the table has the columns {list(graph.columns)}; expected symbols in the first two."

@@ -124,9 +124,9 @@ class _Several:
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         begins = np.cumsum([0, *map(len, self.parts)])
         owner = np.searchsorted(begins, numbers, side="right") - 1
-        made: list[QAPair | None] = [None] * len(numbers)
+        pairs: list[QAPair | None] = [None] * len(numbers)
         for i, part in enumerate(self.parts):
             mine = np.flatnonzero(owner == i)
             for place, pair in zip(mine.tolist(), part.take(numbers[mine] - begins[i]), strict=True):
-                made[place] = pair
-        return made
+                pairs[place] = pair
+        return pairs

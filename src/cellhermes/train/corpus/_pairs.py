@@ -73,12 +73,12 @@ class Pairs(Sequence[QAPair]):
 
     @property
     def about(self) -> Mapping[str, object]:
-        """How the pairs are made."""
+        """Tell how the pairs are made."""
         return MappingProxyType(self._about)
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Reason to number of cells, genes or edges that gave no pair."""
+        """Count by reason the cells, genes or edges that gave no pair."""
         return MappingProxyType(self._dropped)
 
     def __len__(self) -> int:
@@ -104,7 +104,7 @@ class Pairs(Sequence[QAPair]):
         return f"Pairs({self.task!r}, {len(self):,} pairs)"
 
     def shard(self, k: int, n: int) -> Pairs:
-        """Every ``n``-th pair, from pair ``k`` on.
+        """Take every ``n``-th pair, from pair ``k`` on.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Pairs(Sequence[QAPair]):
         return self._with(self._items[k::n])
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Pairs:
-        """Chosen pairs, in a chosen order.
+        """Take chosen pairs, in a chosen order.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Pairs(Sequence[QAPair]):
         return write(self, path, n_workers=n_workers, inputs=inputs, overwrite=overwrite)
 
     def fingerprint(self) -> str:
-        """Hash of which pairs these are: equal for equal pairs, without making them.
+        """Hash which pairs these are: equal for equal pairs, without making them.
 
         Returns
         -------

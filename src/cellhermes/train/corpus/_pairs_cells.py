@@ -125,25 +125,19 @@ def ar_pairs(
 
     Parameters
     ----------
-    data
-        Annotated data with cell sentences, or MuData; or the path of an h5ad file or a zarr store that holds them, such
-        as ``cell_sentences(out=)`` wrote. Sentences are read in blocks, and held as numbers.
-    metadata
-        As in :func:`~cellhermes.train.corpus.mlm_pairs`.
+    data, metadata
+        As in :func:`mlm_pairs`.
     n_prefix
         How many genes are shown: a number, or the bounds (both included) between which it is drawn for each pair. In a
         short sentence the upper bound is lower, so that the answer has its length.
     n_answer
         How many genes are asked for, at least 2. The paper does not state its own lengths.
-    modality
-        What the words of the sentences are (:meth:`cellhermes.text.Modality.names`). None takes what the sentences
-        were made with, else ``"rna"``; another one is an error, as vectors of these cells are read behind those words.
-    sentence_key
-        Column of ``obs`` with the sentences.
+    modality, sentence_key
+        As in :func:`mlm_pairs`.
     seed
         Seed of lengths and wordings.
     mod
-        Modality of a MuData.
+        As in :func:`mlm_pairs`.
 
     Returns
     -------
@@ -187,7 +181,7 @@ _known: WeakValueDictionary[str, Sentences] = WeakValueDictionary()  # by hash: 
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _CellTexts:
     """What cells say."""
 
     sentences: Sentences
@@ -213,13 +207,13 @@ def _cells(
     of: str | None,
     sentence_key: str,
     mod: str | None,
-) -> _Cells:
+) -> _CellTexts:
     adata = _adata.resolve(_adata.opened(data), mod)
-    made = modality_of(adata, sentence_key)
-    of = Modality.load(of or made or "rna").name  # says which there are
-    if made and of != made:
-        msg = f"modality={of!r}, but `adata.obs[{sentence_key!r}]` was made with {made!r}. Leave modality out, or make "
-        msg += f"the sentences again: `ch.pp.cell_sentences(data, modality={of!r})`."
+    recorded = modality_of(adata, sentence_key)
+    of = Modality.load(of or recorded or "rna").name  # says which there are
+    if recorded and of != recorded:
+        msg = f"modality={of!r}, but `adata.obs[{sentence_key!r}]` was made with {recorded!r}. Leave modality out, or "
+        msg += f"make the sentences again: `ch.pp.cell_sentences(data, modality={of!r})`."
         raise ValueError(msg)
     hint = "Run `ch.pp.cell_sentences(data)` first, or pass `sentence_key=`."
     column = _adata.obs_column(adata, sentence_key, hint)
@@ -239,11 +233,11 @@ def _cells(
     }
     if (known := _known.get(sentences)) is None:
         known = _known[sentences] = numbered(column)
-    return _Cells(known, adata.obs_names.to_numpy(object), columns, about)
+    return _CellTexts(known, adata.obs_names.to_numpy(object), columns, about)
 
 
 def _called(metadata: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
-    """Columns and what they are called in prompts."""
+    """Say what columns are called in prompts."""
     if isinstance(metadata, Mapping):
         return dict(metadata)
     columns = [metadata] if isinstance(metadata, str) else metadata or []
@@ -264,7 +258,7 @@ def _written(value: object) -> str:
 
 
 def _pairs(
-    make: type[_FromCells], task: str, cells: _Cells, enough: np.ndarray, seed: int, about: dict, **options: object
+    make: type[_FromCells], task: str, cells: _CellTexts, enough: np.ndarray, seed: int, about: dict, **options: object
 ) -> Pairs:
     n_empty = int((cells.lengths == 0).sum())
     dropped = {"cells without a sentence": n_empty, "cells with too few genes": int((~enough).sum()) - n_empty}
@@ -285,7 +279,7 @@ def _pairs(
 class _FromCells(ABC):
     """Makes pairs; what subclasses add is the place of the cut between what is shown and what is asked for."""
 
-    cells: _Cells
+    cells: _CellTexts
     chosen: np.ndarray
     templates: dict[str, Template]
     task: str
@@ -294,12 +288,12 @@ class _FromCells(ABC):
 
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         cells = self.chosen[numbers // len(KINDS)]
-        said = self.cells.sentences
-        first = said.first[cells]
-        lengths = said.first[cells + 1] - first
+        sentences = self.cells.sentences
+        first = sentences.first[cells]
+        lengths = sentences.first[cells + 1] - first
         # cells x longest; behind the end of a shorter sentence stands any word
-        places = np.minimum(first[:, None] + np.arange(lengths.max()), len(said.ids) - 1)
-        texts = self._texts(numbers, said.words[said.ids[places]], lengths)
+        places = np.minimum(first[:, None] + np.arange(lengths.max()), len(sentences.ids) - 1)
+        texts = self._texts(numbers, sentences.words[sentences.ids[places]], lengths)
         variants = below(hashed(self.seed, self.wording, numbers), len(self.templates[KINDS[0]].variants)).tolist()
         shows_metadata = (numbers % len(KINDS) == KINDS.index("metadata")).tolist()
         known = [text if show else "" for text, show in zip(self.cells.metadata(cells), shows_metadata, strict=True)]
@@ -316,7 +310,7 @@ class _FromCells(ABC):
 
     @abstractmethod
     def _texts(self, numbers: np.ndarray, words: np.ndarray, lengths: np.ndarray) -> list[tuple[str, dict[str, str]]]:
-        """Answer, and slots of the prompt, of each pair."""
+        """Write the answer, and slots of the prompt, of each pair."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def node_pairs(
     relation: str = "interaction",
     seed: int = 0,
 ) -> Pairs:
-    """Questions for a gene that is hidden in a graph, from the genes around it.
+    """Ask for a gene that is hidden in a graph, from the genes around it.
 
     Every gene with a neighbour gives one pair of each kind: genes one step away, two steps, three steps, one and two,
     one to three (five kinds, as in the paper). A listing is a random sample of the genes at exactly that distance, new
@@ -98,7 +98,7 @@ def link_pairs(
     relation: str = "interaction",
     seed: int = 0,
 ) -> Pairs:
-    """Questions whether two genes are joined in a graph, with genes around one or both of them, or without.
+    """Ask whether two genes are joined in a graph, with genes around one or both of them, or without.
 
     Half of the pairs ask for an edge, half for two genes that are not joined, in turns of random order; both halves use
     the ten kinds of context equally often. Edges are drawn without replacement. An edge in question counts as absent:
@@ -190,12 +190,12 @@ class _NodePairs:
         places, kind = np.divmod(numbers, len(self.templates))
         nodes, shown = self.nodes[places], _shown(self.templates, "")
         bits = hashed(self.seed, Use.NODE_RINGS, numbers)
-        found = [ring.tolist() for ring in rings(self.graph, nodes, bits, self.sizes, depth=_depths(shown)[kind])]
+        listed = [ring.tolist() for ring in rings(self.graph, nodes, bits, self.sizes, depth=_depths(shown)[kind])]
         wording = wordings(self.templates, self.seed, Use.NODE_WORDING, numbers)
         pairs, symbols = [], self.graph.symbols
         for i, (node, k, variant) in enumerate(zip(nodes.tolist(), kind.tolist(), wording, strict=True)):
             template, gene = self.templates[k], symbols[node]
-            slots = {slot: _listing(symbols, found[ring][i]) for slot, ring in shown[k].items()}
+            slots = {slot: _listing(symbols, listed[ring][i]) for slot, ring in shown[k].items()}
             prompt = template.fill(variant=variant, **slots)
             pairs.append(QAPair(prompt, template.answer.format(gene=gene), "masked_node", gene))
         return pairs
@@ -219,18 +219,18 @@ class _LinkPairs:
         joined = numbers % 2 == (hashed(self.seed, Use.LINK_FIRST, at) % np.uint64(2)).astype(np.int64)
         ends, absent, unnamed = self._questions(at, joined)
         shown = [_shown(self.templates, prefix) for prefix in ("a_", "b_")]
-        found = [[], []]
+        listed = [[], []]
         for end, nodes in enumerate(ends.T):
             bits, depth = hashed(self.seed, RINGS[end], numbers), _depths(shown[end])[kind]
             drawn = rings(self.graph, nodes, bits, self.sizes, depth=depth, hidden=absent, unnamed=unnamed[:, end])
-            found[end] = [ring.tolist() for ring in drawn]
+            listed[end] = [ring.tolist() for ring in drawn]
         wording = wordings(self.templates, self.seed, Use.LINK_WORDING, numbers)
         pairs, symbols = [], self.graph.symbols
         for i, (k, variant, yes) in enumerate(zip(kind.tolist(), wording, joined.tolist(), strict=True)):
             template = self.templates[k]
             gene_a, gene_b = (symbols[node] for node in ends[i].tolist())
             slots = {
-                slot: _listing(symbols, found[end][ring][i]) for end in (0, 1) for slot, ring in shown[end][k].items()
+                slot: _listing(symbols, listed[end][ring][i]) for end in (0, 1) for slot, ring in shown[end][k].items()
             }
             prompt = template.fill(variant=variant, gene_a=gene_a, gene_b=gene_b, **slots)
             answer = template.answer.format(verdict="Yes" if yes else "No")
@@ -238,7 +238,7 @@ class _LinkPairs:
         return pairs
 
     def _questions(self, at: np.ndarray, joined: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Both genes (pairs x 2), the edges that count as absent (x 4), and for each gene which two are not listed.
+        """Give both genes (pairs x 2), the edges that count as absent (x 4), and for each gene two that are not listed.
 
         An edge is absent itself. A negative's genes lose a neighbour each, which, as it is joined with the gene in
         truth, is not listed at another distance either.
@@ -256,13 +256,13 @@ class _LinkPairs:
 
 
 def _shown(templates: Sequence[Template], prefix: str) -> list[dict[str, int]]:
-    """For each template, which of its slots takes which ring (0 for one step away)."""
+    """Say for each template which of its slots takes which ring (0 for one step away)."""
     ring_of = {f"{prefix}hop{hop}": hop - 1 for hop in range(1, HOPS + 1)}
     return [{slot: ring_of[slot] for slot in template.slots if slot in ring_of} for template in templates]
 
 
 def _depths(shown: list[dict[str, int]]) -> np.ndarray:
-    """The last ring that each template needs, counted from 1; 0 for none."""
+    """Count the rings that each template needs, up to the last."""
     return np.array([1 + max(slots.values(), default=-1) for slots in shown])
 
 

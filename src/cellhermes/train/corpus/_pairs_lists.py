@@ -131,7 +131,7 @@ class _Lists(ABC):
 
     @abstractmethod
     def _answer(self, gene: int, rng: np.random.Generator) -> str:
-        """What the answer lists."""
+        """Write what the answer lists."""
 
     def _edges(self, gene: int) -> slice:
         return slice(self.graph.start[gene], self.graph.start[gene + 1])

@@ -72,7 +72,7 @@ class Parts:
         self.sha256 = whole.sha256
 
     def _joined(self) -> list[dict[str, object]]:
-        """Notes of the parts that an earlier run has joined: their notes are there and they are not."""
+        """Read notes of the parts that an earlier run has joined: their notes are there and they are not."""
         notes = []
         while _note(self.folder, len(notes)).is_file() and not _part(self.folder, self.suffix, len(notes)).is_file():
             notes.append(noted(_note(self.folder, len(notes))))
@@ -155,7 +155,7 @@ def write_part(pairs: Pairs, folder: Path, suffix: str, size: int, k: int) -> No
 
 
 def _noted(pairs: Pairs, start: int, templates: dict[str, dict[str, int]]) -> Iterator[Record]:
-    """Records of pairs; counts and lengths of each template are added up on the way."""
+    """Make records of pairs; counts and lengths of each template are added up on the way."""
     for number, pair in enumerate(pairs, start):
         seen = templates.setdefault(pair.prompt.kind, {"pairs": 0, "characters": 0, "longest": 0, "longest_pair": 0})
         length = len(pair.prompt.text) + len(pair.answer)
@@ -222,7 +222,7 @@ def _begin(pairs: Pairs, folder: Path, suffix: str, size: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot end its workers, and they would wait for work for ever."""
+    """End with the parent: killed, it cannot end its workers, and they would wait for work for ever."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -55,7 +55,7 @@ def numbered(column: Column) -> Sentences:
 
 
 def values_sha256(*columns: pd.Index | np.ndarray | Column | Written) -> str:
-    """SHA-256 of the values, one on each line."""
+    """Hash the values (SHA-256), one on each line."""
     digest = hashlib.sha256()
     for values in columns:
         for start in range(0, len(values), 4096):

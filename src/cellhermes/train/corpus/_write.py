@@ -106,12 +106,12 @@ def _check(path: Path, pairs: Pairs, n_workers: int, inputs: Sequence[str | Path
 
 
 def _some(pairs: Pairs) -> Pairs:
-    """A few pairs from the first to the last."""
+    """Take a few pairs from the first to the last."""
     return pairs.take(np.linspace(0, len(pairs) - 1, min(ROOM, len(pairs))).astype(np.int64))
 
 
 def _check_room(path: Path, pairs: Pairs) -> None:
-    """Whether the corpus fits on the disk, from the lengths of some of its pairs."""
+    """Check that the corpus fits on the disk, from the lengths of some of its pairs."""
     chosen = _some(pairs)
     size = len(_parts.json_lines(map(record_of, chosen))) / len(chosen) * len(pairs)
     # of parquet, parts and whole are there at once, each about a third of the text
@@ -143,7 +143,7 @@ def _card(pairs: Pairs, about: Card, parts: _parts.Parts) -> Card:
 
 
 def _summed(notes: list[Card]) -> dict[str, dict[str, int]]:
-    """Counts and lengths of each template over all parts."""
+    """Sum counts and lengths of each template over all parts."""
     templates: dict[str, dict[str, int]] = {}
     for note in notes:
         for name, seen in note["templates"].items():
@@ -178,7 +178,7 @@ def _with_tokens(templates: dict[str, dict[str, int]], pairs: Pairs) -> dict[str
 
 
 def _n_tokens(pair: QAPair) -> int:
-    """Tokens of prompt and answer, without what stands around them."""
+    """Count tokens of prompt and answer, without what stands around them."""
     encode = _tokenizer().encode
     return sum(len(encode(text, add_special_tokens=False).ids) for text in (pair.prompt.text, pair.answer))
 

@@ -78,19 +78,20 @@ def gene_set_questions(
     rows = []
     for (category, part), genes in table.groupby(["category", SPLIT], sort=True, observed=True)["gene"]:
         if category in kept and len(genes) >= min_genes:
-            rows += [(one, category, part) for one in _dealt(genes, n_genes, min_genes, n_repeats, rng)[:max_questions]]
+            lists = _dealt(genes, n_genes, min_genes, n_repeats, rng)[:max_questions]
+            rows += [(listed, category, part) for listed in lists]
     if not rows:
         msg = f"none of {table['category'].nunique():,} categories has {min_genes} genes in training; lower min_genes=."
         raise ValueError(msg)
-    found = pd.DataFrame(rows, columns=["genes", "answer", SPLIT])
+    questions = pd.DataFrame(rows, columns=["genes", "answer", SPLIT])
     n_dropped = table["category"].nunique() - len(kept)
     dropped = {"category with too few genes": n_dropped} if n_dropped else {}
-    found.attrs = {**frame.attrs, "dropped": {**frame.attrs.get("dropped", {}), **dropped}}
-    return found if is_split else found.drop(columns=SPLIT)
+    questions.attrs = {**frame.attrs, "dropped": {**frame.attrs.get("dropped", {}), **dropped}}
+    return questions if is_split else questions.drop(columns=SPLIT)
 
 
 def _dealt(genes: pd.Series, n_genes: int, min_genes: int, n_repeats: int, rng: np.random.Generator) -> list[str]:
-    """Lists of about equal length, none shorter than ``min_genes``."""
+    """Deal out lists of about equal length, none shorter than ``min_genes``."""
     n_lists = max(1, min(-(-len(genes) // n_genes), len(genes) // min_genes))
     names = genes.to_numpy(object)
     return [" ".join(part) for _ in range(n_repeats) for part in np.array_split(rng.permutation(names), n_lists)]

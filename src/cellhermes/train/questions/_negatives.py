@@ -79,7 +79,7 @@ def sample_negatives(
     taken = _pairs(frame, columns) | (set() if known is None else _pairs(known, columns))
     parts = [frame[frame[SPLIT] == part] for part in PARTS] if SPLIT in frame else [frame]
     rng = generator(seed, Use.NEGATIVES)
-    found = [frame]
+    frames = [frame]
     for part in parts:
         wanted = round(ratio * len(part))
         drawn = _draw(part[list(columns)].to_numpy(object), wanted, taken, rng)
@@ -91,8 +91,8 @@ def sample_negatives(
             )
             raise ValueError(msg)
         rows = pd.DataFrame(drawn, columns=list(columns)).assign(**{label: no})
-        found.append(rows.assign(**{SPLIT: part[SPLIT].iloc[0]}) if SPLIT in frame and len(part) else rows)
-    result = pd.concat(found, ignore_index=True)
+        frames.append(rows.assign(**{SPLIT: part[SPLIT].iloc[0]}) if SPLIT in frame and len(part) else rows)
+    result = pd.concat(frames, ignore_index=True)
     if SPLIT in frame:
         check_split(result, list(columns), unordered=True)
     result.attrs = dict(frame.attrs)
@@ -158,12 +158,12 @@ def balance(
     limit = np.floor(ratio * counts.min(axis=1) + 1e-9).astype(int)
     order = generator(seed, Use.BALANCE).permutation(len(frame))
     place = pd.Series(0, index=order).groupby([group[order], answer[order]]).cumcount().sort_index().to_numpy()
-    found = frame[place < limit[group]]
-    if found.empty:
+    balanced = frame[place < limit[group]]
+    if balanced.empty:
         msg = f"no group of {groups or 'the frame'} has all answers {list(answers)}; nothing is left."
         raise ValueError(msg)
-    found.attrs = dict(frame.attrs)
-    return found
+    balanced.attrs = dict(frame.attrs)
+    return balanced
 
 
 def _pairs(frame: pd.DataFrame, columns: Sequence[str]) -> set[tuple[str, str]]:
@@ -173,15 +173,15 @@ def _pairs(frame: pd.DataFrame, columns: Sequence[str]) -> set[tuple[str, str]]:
 def _draw(
     pairs: np.ndarray, wanted: int, taken: set[tuple[str, str]], rng: np.random.Generator
 ) -> list[tuple[str, str]]:
-    """Pairs of genes that stand in ``pairs``, new ones only; they are added to ``taken``."""
+    """Draw new pairs of genes that stand in ``pairs``; they are added to ``taken``."""
     genes = pairs.ravel()
-    found: list[tuple[str, str]] = []
+    drawn: list[tuple[str, str]] = []
     for _ in range(ROUNDS if len(genes) else 0):
-        for a, b in rng.choice(genes, (wanted - len(found), 2)):
+        for a, b in rng.choice(genes, (wanted - len(drawn), 2)):
             pair = (a, b) if a < b else (b, a)
             if a != b and pair not in taken:
                 taken.add(pair)
-                found.append((a, b))
-        if len(found) == wanted:
+                drawn.append((a, b))
+        if len(drawn) == wanted:
             break
-    return found
+    return drawn

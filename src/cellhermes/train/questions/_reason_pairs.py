@@ -33,7 +33,7 @@ def reason_pairs(
     n_wordings: int = 1,
     seed: int = 0,
 ) -> Pairs:
-    """Questions of a task with a rationale and the true answer, to learn to reason from.
+    """Ask the questions of a task, answered with a rationale and the true answer, to learn to reason from.
 
     The question is that of :func:`task_pairs` and asks for a reason first; the answer is
     ``<reason>rationale</reason><output>answer</output>``, which :func:`reason_reward` rewards and
@@ -97,7 +97,7 @@ def reason_pairs(
 def reason_questions(
     frame: pd.DataFrame | Mapping[str, Sequence[object]], task: str | Path | Task, **options: object
 ) -> Pairs:
-    """As :func:`task_pairs`, but the questions ask for a reason first; the answers are the bare ones."""
+    """Make :func:`task_pairs` whose questions ask for a reason first; the answers are the bare ones."""
     pairs = task_pairs(frame, task, **options)
     about = {**pairs.about, "reason_version": Template.load("reason_then_answer").version}
     return Pairs(_Asked(pairs), len(pairs), task=pairs.task, about=about)
@@ -123,5 +123,5 @@ class _Told:
 
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         rows = (numbers // self.n_wordings).tolist()
-        made = zip(self.pairs.take(numbers), rows, strict=True)
-        return [replace(pair, answer=write_reasoned(self.reasons[row], pair.answer)) for pair, row in made]
+        pairs = zip(self.pairs.take(numbers), rows, strict=True)
+        return [replace(pair, answer=write_reasoned(self.reasons[row], pair.answer)) for pair, row in pairs]

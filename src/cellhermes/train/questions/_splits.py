@@ -217,7 +217,7 @@ def _check_options(
 
 
 def _present(frame: pd.DataFrame, columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-    """The columns of a setting, by the other name where the frame has that one."""
+    """Name the columns of a setting, by the other name where the frame has that one."""
     if columns not in ALSO or columns in frame:
         return columns
     if ALSO[columns] not in frame:
@@ -353,7 +353,7 @@ def check_split(
 
 
 def _assigned(n: int, fractions: Sequence[float], seed: int, *, what: str, use: Use = Use.SPLIT) -> np.ndarray:
-    """A part (0, 1, 2) for each of ``n`` things, in random order; no part that is asked for is empty."""
+    """Draw a part (0, 1, 2) for each of ``n`` things; no part that is asked for is empty."""
     if len(fractions) != len(PARTS) or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
         msg = f"fractions={tuple(fractions)}; expected shares of {', '.join(PARTS)} that add up to 1."
         raise ValueError(msg)
@@ -367,13 +367,13 @@ def _assigned(n: int, fractions: Sequence[float], seed: int, *, what: str, use: 
 
 
 def _of_genes(members: Sequence[tuple[str, ...]], fractions: Sequence[float], seed: int) -> dict[str, int]:
-    """A part for each gene."""
+    """Draw a part for each gene."""
     genes = sorted({gene for row in members for gene in row})
     return dict(zip(genes, _assigned(len(genes), fractions, seed, what="genes").tolist(), strict=True))
 
 
 def _keys(frame: pd.DataFrame, columns: str | Sequence[str]) -> tuple[np.ndarray, list[tuple]]:
-    """Number of the key of each row, and the keys: the values of the columns together.
+    """Give each row the number of its key, and list the keys: the values of the columns together.
 
     Tables have many rows and few keys, so what follows is done once a key.
     """
@@ -384,13 +384,13 @@ def _keys(frame: pd.DataFrame, columns: str | Sequence[str]) -> tuple[np.ndarray
 
 
 def _members(frame: pd.DataFrame, columns: str | Sequence[str]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
-    """Number of the key of each row, and the genes of each key in alphabetical order."""
+    """Give each row the number of its key, and list the genes of each key in alphabetical order."""
     codes, keys = _keys(frame, columns)
     return codes, [tuple(sorted({gene for value in key for gene in joined_genes(value)})) for key in keys]
 
 
 def _tuples(rows: Iterable[Sequence[object]]) -> np.ndarray:
-    """An array of tuples, which numpy would make a matrix of; a single value stands for itself."""
+    """Make an array of tuples, not the matrix that numpy would make; a single value stands for itself."""
     rows = [tuple(row) for row in rows]
     array = np.empty(len(rows), object)
     array[:] = [row[0] if len(row) == 1 else row for row in rows]
@@ -446,7 +446,7 @@ def _check_seen(frame: pd.DataFrame, column: str) -> None:
 
 
 def _shared(frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """For each chain of a receptor: how many sequences outside of training are in it too, of how many."""
+    """Count for each chain how many sequences outside of training are in training too, of how many."""
     is_train = (frame[SPLIT] == "train").to_numpy()
     parts = {
         chain: (frame[chain][is_train].dropna(), frame[chain][~is_train].dropna()) for chain in CHAINS if chain in frame

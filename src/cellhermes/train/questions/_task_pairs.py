@@ -35,7 +35,7 @@ def task_pairs(
     n_wordings: int = 1,
     seed: int = 0,
 ) -> Pairs:
-    """Questions of a task with their true answers, to train on.
+    """Ask the questions of a task, with their true answers, to train on.
 
     A row gives one pair in each of ``n_wordings`` wordings, drawn by its number. Several tasks are trained together as
     sources of :func:`fit`: ``fit({"fitness": a, "disease": b}, weights=..., out=...)``.
@@ -123,8 +123,8 @@ class _TaskPairs:
         prompts = self.task.prompts(chosen, expression=self.expression, variant=variants)
         named = [values for name, values in chosen.items() if name != SENTENCE]
         sources = [" ".join(map(_joined, values)) for values in zip(*named, strict=True)] or [""] * len(prompts)
-        made = zip(prompts, rows.tolist(), sources, strict=True)
-        return [QAPair(prompt, self.answers[row], self.task.name, source) for prompt, row, source in made]
+        rows_of_prompts = zip(prompts, rows.tolist(), sources, strict=True)
+        return [QAPair(prompt, self.answers[row], self.task.name, source) for prompt, row, source in rows_of_prompts]
 
 
 def _joined(value: str | list[str]) -> str:
@@ -134,7 +134,7 @@ def _joined(value: str | list[str]) -> str:
 def rows_of(
     frame: pd.DataFrame | Mapping[str, Sequence[object]], part: str
 ) -> pd.DataFrame | Mapping[str, Sequence[object]]:
-    """Rows of one part, where the frame is split; else all."""
+    """Take the rows of one part, where the frame is split; else all."""
     if SPLIT not in frame:
         return frame
     parts = [str(one) for one in frame[SPLIT]]
