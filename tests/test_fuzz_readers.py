@@ -120,9 +120,9 @@ TASK = {
     "pattern": "<a>(.*?)</a>", "labels": {"1": "Yes"},
 }  # fmt: skip
 TRAIN = {"preset": "multitask", "rank": 4, "learning_rate": 1e-4, "adam_betas": [0.9, 0.99], "packing": True}
-REINFORCE = {"group_size": 4, "temperature": 0.5, "class_weights": {"Yes": 2.0}, "beta": 0.1}
+REINFORCE = {"group_size": 4, "temperature": 0.5, "class_weights": {"Yes": 2.0}, "train": {"rank": 4}}
 RUN = {
-    "out": "adapter", "base": "mini", "train": {"max_steps": 1}, "evaluation": {"held_out": 1},
+    "out": "adapter", "base": "mini", "train": {**TRAIN, "max_steps": 1}, "evaluation": {"held_out": 1},
     "pairs": [{"path": "corpus.jsonl", "name": "a", "weight": 1.0, "cap": 3}],
 }  # fmt: skip
 RUN_OF_QUESTIONS = {
@@ -215,7 +215,6 @@ def saved(array: np.ndarray) -> bytes:
 
 READERS = {
     "task": Reader(ch.text.Task.load, "task.toml", (TASK,), is_toml=True),
-    "train config": Reader(ch.train.TrainConfig.from_toml, "train.toml", (TRAIN, {"train": TRAIN}), is_toml=True),
     "run": Reader(run_file, "run.toml", (RUN, RUN_OF_QUESTIONS), is_toml=True),
     "biogrid": Reader(ch.io.read_biogrid, "x.txt", (biogrid(), gzipped(biogrid()), zipped(a=biogrid()))),
     "genetic": Reader(ch.io.read_genetic_interactions, "x.txt", (biogrid(),)),

@@ -209,8 +209,6 @@ def test_toml_and_json_lines_with_a_mark_and_blank_lines(tmp_path):
     task = 'version = 1\nunit = "row"\nsource = "x"\ninstructions = ["Is it {gene}?"]\nanswers = ["Yes", "No"]\n'
     (tmp_path / "t.toml").write_bytes(b"\xef\xbb\xbf" + task.encode())
     assert ch.text.Task.load(tmp_path / "t.toml").answers == ("Yes", "No")
-    (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfrank = 4\n")
-    assert ch.train.TrainConfig.from_toml(tmp_path / "c.toml").rank == 4
     record = json.dumps({"instruction": "Is it?", "output": "Yes"})
     (tmp_path / "c.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{record}\r\n\r\n{record}\n\n".encode())
     assert [pair.answer for pair in ch.train.corpus.read(tmp_path / "c.jsonl")] == ["Yes", "Yes"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import asdict, dataclass, fields
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from .._disk import packaged, parsed
+from .._disk import packaged
 from . import _checks
 
 if TYPE_CHECKING:
@@ -262,48 +261,6 @@ class TrainConfig:
             rest = {name: value for name, value in values.items() if name != "preset"}
             return cls.preset(str(values["preset"]), **rest)
         return cls(**values)
-
-    @classmethod
-    def from_toml(cls, path: str | Path) -> TrainConfig:
-        r"""Read a config from a TOML file: its table ``[train]`` if there is one, else the whole file.
-
-        Parameters
-        ----------
-        path
-            The file.
-
-        Returns
-        -------
-        The config.
-
-        Raises
-        ------
-        KeyError
-            If there is no such preset.
-        ValueError
-            If the file is not TOML, or a field is not known or out of its range.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> import cellhermes as ch
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "run.toml")
-        ...     _ = path.write_text('preset = "multitask"\nrank = 4\n')
-        ...     ch.train.TrainConfig.from_toml(path).rank
-        4
-        """
-        content = parsed(Path(path).read_bytes(), path, "TOML")
-        table = content.get("train", content)
-        if not isinstance(table, dict):
-            msg = f"train in {path} is {table!r}; expected a table of fields."
-            raise ValueError(msg)
-        try:
-            return cls.from_dict(table)
-        except (KeyError, TypeError, ValueError) as error:
-            error.add_note(f"This stands in {path}.")
-            raise
 
     def to_dict(self) -> dict[str, object]:
         """Return every field, as JSON can hold it.

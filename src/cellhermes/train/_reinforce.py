@@ -60,8 +60,8 @@ def reinforce(
     checked: the reward sees the answer, not whether the reason is true.
 
     Reinforcement strengthens what a model writes at times. One that never writes the tags learns nothing; train it
-    first, with :func:`fit` on :func:`reason_pairs`, and pass that adapter as ``base``. Folders, interruptions and
-    several processes are as for :func:`fit`.
+    first, with :func:`fit` on :func:`~cellhermes.train.questions.reason_pairs`, and pass that adapter as ``base``.
+    Folders, interruptions, several processes and their errors are as for :func:`fit`.
 
     Parameters
     ----------
@@ -83,12 +83,8 @@ def reinforce(
         Which rows, where the frame has a column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
     n_wordings
         Questions of a row, each with another wording.
-    wrap
-        A name of :meth:`cellhermes.text.Wrap.names`; None takes that of the base.
-    device
-        ``"cpu"`` keeps an accelerator idle; None uses it, or those that a launcher assigns.
-    overwrite
-        Replace what an earlier run left in ``out``.
+    wrap, device, overwrite
+        As for :func:`fit`.
 
     Returns
     -------
@@ -100,18 +96,10 @@ def reinforce(
 
     Raises
     ------
-    ~builtins.BlockingIOError
-        If another run is writing to ``out``.
-    ~builtins.FileExistsError
-        If ``out`` holds a run with other arguments.
-    ~builtins.FloatingPointError
-        If the loss is not finite.
     ~builtins.ImportError
         If TRL is not installed.
     KeyError
         If the task or a column is not there.
-    ~builtins.OSError
-        If ``out`` cannot be written, or the disk is full.
     ValueError
         If a value is missing, a label or a class is none of the answers, there are too few questions for a step, or a
         question and ``max_new_tokens`` exceed the model's context.

@@ -16,7 +16,7 @@ from ..._streams import Use, generator
 from ...text import Template
 from ...text._template import in_words
 from ._groups import Group, Groups, normalised
-from ._groups_graph import Partners, template_version
+from ._groups_graph import Partners, versions
 from ._sentences import numbered, values_sha256
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def cell_groups(
         msg = f"n_cells={n_cells}, temperature={temperature}; expected at least 2, and a number above 0."
         raise ValueError(msg)
     make = _CellGroups(cells, n_cells, temperature)
-    about = {**cells.about, "n_cells": n_cells, "temperature": temperature, "template": template_version("cell")}
+    about = {**cells.about, "n_cells": n_cells, "temperature": temperature, "template": versions("cell")}
     return Groups(
         make, task="cells", words=cells.words, near_weight=near_weight, first_weight=first_weight, about=about
     )
@@ -154,10 +154,8 @@ def gene_in_cell_groups(
 
     Raises
     ------
-    KeyError
-        If sentences or the representation are not there.
-    ValueError
-        If an argument is out of range, or a graph has no edge.
+    KeyError, ValueError
+        As for :func:`cell_groups` and :func:`gene_groups`.
 
     Examples
     --------
@@ -165,7 +163,6 @@ def gene_in_cell_groups(
     >>> import scanpy as sc
     >>> adata = ch.datasets.toy(n_obs=60)
     >>> ch.pp.cell_sentences(adata)
-    >>> sc.pp.normalize_total(adata, target_sum=1e4)
     >>> sc.pp.log1p(adata)
     >>> sc.pp.pca(adata, n_comps=10)
     >>> ch.train.corpus.gene_in_cell_groups(adata, ch.datasets.ppi("toy"))[0].near is None
@@ -177,7 +174,7 @@ def gene_in_cell_groups(
         msg = f"n_cells={n_cells}, expressed={expressed}; expected at least 2 cells, and a factor of at least 1."
         raise ValueError(msg)
     about = {**cells.about, **partners.about, "n_cells": n_cells, "expressed": expressed}
-    about["template"] = template_version("gene_in_cell")
+    about["template"] = versions("gene_in_cell")
     make = _GeneInCellGroups(cells, partners, n_cells, expressed)
     return Groups(make, task="genes_in_cells", words=partners.symbols, first_weight=first_weight, about=about)
 

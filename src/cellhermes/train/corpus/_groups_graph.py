@@ -75,13 +75,7 @@ def gene_groups(
         msg = f"n_edges={n_edges}, n_genes={n_genes}; expected at least one edge, and no negative number."
         raise ValueError(msg)
     make = _GeneGroups(partners, n_edges, n_genes, seed)
-    about = {
-        **partners.about,
-        "n_edges": n_edges,
-        "n_genes": n_genes,
-        "seed": seed,
-        "template": template_version("gene"),
-    }
+    about = {**partners.about, "n_edges": n_edges, "n_genes": n_genes, "seed": seed, "template": versions("gene")}
     return Groups(
         make, task="genes", words=partners.symbols, near_weight=near_weight, first_weight=first_weight, about=about
     )
@@ -122,10 +116,7 @@ class Partners:
             total = total + given[name] * _row_weights(graph, own, len(symbols))
         total = sp.csr_array(sp.diags_array(1 / np.maximum(total.sum(1), 1e-9)) @ total, dtype=np.float32)
         part = np.array([given[name] for name in named])
-        about = {
-            "graphs": {name: graph.sha256() for name, graph in compacted.items()},
-            "shares": given,
-        }
+        about = {"graphs": {name: graph.sha256() for name, graph in compacted.items()}, "shares": given}
         return cls(symbols, total, tuple(edges), part / part.sum(), about)
 
     def near(self, ids: np.ndarray) -> np.ndarray:
@@ -140,7 +131,7 @@ def _row_weights(graph: Graph, own: np.ndarray, n: int) -> sp.csr_array:
     return sp.csr_array((weights.astype(np.float32), (own[first], own[second])), shape=(n, n))
 
 
-def template_version(name: str) -> dict[str, int]:
+def versions(name: str) -> dict[str, int]:
     return {name: Template.load(name).version}
 
 

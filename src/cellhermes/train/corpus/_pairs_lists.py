@@ -67,12 +67,8 @@ def list_pairs(
 
     Raises
     ------
-    TypeError
-        If ``graph`` is neither a graph nor a table, or a node is no string.
     ValueError
-        If there is no such kind, there is no edge, a symbol is empty or has blanks, or a number is out of range.
-    KeyError
-        If there is no such relation.
+        If there is no such kind, or a number is out of range; graph and relation as for :func:`node_pairs`.
 
     Examples
     --------
