@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from math import inf
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, Self, get_args
 
 from .._disk import packaged
 from . import _checks
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Method = Literal["lora", "full"]
 LossOn = Literal["answer", "all"]
@@ -23,8 +21,45 @@ CHOICES = {
 }  # fmt: skip
 
 
+class Config:
+    """What all configs can do."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return every field, as JSON can hold it.
+
+        Returns
+        -------
+        Field to value.
+        """
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+    def replace(self, **changes: object) -> Self:
+        """Return a config that differs in some fields.
+
+        Parameters
+        ----------
+        changes
+            Fields and values.
+
+        Returns
+        -------
+        The new config.
+        """
+        return dataclasses.replace(self, **changes)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Config):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Config):
     """How a model is trained.
 
     The defaults are those of the paper's pretraining (Methods, and the settings of its release). A config says how to
@@ -261,26 +296,3 @@ class TrainConfig:
             rest = {name: value for name, value in values.items() if name != "preset"}
             return cls.preset(str(values["preset"]), **rest)
         return cls(**values)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return every field, as JSON can hold it.
-
-        Returns
-        -------
-        Field to value.
-        """
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    def replace(self, **changes: object) -> TrainConfig:
-        """Return a config that differs in some fields.
-
-        Parameters
-        ----------
-        changes
-            Fields and values.
-
-        Returns
-        -------
-        The new config.
-        """
-        return dataclasses.replace(self, **changes)

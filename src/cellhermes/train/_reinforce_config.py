@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field, fields
 from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from . import _checks
-from ._config import TrainConfig
+from ._config import Config, TrainConfig
 from ._reward import FORMAT, check_rule
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ UNUSED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReinforceConfig:
+class ReinforceConfig(Config):
     """How a model is reinforced: GRPO, what is rewarded, and how its adapter is trained.
 
     The paper names no values for its reasoning model. ``temperature``, ``max_new_tokens`` and the reward are those of
@@ -132,30 +131,6 @@ class ReinforceConfig:
             msg = f"train is {train!r}; expected a table of fields of TrainConfig."
             raise ValueError(msg)
         return cls(**{**values, "train": TrainConfig.from_dict({"preset": PRESET, **train})})
-
-    def to_dict(self) -> dict[str, object]:
-        """Return every field, as JSON can hold it.
-
-        Returns
-        -------
-        Field to value; ``train`` is such a mapping itself.
-        """
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return values | {"train": self.train.to_dict(), "class_weights": dict(self.class_weights)}
-
-    def replace(self, **changes: object) -> ReinforceConfig:
-        """Return a config that differs in some fields.
-
-        Parameters
-        ----------
-        changes
-            Fields and values.
-
-        Returns
-        -------
-        The new config.
-        """
-        return dataclasses.replace(self, **changes)
 
 
 def _check_used(train: object) -> None:

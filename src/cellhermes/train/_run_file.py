@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Table = Mapping[str, object]
 
-Config = TypeVar("Config", TrainConfig, ReinforceConfig)
+Kind = TypeVar("Kind", TrainConfig, ReinforceConfig)
 
 COMMON = ("base", "out", "wrap", "device")
 KEYS = (*COMMON, "train", "pairs", "evaluation")
@@ -168,7 +168,7 @@ def _at_least(table: Table, key: str, kind: type, low: float, where: str) -> flo
     return value
 
 
-def _config(table: object, path: Path, name: str, kind: type[Config]) -> Config:
+def _config(table: object, path: Path, name: str, kind: type[Kind]) -> Kind:
     where = f"[{name}] of {path}"
     if not isinstance(table, dict):
         msg = f"{where} is {table!r}; expected a table of fields of {kind.__name__}."
