@@ -52,7 +52,7 @@ class Shard:
 
     @classmethod
     def here(cls) -> Shard:
-        """What the environment says: ``CELLHERMES_SHARD``, or the launcher (torchrun, accelerate)."""
+        """Read the environment: ``CELLHERMES_SHARD``, or the launcher (torchrun, accelerate)."""
         if text := os.environ.get(SHARD, "").strip():
             match = re.fullmatch(r"(\d+)/(\d+)", text)
             if not match or int(match[1]) >= int(match[2]):
@@ -113,7 +113,7 @@ class Sourced(Generic[T]):
         self.keeper.save(i, block)
 
     def note(self, i: int) -> str:
-        """What block ``i`` was made of, ``""`` if that is not known."""
+        """Return what block ``i`` was made of, ``""`` if that is not known."""
         try:
             text = (self.folder / str(i)).read_bytes()
         except FileNotFoundError:
@@ -208,7 +208,7 @@ class Work:
         return all(LOCKS.fullmatch(path.name) for path in self.folder.iterdir())
 
     def _stamp(self) -> dict[str, object] | None:
-        """What an earlier run has noted, None if nothing that can be read."""
+        """Read what an earlier run has noted; None if nothing that can be read."""
         return noted(self.folder / STAMP).get(MARK)
 
     def claim(self, about: Mapping[str, object]) -> None:
@@ -219,8 +219,8 @@ class Work:
         ValueError
             If the folder holds blocks of another computation.
         """
-        if (found := self._stamp()) is not None:
-            check_same(found, about, self.folder)
+        if (stamp := self._stamp()) is not None:
+            check_same(stamp, about, self.folder)
         else:
             write_json(self.folder / STAMP, {MARK: about})
 
@@ -236,8 +236,8 @@ class Work:
 
     def clear(self, about: Mapping[str, object]) -> None:
         """Take the folder away if it was left by a process that was killed when its result, of this, was whole."""
-        found, about = self._stamp(), json.loads(json.dumps(about))
-        is_of_it = found and all(about.get(key) == value for key, value in found.items())
+        stamp, about = self._stamp(), json.loads(json.dumps(about))
+        is_of_it = stamp and all(about.get(key) == value for key, value in stamp.items())
         if is_of_it and not any(self.folder.glob("whole.*")):  # which would still have to get its name
             self.remove()
 
@@ -256,10 +256,10 @@ class Work:
             lock.release()
 
 
-def check_same(found: Mapping[str, object], about: Mapping[str, object], where: Path) -> None:
+def check_same(stamp: Mapping[str, object], about: Mapping[str, object], where: Path) -> None:
     """Refuse what was made by another call, or with another version, which notes more or less."""
-    one, two = ({key: json.dumps(value, sort_keys=True) for key, value in each.items()} for each in (found, about))
-    if other := [key for key in sorted({*one, *two}) if one.get(key) != two.get(key)]:
+    before, now = ({key: json.dumps(value, sort_keys=True) for key, value in each.items()} for each in (stamp, about))
+    if other := [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]:
         msg = (
             f"{where} holds blocks of another run: {', '.join(other)} differ. "
             "Write to another path, or delete this one to start again."

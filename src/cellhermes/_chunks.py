@@ -30,7 +30,7 @@ def _packed(content: bytes) -> bytes:
 
 
 def _unpacked(content: bytes) -> bytes:
-    """What was packed; RuntimeError where it is damaged."""
+    """Unpack a chunk; RuntimeError where it is damaged."""
     from numcodecs import Zstd
 
     return Zstd().decode(content)

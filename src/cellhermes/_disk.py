@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def parsed(content: bytes, where: object, kind: Literal["JSON", "TOML"] = "JSON") -> object:
-    """What a text in JSON or TOML says; anything else is a ``ValueError`` that begins with ``where``."""
+    """Read a text in JSON or TOML; anything else is a ``ValueError`` that begins with ``where``."""
     try:
         text = content.removeprefix(BOM).decode()
         return json.loads(text) if kind == "JSON" else tomllib.loads(text)
@@ -57,21 +57,21 @@ def parsed(content: bytes, where: object, kind: Literal["JSON", "TOML"] = "JSON"
 
 
 def json_object(content: bytes, where: object) -> dict:
-    """The object that a text in JSON is; anything else is a ``ValueError`` that begins with ``where``."""
-    found = parsed(content, where)
-    if not isinstance(found, dict):
-        msg = f"{where} holds {type(found).__name__}; expected a JSON object"
+    """Read an object in JSON; anything else is a ``ValueError`` that begins with ``where``."""
+    value = parsed(content, where)
+    if not isinstance(value, dict):
+        msg = f"{where} holds {type(value).__name__}; expected a JSON object"
         raise ValueError(msg)
-    return found
+    return value
 
 
 def packaged(place: str) -> dict:
-    """A TOML file of the package."""
+    """Read a TOML file of the package."""
     return tomllib.loads((files("cellhermes") / place).read_text("utf-8"))
 
 
 def noted(path: Path) -> dict:
-    """The JSON object in a file, empty where there is none or half of one."""
+    """Read the JSON object in a file; empty where there is none or half of one."""
     try:
         return json_object(path.read_bytes(), path)
     except (OSError, ValueError):
@@ -227,18 +227,18 @@ def sha256_of(path: Path) -> str:
     path = path.resolve()
     state, name = _state(path), str(path)
     note = cache_folder() / "hashes" / hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
-    kept, found = _seen.get(name) or _kept(note)
+    kept, sha256 = _seen.get(name) or _kept(note)
     if kept == state:
-        _seen[name] = kept, found
-        return found
-    found = file_hash(path)
+        _seen[name] = kept, sha256
+        return sha256
+    sha256 = file_hash(path)
     if state == _state(path) and time.time_ns() - max(state[1:3]) > SETTLED * 1e9:
-        _seen[name] = state, found
+        _seen[name] = state, sha256
         if state[0] >= LARGE:
             with suppress(OSError):  # a cache that may not be written costs time only
                 note.parent.mkdir(parents=True, exist_ok=True)
-                write_json(note, {"file": name, "state": state, "sha256": found}, sync=False)
-    return found
+                write_json(note, {"file": name, "state": state, "sha256": sha256}, sync=False)
+    return sha256
 
 
 def is_as_written(path: Path, *hashes: str | None) -> bool:

@@ -82,17 +82,17 @@ def _mixed(values: np.ndarray) -> np.ndarray:
 @jit
 def _mix(words, primes):  # noqa: ANN001, ANN202
     a = b = c = d = np.uint64(0)
-    p, q, left, right = primes[0], primes[1], np.uint64(31), np.uint64(33)
-    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # of another type, slower
+    p, q, up, down = primes[0], primes[1], np.uint64(31), np.uint64(33)
+    i1, i2, i3, i4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # of another type, slower
     i = np.uint64(0)
     while i < np.uint64(len(words)):
         a += words[i] * q
-        b += words[i + one] * q
-        c += words[i + two] * q
-        d += words[i + three] * q
-        a = ((a << left) | (a >> right)) * p
-        b = ((b << left) | (b >> right)) * p
-        c = ((c << left) | (c >> right)) * p
-        d = ((d << left) | (d >> right)) * p
-        i += four
+        b += words[i + i1] * q
+        c += words[i + i2] * q
+        d += words[i + i3] * q
+        a = ((a << up) | (a >> down)) * p
+        b = ((b << up) | (b >> down)) * p
+        c = ((c << up) | (c >> down)) * p
+        d = ((d << up) | (d >> down)) * p
+        i += i4
     return np.array([a, b, c, d])

@@ -27,7 +27,7 @@ ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|True\b|False\b|None\b|na
 
 
 def as_options(text: str, options: Container[str]) -> str:
-    """A message in which arguments are called as the command line calls them.
+    """Call the arguments in a message as the command line calls them.
 
     Parameters
     ----------

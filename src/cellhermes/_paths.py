@@ -112,7 +112,7 @@ def _backed(path: Path) -> AnnData | MuData:
 
 
 def other_format(path: Path) -> str | None:
-    """The call that reads a file or folder of another format; None for ours, and where it is not known."""
+    """Name the call that reads a file or folder of another format; None for ours, and where it is not known."""
     return _other_folder(path) if path.is_dir() else _other_file(path)
 
 
@@ -124,11 +124,13 @@ def _other_folder(path: Path) -> str | None:
         return f"mudata.read_zarr({str(path)!r})" if is_mudata else None
     if any(re.search(r"matrix\.mtx(\.gz)?$", name) for name in names):
         return f"scanpy.read_10x_mtx({str(path)!r})"
-    found = [name for name in sorted(names) if name.endswith("feature_bc_matrix.h5")]
-    if found:  # filtered before raw
-        return f"scanpy.read_10x_h5({str(path / found[0])!r})"
-    found = [name for name in sorted(names) if re.search(r"(feature|gene)_bc_matri(x|ces)$", name)]
-    return f"scanpy.read_10x_mtx({str(path / found[0])!r})" if found else None
+    for ending, call in (
+        (r"feature_bc_matrix\.h5$", "read_10x_h5"),
+        (r"(feature|gene)_bc_matri(x|ces)$", "read_10x_mtx"),
+    ):
+        if matrices := [name for name in sorted(names) if re.search(ending, name)]:  # filtered before raw
+            return f"scanpy.{call}({str(path / matrices[0])!r})"
+    return None
 
 
 def _other_file(path: Path) -> str | None:
