@@ -168,7 +168,7 @@ def annotations() -> Callable[[], object]:
 
     rng, genes = np.random.default_rng(0), [f"GENE{i}" for i in range(3_000)]
     sets = {f"set {i}": rng.choice(genes, 60, replace=False).tolist() for i in range(400)}
-    vectors = ch.metrics.random_embedding(genes, n_components=256)
+    vectors = ch.baselines.embed_genes(genes, "random", n_components=256)
 
     def run() -> None:
         ch.metrics.semantic_correlation(vectors, sets)

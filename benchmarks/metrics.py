@@ -41,7 +41,7 @@ def one(measure: str, n_genes: int, dim: int, data: Path) -> dict:
     genes = list(dict.fromkeys([*annotated, *coding]))[:n_genes]
     if measure == "semantic_correlation" and n_genes > len(annotated):  # only annotated genes take part
         sets = sets | {"the rest": genes[len(annotated) :]}
-    vectors = ch.metrics.random_embedding(genes, n_components=dim)
+    vectors = ch.baselines.embed_genes(genes, "random", n_components=dim)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, cpu = time.perf_counter(), time.process_time()
     found = getattr(ch.metrics, measure)(vectors, sets)

@@ -109,7 +109,7 @@ def test_scores_are_those_of_the_answers(table, frames, tiny):
         mine = table[(table["task"] == PAIRS) & (table["method"] == method)].set_index("metric")["value"]
         expected = found.set_index("metric")["value"]
         pd.testing.assert_series_equal(mine[expected.index], expected, rtol=1e-4)
-    logistic = ch.metrics.baseline(frames[PAIRS], "logistic", genes=["gene_a", "gene_b"], unordered=True)
+    logistic = ch.baselines.answer(frames[PAIRS], "logistic", genes=["gene_a", "gene_b"], unordered=True)
     found = ch.metrics.classification(test["answer"], logistic, n_bootstrap=0).set_index("metric")["value"]
     mine = table.query("task == @PAIRS and method == 'logistic'").set_index("metric")["value"]
     pd.testing.assert_series_equal(mine[found.index], found)

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "text": {"_symbols"},
     "io": {"_disk", "_symbols"},
     "metrics": {"_symbols"},
+    "baselines": {"_symbols"},
     "model": {"text", "_disk", "_fetch"},
     "_rows": set(),
     "_adata": {"_keys", "_paths", "_place", "_rows", "_symbols"},

@@ -139,8 +139,8 @@ CALLS = {
     ("lazy", "dask"): "ch.tl.embed_cells('store.zarr', out='vectors')",
     ("metrics", "xgboost"): "ch.metrics.gene_property(vectors, labels, classifier='xgb')",
     ("metrics", "scib_metrics"): "ch.metrics.integration({'a': x}, batch, batch)",
-    ("metrics", "harmonypy"): "ch.metrics.reference_embeddings(x, batch, methods=['Harmony'])",
-    ("scvi", "scvi"): "ch.metrics.reference_embeddings(x, batch, methods=['scVI'], counts=x)",
+    ("metrics", "harmonypy"): "ch.baselines.embed_cells(x, batch, methods=['Harmony'])",
+    ("scvi", "scvi"): "ch.baselines.embed_cells(x, batch, methods=['scVI'], counts=x)",
 }
 BEFORE = """
 import numpy as np, pandas as pd, cellhermes as ch

@@ -88,7 +88,7 @@ for name, prior in (("mini", ""), ("mini, less prior", "N/A")):
     ch.tl.predict(test, "mini", "cell_type", answers=answers, normalize="sum", prior=prior, key_added=name)
     found[name] = ch.get.answers(test, name)
 for name in ("majority", "frequency"):
-    found[name] = ch.metrics.baseline(frame, name, label="cell_type")
+    found[name] = ch.baselines.answer(frame, name, label="cell_type")
 many = test.obs["n_genes"] >= test.obs["n_genes"].median()
 parts = {"all cells": truth.notna(), "cells with many genes": many, "cells with few genes": ~many}
 scores = [

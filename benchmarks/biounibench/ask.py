@@ -89,7 +89,7 @@ def baseline(
             return _linear(name, frames, vectors, others)
         columns = {"genes": genes, "others": others, "unordered": "gene_a" in genes, "label": task.label}
         options = {"vectors": vectors} if title.endswith("vectors") else {}
-        return ch.metrics.baseline(frame, rng=seed, **columns, **BASELINES[title], **options)
+        return ch.baselines.answer(frame, rng=seed, **columns, **BASELINES[title], **options)
 
 
 def _linear(
@@ -100,7 +100,7 @@ def _linear(
     first = frames[_first(name)]
     rows = [first[first["split"] == "train"], frames[name][frames[name]["split"] == "test"]]
     both = pd.concat(rows, ignore_index=True)
-    return ch.metrics.deg_then_direction(both, vectors=vectors, others=others)[0 if is_first else 1]
+    return ch.baselines.deg_then_direction(both, vectors=vectors, others=others)[0 if is_first else 1]
 
 
 def _first(name: str) -> str:

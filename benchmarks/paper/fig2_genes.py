@@ -76,14 +76,14 @@ def embeddings(
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     adata = adata[:, adata.var_names.isin(genes)]
-    expressed = ch.metrics.expression_embedding(adata.X, adata.var_names, seed=seed)
+    expressed = ch.baselines.embed_genes(adata.var_names, "pca", expression=adata.X, n_components=50, rng=seed)
     found = {
         model.card.name: pd.DataFrame(vectors, index=chosen),
-        "SVD of BioGRID": ch.metrics.graph_embedding(edges, genes=genes, n_components=width, seed=seed),
+        "SVD of BioGRID": ch.baselines.embed_genes(genes, "ppmi", graph=edges, n_components=width, rng=seed),
         "PCA of expression": expressed.reindex(genes, fill_value=0),  # 0 is the mean: nothing is known
-        "character n-grams": ch.metrics.ngram_embedding(genes, seed=seed),
+        "character n-grams": ch.baselines.embed_genes(genes, "ngrams", rng=seed),
         "untrained": pd.DataFrame(without, index=chosen),
-        "random": ch.metrics.random_embedding(genes, n_components=width, seed=seed),
+        "random": ch.baselines.embed_genes(genes, "random", n_components=width, rng=seed),
     }
     return {name: table.loc[chosen] for name, table in found.items()}
 

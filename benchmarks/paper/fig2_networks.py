@@ -103,8 +103,8 @@ def in_types(run: Run, adata: AnnData, model: ch.CellHermes, genes: list[str], g
     parts = []
     for name in types:
         mine = adata[(adata.obs[groupby] == name).to_numpy(), genes]
-        expressed = ch.metrics.expression_embedding(
-            mine.X, genes, n_components=min(50, len(mine) - 1), seed=run.options.seed
+        expressed = ch.baselines.embed_genes(
+            genes, "pca", expression=mine.X, n_components=min(50, len(mine) - 1), rng=run.options.seed
         )
         known = (expressed != 0).any(axis=1).to_numpy()  # others are not expressed in the type
         vectors = {
@@ -114,7 +114,7 @@ def in_types(run: Run, adata: AnnData, model: ch.CellHermes, genes: list[str], g
         vectors = {method: found.droplevel("group") for method, found in vectors.items()}
         vectors |= {
             "expression in the type": expressed,
-            "random": ch.metrics.random_embedding(genes, n_components=model.dim, seed=run.options.seed),
+            "random": ch.baselines.embed_genes(genes, "random", n_components=model.dim, rng=run.options.seed),
         }
         vectors = {method: found[known] for method, found in vectors.items()}
         for database, of in sets.items():

@@ -110,7 +110,7 @@ def embeddings(adata: AnnData, model: ch.CellHermes, batch: str, seed: int) -> d
     ch.tl.embed_genes(adata, model, genes=allowed.var_names[allowed.var["highly_variable"]].tolist())
     ch.tl.embed_cells(adata, model, method="weighted", key_added="X_weighted")
     ours = {f"{model.card.name}-s": adata.obsm["X_cellhermes"], f"{model.card.name}-w": adata.obsm["X_weighted"]}
-    return ours | ch.metrics.reference_embeddings(adata.X, adata.obs[batch], seed=seed)
+    return ours | ch.baselines.embed_cells(adata.X, adata.obs[batch], rng=seed)
 
 
 def scores(table: pd.DataFrame) -> Axes:

@@ -180,9 +180,9 @@ def baselines(adata: ad.AnnData) -> dict[str, pd.DataFrame]:
     frame = adata.obs[["cell_sentence", "split"]].assign(answer=adata.obs["truth"])
     values = adata.X.toarray() if sparse.issparse(adata.X) else adata.X
     return {
-        "majority": ch.metrics.baseline(frame, "majority"),
+        "majority": ch.baselines.answer(frame, "majority"),
         "logistic, expression": logistic(values, adata.obs, 0.01),
-        "logistic, sentence": ch.metrics.baseline(frame, "logistic", genes=["cell_sentence"]),
+        "logistic, sentence": ch.baselines.answer(frame, "logistic", genes=["cell_sentence"]),
     }
 
 

@@ -8,11 +8,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import cache, datasets, get, io, metrics, model, pl, pp, text, tl, train
+    from . import baselines, cache, datasets, get, io, metrics, model, pl, pp, text, tl, train
     from .model import CellHermes
 
 __version__ = "0.1.0"
-__all__ = ["CellHermes", "cache", "datasets", "get", "io", "metrics", "model", "pl", "pp", "text", "tl", "train"]
+__all__ = [
+    "CellHermes",
+    "baselines",
+    "cache",
+    "datasets",
+    "get",
+    "io",
+    "metrics",
+    "model",
+    "pl",
+    "pp",
+    "text",
+    "tl",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:

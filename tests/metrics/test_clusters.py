@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import fisher_exact
 from sklearn.cluster import KMeans
 
-from cellhermes.metrics import cluster_enrichment, random_embedding
+from cellhermes.baselines import embed_genes
+from cellhermes.metrics import cluster_enrichment
 from cellhermes.metrics._clusters import _pvals
 from cellhermes.metrics._semantic import membership
 
@@ -39,7 +40,7 @@ def test_p_values_are_those_of_gseapy_and_of_fishers_test():
 def test_planted_clusters_are_all_enriched_and_random_vectors_are_not():
     sets = {f"set {i}": GENES[i::10].tolist() for i in range(10)}
     planted = pd.DataFrame(np.tile(np.eye(10), (20, 1)), index=GENES)
-    tables = {"planted": planted, "random": random_embedding(GENES, n_components=10)}
+    tables = {"planted": planted, "random": embed_genes(GENES, "random", n_components=10)}
     found = cluster_enrichment(tables, sets, n_clusters=[10]).set_index("embedding")
     assert found["share"].to_dict() == {"planted": 1, "random": 0}
     assert (found["share_random"] == 0).all()
@@ -48,7 +49,7 @@ def test_planted_clusters_are_all_enriched_and_random_vectors_are_not():
 
 def test_share_is_that_of_clusters_with_a_small_adjusted_p_value():
     """Benjamini and Hochberg by hand: the i-th smallest of t p-values counts if p < alpha i / t, and all below it."""
-    sets, x = random_sets(3), random_embedding(GENES, n_components=3, seed=2)
+    sets, x = random_sets(3), embed_genes(GENES, "random", n_components=3, rng=2)
     sets |= {f"near {i}": GENES[np.argsort(((x - x.iloc[i]) ** 2).sum(1).to_numpy())[:25]].tolist() for i in (0, 50)}
     found = cluster_enrichment(x, sets, n_clusters=[4, 8], seed=6)
     for k, row in zip([4, 8], found.itertuples(), strict=True):
@@ -59,13 +60,13 @@ def test_share_is_that_of_clusters_with_a_small_adjusted_p_value():
 
 
 def test_random_clusters_are_rarely_enriched():
-    found = cluster_enrichment(random_embedding(GENES, n_components=5), random_sets(1), n_clusters=range(2, 30))
+    found = cluster_enrichment(embed_genes(GENES, "random", n_components=5), random_sets(1), n_clusters=range(2, 30))
     n = found["n_clusters"].sum()
     assert (found["share_random"] * found["n_clusters"]).sum() / n < 0.05 + 2 * np.sqrt(0.05 * 0.95 / n)
 
 
 def test_same_seed_gives_the_same_and_genes_without_vectors_are_counted():
-    x, sets = random_embedding(GENES, n_components=5), random_sets(0)
+    x, sets = embed_genes(GENES, "random", n_components=5), random_sets(0)
     tables = {"whole": x, "part": x.iloc[:150]}
     found = cluster_enrichment(tables, sets, n_clusters=[5])
     pd.testing.assert_frame_equal(found, cluster_enrichment(tables, sets, n_clusters=[5]))
@@ -76,4 +77,4 @@ def test_same_seed_gives_the_same_and_genes_without_vectors_are_counted():
 @pytest.mark.parametrize("n_clusters", [[], [1, 5], [201]])
 def test_impossible_numbers_of_clusters_are_named(n_clusters):
     with pytest.raises(ValueError, match="expected numbers from 2"):
-        cluster_enrichment(random_embedding(GENES, n_components=2), random_sets(0), n_clusters=n_clusters)
+        cluster_enrichment(embed_genes(GENES, "random", n_components=2), random_sets(0), n_clusters=n_clusters)

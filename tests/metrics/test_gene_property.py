@@ -119,7 +119,7 @@ def test_missing_xgboost_names_the_extra(monkeypatch):
 
 def test_released_label_files_are_read(data_dir):
     frame = ch.io.read_gene_labels(data_dir / "gene_labels" / "gene_classification_labels.tsv")
-    random = ch.metrics.random_embedding(frame["gene"].unique(), n_components=4)
+    random = ch.baselines.embed_genes(frame["gene"].unique(), "random", n_components=4)
     found = gene_property(random, frame, classifier=DummyClassifier(), pooled=True)
     assert found.set_index("task")["n_positive"].to_dict() == {
         "dosage_sensitive_vs_insensitive_tf": 122, "bivalent_vs_non_methylated": 94, "bivalent_vs_lys4_only": 95,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellhermes.metrics import _semantic, random_embedding, semantic_correlation
+from cellhermes.baselines import embed_genes
+from cellhermes.metrics import _semantic, semantic_correlation
 
 GENES = [f"GENE{i}" for i in range(60)]
 
@@ -49,7 +50,9 @@ def test_blocks_give_the_correlation_over_all_pairs(seed, room):
 def test_perfect_vectors_give_one_and_random_ones_nothing():
     sets = {f"set {i}": GENES[i::6] for i in range(6)}
     perfect = pd.DataFrame(np.tile(np.eye(6), (10, 1)), index=GENES)
-    found = semantic_correlation({"perfect": perfect, "random": random_embedding(GENES, n_components=6, seed=5)}, sets)
+    found = semantic_correlation(
+        {"perfect": perfect, "random": embed_genes(GENES, "random", n_components=6, rng=5)}, sets
+    )
     found = found.set_index("embedding")
     assert found.loc["perfect", "correlation"] == pytest.approx(1, abs=1e-6)
     assert abs(found.loc["random", "correlation"]) < 0.1
@@ -57,17 +60,17 @@ def test_perfect_vectors_give_one_and_random_ones_nothing():
 
 
 def test_random_reference_is_that_of_the_seed_and_of_the_same_width():
-    sets, x = random_sets(0), random_embedding(GENES, n_components=9, seed=1)
+    sets, x = random_sets(0), embed_genes(GENES, "random", n_components=9, rng=1)
     found = semantic_correlation({"a": x, "b": x.iloc[:, :4]}, sets, seed=2)
     genes = pd.unique(np.array([g for s in sets.values() for g in s], dtype=object))
     for row, width in zip(found.itertuples(), (9, 4), strict=True):
-        again = semantic_correlation(random_embedding(genes, n_components=width, seed=2), sets)
+        again = semantic_correlation(embed_genes(genes, "random", n_components=width, rng=2), sets)
         assert row.random == pytest.approx(again["correlation"][0], abs=1e-6)
     pd.testing.assert_frame_equal(found, semantic_correlation({"a": x, "b": x.iloc[:, :4]}, sets, seed=2))
 
 
 def test_genes_without_direction_are_left_out_of_all():
-    x = random_embedding(GENES, n_components=4)
+    x = embed_genes(GENES, "random", n_components=4)
     holes = x.copy()
     holes.iloc[0], holes.iloc[1] = 0, np.nan
     sets = {"all": GENES[:40], "some": GENES[:9], "others": GENES[5:12]}
@@ -93,4 +96,4 @@ def test_constant_vectors_have_no_correlation():
 )
 def test_bad_gene_sets_are_named(sets, error, text):
     with pytest.raises(error, match=text):
-        semantic_correlation(random_embedding(GENES, n_components=3), sets)
+        semantic_correlation(embed_genes(GENES, "random", n_components=3), sets)

@@ -63,7 +63,7 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Values]:
         "SVD of both graphs": np.hstack(both),
         "SVD of BioGRID": model.graph_factors(edges, len(symbols), table.shape[1], seed),
         "expression PCA": expression_pca(cells[0], symbols, seed),
-        "character n-grams": ch.metrics.ngram_embedding(symbols, seed=seed).to_numpy(),
+        "character n-grams": ch.baselines.embed_genes(symbols, "ngrams", rng=seed).to_numpy(),
         "random": np.random.default_rng(seed).normal(size=(len(symbols), table.shape[1])).astype(np.float32),
     }
     results = {"gene_pairs": gene_pairs(genes, symbols, data)}
@@ -111,7 +111,7 @@ def _tokens(folder: Path, symbols: list[str]) -> np.ndarray:
 def expression_pca(adata: ad.AnnData, symbols: list[str], seed: int) -> np.ndarray:
     """Genes in the principal components of the largest training data set; zeros where it has them not."""
     adata = adata[:, adata.var_names.isin(symbols)]
-    found = ch.metrics.expression_embedding(adata.X, adata.var_names, seed=seed)
+    found = ch.baselines.embed_genes(adata.var_names, "pca", expression=adata.X, n_components=50, rng=seed)
     return found.reindex(symbols, fill_value=0).to_numpy()
 
 
@@ -230,7 +230,7 @@ def cell_pca(adata: ad.AnnData) -> np.ndarray:
     if whole:
         sc.pp.normalize_total(adata, target_sum=1e4)
         sc.pp.log1p(adata)
-    return ch.metrics.reference_embeddings(adata.X, methods=["PCA"])["PCA"]
+    return ch.baselines.embed_cells(adata.X, methods=["PCA"])["PCA"]
 
 
 def kmeans_nmi(x: np.ndarray, y: np.ndarray, seed: int) -> float:

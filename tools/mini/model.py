@@ -46,7 +46,7 @@ def make_config(vocab: int, bos: int, eos: int) -> LlamaConfig:
 def graph_factors(edges: np.ndarray, n: int, dim: int, seed: int) -> np.ndarray:
     """Left singular vectors of the degree-normalised positive log matrix of the graph, one unit row per gene."""
     pairs = pd.DataFrame(edges)
-    return ch.metrics.graph_embedding(pairs, genes=range(n), n_components=dim, seed=seed).to_numpy()
+    return ch.baselines.embed_genes(range(n), "ppmi", graph=pairs, n_components=dim, rng=seed).to_numpy()
 
 
 def cell_factors(ranked: list[np.ndarray], n: int, dim: int, seed: int, top: int = 200) -> np.ndarray:

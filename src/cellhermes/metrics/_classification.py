@@ -41,7 +41,7 @@ def classification(
     truth
         True answer of each row.
     predicted
-        What :func:`cellhermes.tl.answer` or :func:`cellhermes.metrics.baseline` returned, or only the answers; None or
+        What :func:`cellhermes.tl.answer` or :func:`cellhermes.baselines.answer` returned, or only the answers; None or
         NaN where there is none.
     positive
         The answer whose ``roc_auc`` and ``pr_auc`` are asked for; None takes the mean over answers.

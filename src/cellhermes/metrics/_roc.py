@@ -21,7 +21,7 @@ def roc(truth: Sequence[str] | pd.Series | np.ndarray, predicted: pd.DataFrame) 
     truth
         True answer of each row.
     predicted
-        What :func:`cellhermes.tl.answer`, :func:`cellhermes.get.answers` or :func:`cellhermes.metrics.baseline`
+        What :func:`cellhermes.tl.answer`, :func:`cellhermes.get.answers` or :func:`cellhermes.baselines.answer`
         returned, with probabilities.
 
     Returns

@@ -10,7 +10,6 @@ import pandas as pd
 from scipy import sparse
 
 from . import _vectors
-from ._embeddings import random_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,9 +86,8 @@ def semantic_correlation(
     content = (member[annotated] @ sparse.diags_array(np.sqrt(-np.log(size / len(genes))))).tocsr().astype(np.float32)
     unit = {name: _unit(_vectors.vectors_of(table, genes[annotated])) for name, table in tables.items()}
     widths = sorted({x.shape[1] for x in unit.values()})
-    chance = {
-        width: _unit(random_embedding(genes[annotated], n_components=width, seed=seed).to_numpy()) for width in widths
-    }
+    drawn = {width: np.random.default_rng(seed).normal(size=(len(annotated), width)) for width in widths}
+    chance = {width: _unit(values.astype(np.float32)) for width, values in drawn.items()}
     found = _correlations(content, [*unit.values(), *chance.values()])
     of_name, of_width = dict(zip(unit, found, strict=False)), dict(zip(widths, found[len(unit) :], strict=True))
     table = pd.DataFrame({"embedding": list(unit), "correlation": list(of_name.values())})

@@ -376,7 +376,7 @@ def warn_of_zero_shot(model: CellHermes, task: str) -> None:
     msg = (
         f"{model.card.name} was not tuned on the task {task!r} (its card and training record name: {named}). "
         "Its answers are zero-shot: measure them where answers are known (ch.metrics.classification, with "
-        "ch.metrics.baseline beside), or tune it (ch.train.questions.task_pairs, ch.train.fit)."
+        "ch.baselines.answer beside), or tune it (ch.train.questions.task_pairs, ch.train.fit)."
     )
     warnings.warn(msg, UserWarning, stacklevel=5)
 

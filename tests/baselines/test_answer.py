@@ -6,7 +6,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from cellhermes.metrics import baseline, classification, deg_then_direction
+from cellhermes.baselines import answer as baseline
+from cellhermes.baselines import deg_then_direction
+from cellhermes.metrics import classification
 
 GENES = [f"G{i}" for i in range(12)]
 METHODS = {
