@@ -112,7 +112,11 @@ def works(folder: Path) -> list[Work]:
 
     def answers(out: Path) -> None:
         ch.tl.predict(
-            folder / "sentences.h5ad", model(), "cell_type", answers=types, key_added="said", out=out / "said.zarr"
+            folder / "sentences.h5ad",
+            model(),
+            ch.text.Question("cell_type", answers=types),
+            key_added="said",
+            out=out / "said.zarr",
         )
 
     def corpus(out: Path) -> None:

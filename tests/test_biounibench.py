@@ -105,7 +105,9 @@ def test_every_setting_has_all_models_and_baselines(table):
 def test_scores_are_those_of_the_answers(table, frames, tiny):
     test = frames[PAIRS].query("split == 'test'").reset_index(drop=True)
     for method, prior in (("zero-shot", None), ("zero-shot, less prior", "N/A")):
-        found = ch.metrics.classification(test["answer"], ch.tl.answer(test, tiny, PAIRS, prior=prior), n_bootstrap=0)
+        found = ch.metrics.classification(
+            test["answer"], ch.tl.answer(test, tiny, ch.text.Question(PAIRS, prior=prior)), n_bootstrap=0
+        )
         mine = table[(table["task"] == PAIRS) & (table["method"] == method)].set_index("metric")["value"]
         expected = found.set_index("metric")["value"]
         pd.testing.assert_series_equal(mine[expected.index], expected, rtol=1e-4)

@@ -350,7 +350,7 @@ def test_predict_answers_a_table(run, questions, tmp_path, ending):
     done = run("predict", tmp_path / "pairs.csv", out, "--task", task, *options)
     assert done.exit_code == 0, done.output
     found = pd.read_parquet(out) if ending == "parquet" else pd.read_csv(out, sep={"csv": ",", "tsv": "\t"}[ending])
-    expected = ch.tl.answer(questions, "mini", task, abstain_below=0.5, calibration=2.0, prior="N/A")
+    expected = ch.tl.answer(questions, "mini", ch.text.Question(task, abstain_below=0.5, calibration=2.0, prior="N/A"))
     pd.testing.assert_frame_equal(found[list(questions)], questions)
     assert found["predicted"].tolist() == expected["answer"].tolist()
     np.testing.assert_allclose(found["probability:Yes"], expected["probability:Yes"], rtol=1e-4)
@@ -363,7 +363,7 @@ def test_predict_answers_for_cells(run, source, tmp_path):
     assert done.exit_code == 0, done.output
     expected = ad.read_h5ad(source)
     ch.pp.cell_sentences(expected)
-    ch.tl.predict(expected, "mini", "cell_type", answers=["B cell", "NK cell"], key_added="type")
+    ch.tl.predict(expected, "mini", ch.text.Question("cell_type", answers=["B cell", "NK cell"]), key_added="type")
     found = ad.read_h5ad(tmp_path / "out.h5ad")
     assert found.obs["type"].tolist() == expected.obs["type"].tolist()
     np.testing.assert_allclose(found.obsm["type"], expected.obsm["type"], rtol=1e-4)

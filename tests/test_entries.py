@@ -35,7 +35,7 @@ TOOLS: dict[str, tuple[str, Callable, set[str]]] = {
     ),
     "predict texts": (
         "tl._predict",
-        lambda a, m: ch.tl.predict(a, m, "t_cell_reactivity", decode="generate", max_new_tokens=2),
+        lambda a, m: ch.tl.predict(a, m, ch.text.Question("t_cell_reactivity", decode="generate", max_new_tokens=2)),
         {"obs/t_cell_reactivity", "obs/t_cell_reactivity_text"},
     ),
     "explain": (

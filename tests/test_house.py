@@ -61,7 +61,8 @@ MAY_IMPORT = {
     "train.questions": {"text", "train.corpus", "_disk", "_streams", "_symbols"},
     "train": {"text", "model", *ROOMS, "_blocks", "_disk", "_keys", "_paths", "_place", "_streams", "io"},
     "_options": set(),
-    "cli": {"cellhermes", "_adata", "_blocks", "_disk", "_options", "_paths", "_place", "_result", *NAMESPACES, *ROOMS},
+    "cli": {"cellhermes", "_adata", "_blocks", "_disk", "_entries", "_options", "_paths", "_place", "_result"}
+    | {*NAMESPACES, *ROOMS},
     "__main__": {"cli"},
     "__init__": {"cellhermes", *NAMESPACES},
 }

@@ -85,7 +85,9 @@ truth = test.obs["cell_type"]
 answers = ["B cell", "T cell"]
 found = {}
 for name, prior in (("mini", ""), ("mini, less prior", "N/A")):
-    ch.tl.predict(test, "mini", "cell_type", answers=answers, normalize="sum", prior=prior, key_added=name)
+    ch.tl.predict(
+        test, "mini", ch.text.Question("cell_type", answers=answers, normalize="sum", prior=prior), key_added=name
+    )
     found[name] = ch.get.answers(test, name)
 for name in ("majority", "frequency"):
     found[name] = ch.baselines.answer(frame, name, label="cell_type")
@@ -103,7 +105,7 @@ curves = [
 ]
 save(ch.pl.roc(pd.concat(curves), answer="B cell"), "roc")
 
-ch.tl.explain(test, "mini", "cell_type", answers=answers)
+ch.tl.explain(test, "mini", ch.text.Question("cell_type", answers=answers))
 ch.tl.faithfulness(test, "mini", "cell_type", cells=40)
 save(ch.pl.importance(test), "importance")
 save(ch.pl.recurrence(test), "recurrence")

@@ -41,13 +41,13 @@ def answered(
 ) -> tuple[pd.DataFrame, float]:
     """Answers to the test questions, and the temperature that was fitted on the validation questions (or 1)."""
     task = task_of(frame)
-    options = {"expression": True if expression else None, "normalize": "sum", "prior": NOTHING if prior else ""}
-    temperature = 1.0
+    how = {"expression": True if expression else None, "normalize": "sum", "prior": NOTHING if prior else ""}
+    question, temperature = ch.text.Question(task, **how), 1.0
     valid = questions(frame, "valid")
     if calibrate and len(valid):
-        found = ch.tl.answer(valid, model, task, checkpoint=out / "valid", **options)
+        found = ch.tl.answer(valid, model, question, checkpoint=out / "valid")
         temperature = ch.metrics.fit_temperature(task.answers_of(valid), found)
-    return ch.tl.answer(questions(frame, "test"), model, task, checkpoint=out / "test", **options), temperature
+    return ch.tl.answer(questions(frame, "test"), model, question, checkpoint=out / "test"), temperature
 
 
 def measured(frame: pd.DataFrame, found: pd.DataFrame, temperature: float, *, n_bootstrap: int) -> pd.DataFrame:

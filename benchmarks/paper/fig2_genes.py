@@ -142,7 +142,7 @@ def asked(model: ch.CellHermes, data: Path) -> pd.DataFrame:
     parts = []
     for task, file, frame in [*questions, ("gene pairs", "gene_pair.toml", pairs)]:
         answers = sorted({*frame["answer"]})
-        found = ch.tl.answer(frame, model, here / file, answers=answers, normalize="sum", prior="N/A")
+        found = ch.tl.answer(frame, model, ch.text.Question(here / file, answers=answers, normalize="sum", prior="N/A"))
         parts.append(ch.metrics.classification(frame["answer"], found, positive=answers[-1]).assign(task=task))
     table = pd.concat(parts)
     table = table[table["metric"].isin(["balanced_accuracy", "roc_auc"])]

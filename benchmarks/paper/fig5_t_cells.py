@@ -59,7 +59,7 @@ PANELS = {
     "5e": "genes with much attention in one cell",
     "5f": "genes that come back in many cells",
     "5g": "these are enriched for activation of T cells",
-    "5h": "the model's own words (`tl.explain(reasons=)`); mini has none worth printing",
+    "5h": "the model's own words (`tl.reasons`); mini has none worth printing",
 }
 TABLES = {"quality": "5e", "recurrence": "5f", "enriched": "5g"}
 QUICK = ["--drop", "50", "--tune", "50", "--steps", "1", "--genes", "10", "--occluded", "3"]

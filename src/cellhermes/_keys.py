@@ -36,7 +36,7 @@ OF_ONE_GROUP = {"label", "array", "row", "key", "groupby", "n_in_group", "n_gene
 MODEL_HASH = "model_sha256"
 NAMES_OF_MODEL = {"model", "base", "revision", "adapters"}
 
-Param = str | bool | int | float | list
+Param = str | bool | int | float | list | dict[str, str]
 """What a stored parameter may be: the types that h5ad and zarr give back as they were."""
 
 

@@ -14,15 +14,17 @@ TYPES = ["B", "CD8/NK", "Mono"]
 def cells(adata, tiny):
     adata = adata[:20].copy()
     ch.pp.cell_sentences(adata, n_genes=8)
-    limit = float(ch.tl.answer(adata.obs, tiny, "cell_type", answers=TYPES)["confidence"].median())
-    ch.tl.predict(adata, tiny, "cell_type", answers=TYPES, key_added="made", abstain_below=limit)
+    limit = float(ch.tl.answer(adata.obs, tiny, ch.text.Question("cell_type", answers=TYPES))["confidence"].median())
+    ch.tl.predict(adata, tiny, ch.text.Question("cell_type", answers=TYPES, abstain_below=limit), key_added="made")
     assert 0 < adata.obs["made"].isna().sum() < 20
     return adata
 
 
 def test_the_frame_is_that_of_the_same_questions(cells, tiny, tmp_path):
     expected = ch.tl.answer(
-        cells.obs, tiny, "cell_type", answers=TYPES, abstain_below=cells.uns["made"]["params"]["abstain_below"]
+        cells.obs,
+        tiny,
+        ch.text.Question("cell_type", answers=TYPES, abstain_below=cells.uns["made"]["params"]["abstain_below"]),
     )
     cells.write_h5ad(tmp_path / "a.h5ad")
     for data, options in (
@@ -44,7 +46,9 @@ def test_it_can_be_measured(cells):
 
 
 def test_written_answers_have_no_probabilities(cells, tiny):
-    ch.tl.predict(cells, tiny, "cell_type", answers=TYPES, key_added="made", decode="generate", max_new_tokens=2)
+    ch.tl.predict(
+        cells, tiny, ch.text.Question("cell_type", answers=TYPES, decode="generate", max_new_tokens=2), key_added="made"
+    )
     assert list(ch.get.answers(cells, "made")) == ["answer"]
 
 

@@ -204,7 +204,9 @@ def test_some_cells_only_and_cells_without_genes(cells, tiny):
 
 
 def test_results_survive_h5ad_and_zarr(cells, tiny, tmp_path):
-    ch.tl.explain(cells, tiny, TASK, reasons=2, max_new_tokens=3)
+    question = ch.text.Question(TASK, max_new_tokens=3)
+    ch.tl.explain(cells, tiny, question)
+    ch.tl.reasons(cells, tiny, question, cells=2)
     ch.tl.faithfulness(cells, tiny, TASK, steps=[1, 3], cells=3)
     cells.write_h5ad(tmp_path / "a.h5ad")
     cells.write_zarr(tmp_path / "a.zarr")
@@ -241,9 +243,9 @@ def test_a_layer_of_the_users_is_not_written_over(cells, tiny):
     [
         (TASK, {"method": "gradient"}, ValueError, "method='gradient' is not known"),
         (TASK, {"head": "best"}, ValueError, "head='best' is not known"),
-        (TASK, {"sentence_key": "none"}, KeyError, "ch.pp.cell_sentences"),
+        (ch.text.Question(TASK, fields={"cell_sentence": "none"}), {}, KeyError, "ch.pp.cell_sentences"),
         (TASK, {"cells": "c1"}, TypeError, "single string 'c1'"),
-        ("cell_type", {}, ValueError, "has no answers to score. Pass answers="),
+        ("cell_type", {}, ValueError, "lists its answers, and has none yet. Pass answers="),
         ("gene_set_disease", {}, ValueError, "no place for the genes of a cell"),
     ],
 )

@@ -144,7 +144,8 @@ def test_expected_overlap_is_the_mean_over_many_shuffles(n, seed, n_top):
 
 def test_agreement_with_reasons_markers_and_another_explanation(planted, tiny, monkeypatch):
     monkeypatch.setattr(type(tiny), "generate", lambda self, prompts, **_: ["because of KEY"] * len(prompts))
-    ch.tl.explain(planted, tiny, TASK, method="occlusion", key_added="occlusion", reasons=6, n_top=1)
+    ch.tl.explain(planted, tiny, TASK, method="occlusion", key_added="occlusion", n_top=1)
+    ch.tl.reasons(planted, tiny, TASK, key="occlusion")
     ch.tl.explain(planted, tiny, TASK, head=0, n_top=1)
     ch.tl.faithfulness(planted, tiny, TASK, key="occlusion", others=["explain"], markers={"Reactive": ["KEY", "NO"]})
     table = ch.get.explanation_quality(planted, key="occlusion").set_index(["test", "against", "answer"])
@@ -176,7 +177,8 @@ def test_markers_of_scanpy(planted, tiny):
         (TASK, {"markers": "degs"}, KeyError, "sc.tl.rank_genes_groups"),
         (TASK, {"markers": {"Other": ["KEY"]}}, ValueError, "No cell of explanation 'explain' can be compared"),
         (TASK, {"others": ["none"]}, KeyError, "is no explanation"),
-        ("cell_type", {}, ValueError, "'cell_type' is not the one of explanation 'explain', 't_cell_reactivity"),
+        ("gene_set_disease", {}, ValueError, "'gene_set_disease' has no place for the genes of a cell"),
+        (ch.text.Question("cell_type", answers=["a", "b"]), {}, ValueError, "not the one of .*: task, answers differ"),
     ],
 )
 def test_what_does_not_fit_is_said(planted, tiny, task, options, error, message):

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 import cellhermes as ch
 from cellhermes import _blocks, _disk
-from cellhermes.tl import _answer, _embed_cells, _predict
+from cellhermes.tl import _ask, _embed_cells, _predict
 
 KEY = "X_cellhermes"
 TYPES = ["B", "CD8/NK", "Mono"]
-PREDICT = {"answers": TYPES, "key_added": "made"}
+QUESTION = ch.text.Question("cell_type", answers=TYPES)
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    for module in (_embed_cells, _answer, _predict):
+    for module in (_embed_cells, _ask, _predict):
         monkeypatch.setattr(module, "BLOCK", 7)
     monkeypatch.setattr(_predict, "TOGETHER", 2)
     for name in (_blocks.SHARD, "RANK", "WORLD_SIZE"):
@@ -158,17 +158,17 @@ def check_answers(out, expected):
     ids=["scored", "calibrated", "generated"],
 )
 def test_answers_are_those_in_memory_also_after_an_interruption(cells, tiny, tmp_path, monkeypatch, options):
-    expected = cells.copy()
+    expected, question = cells.copy(), ch.text.Question("cell_type", answers=TYPES, **options)
     with warned():
-        ch.tl.predict(expected, tiny, "cell_type", **PREDICT, **options)
+        ch.tl.predict(expected, tiny, question, key_added="made")
     stop_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
-        ch.tl.predict(cells, tiny, "cell_type", **PREDICT, **options, out=tmp_path / "a.zarr")
+        ch.tl.predict(cells, tiny, question, key_added="made", out=tmp_path / "a.zarr")
     monkeypatch.setattr("cellhermes._chunks.commit", COMMIT)
-    calls, compute = [], _answer._compute
-    monkeypatch.setattr(_answer, "_compute", lambda *args: calls.append(len(args[1])) or compute(*args))
+    calls, compute = [], _ask._compute
+    monkeypatch.setattr(_ask, "_compute", lambda *args: calls.append(len(args[1])) or compute(*args))
     with warned():
-        ch.tl.predict(cells, tiny, "cell_type", **PREDICT, **options, out=tmp_path / "a.zarr")
+        ch.tl.predict(cells, tiny, question, key_added="made", out=tmp_path / "a.zarr")
     assert calls == [7, 2] + [1] * ("prior" in options)
     check_answers(tmp_path / "a.zarr", expected)
 
@@ -276,34 +276,29 @@ def test_weighted_blocks_of_other_values_are_refused(cells, tiny, tmp_path):
     ch.tl.embed_genes(cells, tiny)
     cells.layers["other"] = cells.X.copy()
     cells.layers["other"].data[-1] = 9.0
-    for options in ({"checkpoint": tmp_path / "c"}, {"out": tmp_path / "v.zarr"}):
-        ch.tl.embed_cells(cells, tiny, method="weighted", **options)
-        with pytest.raises(ValueError, match="layer differ"):
-            ch.tl.embed_cells(cells, tiny, method="weighted", layer="other", **options)
+    ch.tl.embed_cells(cells, tiny, method="weighted", out=tmp_path / "v.zarr")
+    with pytest.raises(ValueError, match="layer differ"):
+        ch.tl.embed_cells(cells, tiny, method="weighted", layer="other", out=tmp_path / "v.zarr")
     other = cells.copy()
     other.X = cells.layers["other"]
-    with pytest.raises(ValueError, match="holds blocks of other data: what block 4 was made of differs"):
-        ch.tl.embed_cells(other, tiny, method="weighted", checkpoint=tmp_path / "c")
     with pytest.raises(ValueError, match="values differ"):
         ch.tl.embed_cells(other, tiny, method="weighted", out=tmp_path / "v.zarr")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_block_of_a_checkpoint_is_computed_again(cells, embedded, tiny, tmp_path, monkeypatch, damage):
-    with warned():
-        ch.tl.embed_cells(cells, tiny, checkpoint=tmp_path / "c")
+def test_a_damaged_block_of_a_checkpoint_is_computed_again(cells, tiny, tmp_path, monkeypatch, damage):
+    rows = cells.obs.assign(gene_a="CD4", gene_b=[f"G{i}" for i in range(cells.n_obs)])
+    first = ch.tl.answer(rows, tiny, "genetic_interaction_synthetic", checkpoint=tmp_path / "c")
     path = tmp_path / "c" / "000002.npy"
     content = path.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.write_bytes({"cut": content[:middle], "flipped": flipped, "empty": b""}[damage])
-    calls, embed = [], type(tiny).embed
-    monkeypatch.setattr(type(tiny), "embed", lambda s, p, **o: calls.append(len(p)) or embed(s, p, **o))
-    with warned():
-        ch.tl.embed_cells(cells, tiny, checkpoint=tmp_path / "c")
+    calls, compute = [], _ask._compute
+    monkeypatch.setattr(_ask, "_compute", lambda *args: calls.append(len(args[1])) or compute(*args))
+    again = ch.tl.answer(rows, tiny, "genetic_interaction_synthetic", checkpoint=tmp_path / "c")
     assert calls == [7]
-    close(cells.obsm[KEY], embedded.obsm[KEY])
-    np.testing.assert_array_equal(np.load(path), cells.obsm[KEY][14:21])
+    pd.testing.assert_frame_equal(again, first)
 
 
 def test_sentences_that_lost_a_chunk_are_not_read_as_empty(cells, tiny, tmp_path):
@@ -317,10 +312,6 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(cells, tmp_path, monkey
     monkeypatch.setattr(ch.CellHermes, "from_pretrained", lambda *_: pytest.fail("loaded"))
     with pytest.raises(TypeError, match="pass out= as well"):
         ch.tl.embed_cells(tmp_path / "a.h5ad")
-    with pytest.raises(ValueError, match="out= and checkpoint= exclude each other"):
-        ch.tl.embed_cells(cells, out=tmp_path / "v.zarr", checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="out= and checkpoint= exclude each other"):
-        ch.tl.predict(cells, "mini", "cell_type", **PREDICT, out=tmp_path / "v.zarr", checkpoint=tmp_path)
     (tmp_path / "a.h5ad").write_bytes(b"cut")
     with pytest.raises(OSError, match="truncated, damaged"):
         ch.tl.embed_cells(tmp_path / "a.h5ad", out=tmp_path / "v.zarr")
@@ -334,7 +325,7 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(cells, tmp_path, monkey
 def test_a_call_that_returns_all_rows_has_no_shares(cells, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv(_blocks.SHARD, "0/2")
     with pytest.raises(ValueError, match="pass out= to a function that takes it"):
-        ch.tl.embed_cells(cells, tiny, checkpoint=tmp_path / "c")
+        ch.tl.answer(cells.obs, tiny, "t_cell_reactivity", checkpoint=tmp_path / "c")
 
 
 # ------------------------------------------------------------------------------------------------ several processes
@@ -350,11 +341,11 @@ def test_shares_are_merged_by_the_last_one(cells, embedded, tiny, tmp_path, monk
                 if name == "v.zarr":
                     ch.tl.embed_cells(cells, tiny, out=out)
                 else:
-                    ch.tl.predict(cells, tiny, "cell_type", **PREDICT, out=out)
+                    ch.tl.predict(cells, tiny, QUESTION, key_added="made", out=out)
     monkeypatch.delenv(_blocks.SHARD)
     check_vectors(tmp_path / "v.zarr", embedded)
     with warned():
-        ch.tl.predict(cells, tiny, "cell_type", **PREDICT)
+        ch.tl.predict(cells, tiny, QUESTION, key_added="made")
     check_answers(tmp_path / "a.zarr", cells)
 
 
@@ -362,8 +353,8 @@ LAUNCHED = """
 import dataclasses
 import sys
 import anndata as ad, cellhermes as ch
-from cellhermes.tl import _answer, _embed_cells, _predict
-for module in (_answer, _embed_cells, _predict):
+from cellhermes.tl import _ask, _embed_cells, _predict
+for module in (_ask, _embed_cells, _predict):
     module.BLOCK = 7
 folder, base = sys.argv[1:]
 ch.pp.cell_sentences(f"{folder}/cells.h5ad", n_genes=8, chunk_size=8, key_added="again", out=f"{folder}/s.zarr")
@@ -372,12 +363,13 @@ model = ch.CellHermes.from_pretrained(base, device="cpu")
 model.card = dataclasses.replace(model.card, tasks=(*ch.text.Task.names(),))  # as the fixture tiny
 ch.tl.embed_cells(cells, model, out=f"{folder}/v.zarr")
 assert ad.read_zarr(f"{folder}/v.zarr").n_obs == 30  # for each process
-ch.tl.predict(cells, model, "cell_type", answers=["B", "CD8/NK", "Mono"], key_added="made", out=f"{folder}/a.zarr")
+question = ch.text.Question("cell_type", answers=["B", "CD8/NK", "Mono"])
+ch.tl.predict(cells, model, question, key_added="made", out=f"{folder}/a.zarr")
 cells.obs["gene_a"], cells.obs["gene_b"] = "CD4", cells.obs["batch"].astype(str)
 found = ch.tl.answer(cells.obs, model, "genetic_interaction_synthetic", checkpoint=f"{folder}/c")
 import os
 found.to_csv(f"{folder}/found{os.environ['RANK']}.csv")
-ch.tl.embed_cells(cells, model, checkpoint=f"{folder}/d")
+ch.tl.embed_cells(cells, model)
 cells.write_h5ad(f"{folder}/done{os.environ['RANK']}.h5ad")
 """
 
@@ -402,7 +394,7 @@ def test_two_launched_processes_give_the_result_of_one(launch, cells, embedded, 
     assert ended.returncode == 0, ended.stderr[-3000:]
     check_vectors(tmp_path / "v.zarr", embedded)
     with warned():
-        ch.tl.predict(cells, tiny, "cell_type", **PREDICT)
+        ch.tl.predict(cells, tiny, QUESTION, key_added="made")
     check_answers(tmp_path / "a.zarr", cells)
     ch.pp.cell_sentences(cells, n_genes=8, key_added="again")
     assert ad.read_zarr(tmp_path / "s.zarr").obs["again"].astype(str).tolist() == cells.obs["again"].tolist()

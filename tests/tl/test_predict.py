@@ -21,14 +21,14 @@ def cells(adata):
 
 
 def test_answers_are_those_of_a_frame_with_the_cells_columns(cells, tiny):
-    ch.tl.predict(cells, tiny, "cell_type", answers=TYPES, key_added="predicted")
-    expected = ch.tl.answer(cells.obs, tiny, "cell_type", answers=TYPES)
+    ch.tl.predict(cells, tiny, ch.text.Question("cell_type", answers=TYPES), key_added="predicted")
+    expected = ch.tl.answer(cells.obs, tiny, ch.text.Question("cell_type", answers=TYPES))
     assert list(cells.obs["predicted"].cat.categories) == TYPES
     assert cells.obs["predicted"].tolist() == expected["answer"].tolist()
     assert list(cells.obsm["predicted"]) == ["B", "CD8_NK", "Mono"]
     np.testing.assert_allclose(cells.obsm["predicted"], expected.filter(regex="^probability:"), rtol=1e-5)
     params = cells.uns["predicted"]["params"]
-    assert (params["template"], params["answers"], params["model"]) == ("cell_type", TYPES, tiny.card.name)
+    assert (params["task"], params["answers"], params["model"]) == ("cell_type", TYPES, tiny.card.name)
     assert (params["n_abstained"], params["n_unparsed"], params["n_without_genes"]) == (0, 0, 0)
 
 
@@ -51,8 +51,8 @@ def test_columns_of_obs_are_fields_with_and_without_expression(cells, tiny):
     found = {}
     task = ch.text.Task.load("cell_fitness")
     for expression in (False, True) if task.takes_expression else (False,):
-        ch.tl.predict(cells, tiny, "cell_fitness", expression=expression)
-        expected = ch.tl.answer(cells.obs, tiny, "cell_fitness", expression=expression)
+        ch.tl.predict(cells, tiny, ch.text.Question("cell_fitness", expression=expression))
+        expected = ch.tl.answer(cells.obs, tiny, ch.text.Question("cell_fitness", expression=expression))
         found[expression] = cells.obsm["cell_fitness"].to_numpy()
         np.testing.assert_allclose(found[expression], expected.filter(regex="^probability:"), rtol=1e-5)
     if True in found:
@@ -64,19 +64,19 @@ def test_generated_texts_stand_beside_their_answers_and_replace_probabilities(ce
     monkeypatch.setattr(
         type(tiny), "generate", lambda self, prompts, **_: ["Non-Reactive", *["?"] * (len(prompts) - 1)]
     )
-    ch.tl.predict(cells, tiny, "t_cell_reactivity", decode="generate")
+    ch.tl.predict(cells, tiny, ch.text.Question("t_cell_reactivity", decode="generate"))
     assert cells.obs["t_cell_reactivity"].tolist()[:2] == ["Non-Reactive", np.nan]
     assert cells.obs["t_cell_reactivity_text"].tolist()[:2] == ["Non-Reactive", "?"]
     assert "t_cell_reactivity" not in cells.obsm
     assert cells.uns["t_cell_reactivity"]["params"]["n_unparsed"] == 29
-    ch.tl.predict(cells, tiny, "t_cell_reactivity", abstain_below=1.0)
+    ch.tl.predict(cells, tiny, ch.text.Question("t_cell_reactivity", abstain_below=1.0))
     assert "t_cell_reactivity_text" not in cells.obs
     assert cells.uns["t_cell_reactivity"]["params"]["n_abstained"] == 30
 
 
 def test_a_prior_is_that_of_questions_in_a_table_and_is_noted(cells, tiny):
-    ch.tl.predict(cells, tiny, "cell_type", answers=TYPES, key_added="made", prior="N/A")
-    expected = ch.tl.answer(cells.obs, tiny, "cell_type", answers=TYPES, prior="N/A")
+    ch.tl.predict(cells, tiny, ch.text.Question("cell_type", answers=TYPES, prior="N/A"), key_added="made")
+    expected = ch.tl.answer(cells.obs, tiny, ch.text.Question("cell_type", answers=TYPES, prior="N/A"))
     assert cells.obs["made"].astype(str).tolist() == expected["answer"].tolist()
     np.testing.assert_allclose(cells.obsm["made"], expected.filter(regex="^probability:"), rtol=1e-4)
     assert cells.uns["made"]["params"]["prior"] == "N/A"
@@ -84,7 +84,9 @@ def test_a_prior_is_that_of_questions_in_a_table_and_is_noted(cells, tiny):
 
 @pytest.mark.parametrize("decode", ["score", "generate"])
 def test_results_survive_h5ad_and_zarr(cells, tiny, tmp_path, decode):
-    ch.tl.predict(cells, tiny, "cell_type", answers=TYPES, key_added="made", decode=decode, max_new_tokens=2)
+    ch.tl.predict(
+        cells, tiny, ch.text.Question("cell_type", answers=TYPES, decode=decode, max_new_tokens=2), key_added="made"
+    )
     cells.write_h5ad(tmp_path / "a.h5ad")
     cells.write_zarr(tmp_path / "a.zarr")
     for read in (ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_zarr(tmp_path / "a.zarr")):
@@ -115,7 +117,7 @@ def test_a_modality_of_a_mudata_and_a_backed_file(cells, tiny, tmp_path):
 def test_a_column_of_the_users_is_not_written_over(cells, tiny):
     before = cells.obs["cell_type"].copy()
     with pytest.raises(ValueError, match=r"obs\['cell_type'\] is there already.*key_added="):
-        ch.tl.predict(cells, tiny, "cell_type", answers=TYPES)
+        ch.tl.predict(cells, tiny, ch.text.Question("cell_type", answers=TYPES))
     assert cells.obs["cell_type"].equals(before)
 
 
@@ -123,8 +125,13 @@ def test_a_column_of_the_users_is_not_written_over(cells, tiny):
     ("task", "options", "error", "message"),
     [
         ("cell_fitness", {}, KeyError, r"obs\['cell_line'\]` not found. Task 'cell_fitness' asks with"),
-        ("t_cell_reactivity", {"sentence_key": "none"}, KeyError, "ch.pp.cell_sentences"),
-        ("cell_type", {"answers": ["a/b", "a_b"], "key_added": "p"}, ValueError, r"\['a/b', 'a_b'\] would be stored"),
+        (ch.text.Question("t_cell_reactivity", fields={"cell_sentence": "none"}), {}, KeyError, "ch.pp.cell_sentences"),
+        (
+            ch.text.Question("cell_type", answers=["a/b", "a_b"]),
+            {"key_added": "p"},
+            ValueError,
+            "would be stored",
+        ),
         ("cell_type", {"key_added": "p"}, ValueError, "lists its answers, and has none yet"),
     ],
 )
@@ -139,7 +146,7 @@ def test_zero_shot_answers_are_noted_and_told(cells, tiny, tmp_path, monkeypatch
     monkeypatch.setattr(type(tiny), "score", lambda self, prompts, *_, **__: np.tile([[0.0, -9.0]], (len(prompts), 1)))
     where = {"out": tmp_path / "answers.zarr"} if to_store else {}
     with pytest.warns(UserWarning, match="30 questions of 't_cell_reactivity' were answered zero-shot, and 'Reactive'"):
-        ch.tl.predict(cells, tiny, "t_cell_reactivity", prior="", **where)
+        ch.tl.predict(cells, tiny, ch.text.Question("t_cell_reactivity", prior=""), **where)
     made = ad.read_zarr(where["out"]) if to_store else cells
     params = made.uns["t_cell_reactivity"]["params"]
     assert (params["normalize"], params["prior"], bool(params["zero_shot"])) == ("mean", "", True)

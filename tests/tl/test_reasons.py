@@ -60,7 +60,9 @@ def test_the_question_and_the_answer_are_what_is_asked(cells, tiny, monkeypatch,
 
     monkeypatch.setattr(type(tiny), "generate", generate)
     wanted = [cells.obs_names[3], cells.obs_names[1]]
-    ch.tl.explain(cells, tiny, TASK, reasons=wanted, reason_first=reason_first, max_new_tokens=7)
+    question = ch.text.Question(TASK, max_new_tokens=7)
+    ch.tl.explain(cells, tiny, question)
+    ch.tl.reasons(cells, tiny, question, cells=wanted, reason_first=reason_first)
     table = ch.get.reasons(cells)
     assert table["cell"].tolist() == [cells.obs_names[1], cells.obs_names[3]]
     assert table["answer"].tolist() == cells.obs["explain_answer"].iloc[[1, 3]].tolist()
@@ -73,5 +75,8 @@ def test_the_question_and_the_answer_are_what_is_asked(cells, tiny, monkeypatch,
 
 
 def test_the_bundled_model_warns_that_its_words_mean_nothing(cells, model):
+    question = ch.text.Question(TASK, max_new_tokens=2)
+    with pytest.warns(UserWarning, match="not tuned on the task"):
+        ch.tl.explain(cells, model, question, cells=2)
     with pytest.warns(UserWarning, match="'mini' has never learnt to give reasons"):
-        ch.tl.explain(cells, model, TASK, reasons=1, max_new_tokens=2, cells=2)
+        ch.tl.reasons(cells, model, question, cells=1)

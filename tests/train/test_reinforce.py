@@ -356,6 +356,8 @@ def test_mini_shows_the_plumbing_and_says_so(adata, tmp_path):
     assert "says nothing about cells" in (out / "README.md").read_text()
     model = ch.CellHermes.from_pretrained(out, device="cpu")
     assert model.card.adapters == (str(taught), str(out))
+    question = ch.text.Question("t_cell_reactivity", max_new_tokens=4)
+    ch.tl.explain(adata, model, question)
     with pytest.warns(UserWarning, match="never learnt to give reasons"):
-        ch.tl.explain(adata, model, "t_cell_reactivity", reasons=1, reason_first=True, max_new_tokens=4)
+        ch.tl.reasons(adata, model, question, cells=1, reason_first=True)
     assert len(ch.get.reasons(adata)) == 1

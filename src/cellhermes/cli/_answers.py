@@ -1,5 +1,6 @@
 """``cellhermes predict``, ``cellhermes explain`` and ``cellhermes tasks``."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,16 +62,16 @@ def predict(
 
     import cellhermes as ch
 
-    options = {"answers": answer, "expression": expression, "decode": decode, "normalize": normalize, "prior": prior}
-    options |= {"calibration": calibration, "abstain_below": abstain_below, "batch_size": batch_size}
+    how = {"answers": answer, "expression": expression, "decode": decode, "normalize": normalize, "prior": prior}
+    how |= {"calibration": calibration, "abstain_below": abstain_below}
     read_as = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
     lm = _cells.loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _cells.sharded(shard):
-            asked, data = ch.text.Task.load(task), source
-            if expression or "cell_sentence" in asked.fields:
+            asked, data = ch.text.Question(task, **how), source
+            if "cell_sentence" in asked.shown:
                 data, mod = _cells.with_sentences(source, target, read_as)
-            ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, out=target, **options)
+            ch.tl.predict(data, lm, asked, batch_size=batch_size, key_added=key_added, mod=mod, out=target)
         _cells.say_state(target)
         return
     _cells.check_no_shard(shard)
@@ -83,23 +84,25 @@ def predict(
     if target.suffix == ".parquet" and find_spec("pyarrow") is None:  # pandas would say so after the work
         msg = f"{target.name} needs pyarrow: pip install 'cellhermes[train]'. Or write .csv."
         raise ImportError(msg)
-    asked = ch.text.Task.load(task)
+    asked = ch.text.Question(task, **how)
     with _cells.kept(source, target) as blocks:
-        options["checkpoint"] = blocks
         if source.suffix not in TABLES:
-            data, _ = _cells.read_cells(source, target, mod)
-            if expression or "cell_sentence" in asked.fields:
+            data, adata = _cells.read_cells(source, target, mod)
+            if "cell_sentence" in asked.shown:
                 _cells.add_sentences(data, read_as)
-            ch.tl.predict(data, lm, asked, key_added=key_added, mod=mod, **options)
+            key = key_added or asked.task.name
+            entries = [f"obs/{key}", f"obsm/{key}" if asked.decode == "score" else f"obs/{key}_text"]
+            with _cells.computed(adata, key, entries, blocks) as store:
+                ch.tl.predict(data, lm, asked, batch_size=batch_size, key_added=key, mod=mod, out=store)
             write = _cells.writer(data)
         else:
             _cells.check_unused("cells", read_as)
             data, key = ch.io.read_table(source), key_added or "predicted"
             _check_columns([*data], key, source.name)
-            found = ch.tl.answer(data, lm, asked, **options).rename(columns={"answer": key})
-            write = lambda path: _write_table(pd.concat([data, found], axis=1), path)
+            answers = ch.tl.answer(data, lm, asked, batch_size=batch_size, checkpoint=blocks)
+            write = lambda path: _write_table(pd.concat([data, answers.rename(columns={"answer": key})], axis=1), path)
         _cells.finish(write, target, blocks)
-    typer.echo(f"{len(data):,} questions of {asked.name}: {target}")
+    typer.echo(f"{len(data):,} questions of {asked.task.name}: {target}")
 
 
 def explain(
@@ -125,16 +128,18 @@ def explain(
     """Say which genes of each cell an answer comes from, and test whether that is true."""
     import cellhermes as ch
 
-    asked = ch.text.Task.load(task)
+    asked = ch.text.Question(task, answers=answer)
     with _cells.kept(source, target) as blocks:
         lm = _cells.loaded(model, dtype, quantize)
         data, seen = _cells.read_cells(source, target, mod)
         _cells.add_sentences(data, {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod})
-        options = {"method": method, "answers": answer, "cells": cells, "reasons": reasons, "key_added": key_added}
-        options["mod"] = mod
-        ch.tl.explain(data, lm, asked, **options, batch_size=batch_size, checkpoint=blocks)
+        explained = {"key": key_added, "batch_size": batch_size, "mod": mod}
+        options = {"method": method, "cells": cells, "key_added": key_added, "batch_size": batch_size, "mod": mod}
+        ch.tl.explain(data, lm, asked, **options, checkpoint=blocks)
+        if reasons:
+            ch.tl.reasons(data, lm, replace(asked, max_new_tokens=256), cells=reasons, **explained)
         if test:
-            ch.tl.faithfulness(data, lm, asked, key=key_added, batch_size=batch_size, mod=mod)
+            ch.tl.faithfulness(data, lm, asked, **explained)
             typer.echo(ch.get.explanation_quality(seen, key=key_added).round(3).to_string(index=False))
         _cells.finish(_cells.writer(data), target, blocks)
     typer.echo(f"{int(seen.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")

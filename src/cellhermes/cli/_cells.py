@@ -10,6 +10,7 @@ import typer
 
 from .. import _blocks, _place
 from .._disk import check_space, flush, noted, write_json
+from .._entries import check_free, written
 from .._paths import open_path, read_path
 from ._run import is_first
 
@@ -107,6 +108,22 @@ def writer(data: "AnnData | MuData") -> Callable[[Path], None]:
     return data.write_h5ad if hasattr(data, "write_h5ad") else data.write
 
 
+@contextmanager
+def computed(adata: "AnnData", key: str, entries: list[str], blocks: Path) -> Iterator[Path]:
+    """Compute into a store, which an interruption leaves to go on with, and put its entries into the object."""
+    import anndata
+
+    check_free(adata, key, entries)
+    blocks.mkdir(exist_ok=True)
+    store = blocks / "result.zarr"
+    yield store
+    result = anndata.read_zarr(store)
+    with written(adata, key, entries):
+        for slot in ("obs", "obsm", "uns"):
+            for name, value in getattr(result, slot).items():
+                getattr(adata, slot)[name] = value
+
+
 def say_state(target: Path) -> None:
     if not is_first():
         return
@@ -141,7 +158,7 @@ def kept(source: Path, target: Path) -> Iterator[Path]:
         try:
             yield blocks
         finally:
-            is_needed = blocks.exists() and not target.exists()
+            is_needed = any(path.is_file() for path in blocks.rglob("*")) and not target.exists()
     if not is_needed:
         work.remove()
 

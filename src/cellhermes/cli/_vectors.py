@@ -70,6 +70,7 @@ def embed(
     with _cells.kept(source, target) as blocks:
         data, adata = _cells.read_cells(source, target, mod)
         _cells.add_sentences(data, expression)
-        ch.tl.embed_cells(data, lm, batch_size=batch_size, mod=mod, checkpoint=blocks)
+        with _cells.computed(adata, "X_cellhermes", ["obsm/X_cellhermes"], blocks) as store:
+            ch.tl.embed_cells(data, lm, batch_size=batch_size, mod=mod, out=store)
         _cells.finish(_cells.writer(data), target, blocks)
     typer.echo(f"{adata.n_obs} cells embedded: {target}")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import _adata
 from .._explained import importance_of
-from .._keys import EXPLAIN, read_params, uns_of
+from .._keys import EXPLAIN, SENTENCE, read_params, uns_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -62,7 +62,7 @@ def importance(
     matrix, answer = importance_of(adata, key)
     params = read_params(adata, key)
     symbols = _adata.symbols(adata, params["gene_symbols"] or None)
-    sentences = _adata.require_obs(adata, params["sentence_key"], "The sentences that were explained are gone.")
+    sentences = _adata.require_obs(adata, params["fields"][SENTENCE], "The sentences that were explained are gone.")
     explained = answer[answer.notna()].index
     wanted = explained if cells is None else [cells] if isinstance(cells, str) else list(cells)
     if missing := sorted({*wanted} - {*explained}):

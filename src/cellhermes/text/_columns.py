@@ -19,10 +19,7 @@ SHOWN = 5  # examples in a message
 
 def column(frame: "Frame", name: str, task: str, *, lists: bool = True) -> list[str | list[str]]:
     """A column as strings or, where ``lists``, as lists of genes; every row must have a value."""
-    if name not in frame:
-        hint = " Run `ch.pp.cell_sentences(adata)` for it." if name == SENTENCE else ""
-        msg = f"Task {task!r} needs the column {name!r}; there are {[str(key) for key in frame][:30]}.{hint}"
-        raise KeyError(msg)
+    check_column(frame, name, task)
     values = [_value(value, name if lists else "") for value in frame[name]]
     if empty := [row for row, value in enumerate(values) if not value]:
         rows = ", ".join(map(str, empty[:SHOWN]))
@@ -32,6 +29,14 @@ def column(frame: "Frame", name: str, task: str, *, lists: bool = True) -> list[
         )
         raise ValueError(msg)
     return values
+
+
+def check_column(frame: "Frame", name: str, task: str) -> None:
+    """Refuse a frame without a column that a task needs."""
+    if name not in frame:
+        hint = "Run `ch.pp.cell_sentences(adata)` for it" if name == SENTENCE else "Name yours by `Question(fields=)`"
+        msg = f"Task {task!r} needs the column {name!r}; there are {[str(key) for key in frame][:30]}. {hint}."
+        raise KeyError(msg)
 
 
 def _value(value: object, name: str) -> str | list[str]:

@@ -229,6 +229,39 @@ class Task:
 
         return replace(self, template=said(self.template), expression=said(self.expression))
 
+    def wordings(self, *, expression: bool | None = None) -> Template:
+        """Return the wordings with, or without, the cell's ranked genes.
+
+        Parameters
+        ----------
+        expression
+            As for :meth:`prompts`.
+
+        Returns
+        -------
+        A template; its slots are what a question shows.
+
+        Raises
+        ------
+        ValueError
+            If the task cannot be asked with or without expression as wished.
+
+        Examples
+        --------
+        >>> import cellhermes as ch
+        >>> ch.text.Task.load("cell_type").wordings().slots
+        ('cell_sentence', 'answers')
+        """
+        if expression is False and SENTENCE in self.fields:
+            msg = f"Task {self.name!r} asks about the genes of a cell; it cannot be asked with expression=False."
+            raise ValueError(msg)
+        if not expression or SENTENCE in self.fields:
+            return self.template
+        if self.expression is None:
+            msg = f"Task {self.name!r} has no place for the genes of a cell; pass expression=False."
+            raise ValueError(msg)
+        return self.expression
+
     def prompts(
         self,
         frame: "Frame",
@@ -273,7 +306,7 @@ class Task:
         A cell with genes ranked by expression: CD3E IL7R
         Possible answers: B cell, T cell
         """
-        template = self._wordings(expression=expression)
+        template = self.wordings(expression=expression)
         columns = self.columns(frame, expression=expression)
         n_rows = len(next(iter(columns.values())))
         if ANSWERS in template.slots:
@@ -305,7 +338,7 @@ class Task:
         >>> ch.text.Task.load("gene_set_disease").columns({"genes": ["TP53 MDM2"], "n": [2]})
         {'genes': [['TP53', 'MDM2']]}
         """
-        slots = self._wordings(expression=expression).slots
+        slots = self.wordings(expression=expression).slots
         found = {slot: column(frame, slot, self.name) for slot in slots if slot != ANSWERS}
         lengths = {name: len(values) for name, values in found.items()}
         if len(set(lengths.values())) > 1:
@@ -390,17 +423,6 @@ class Task:
         wordings = [self.template.variants, self.expression and self.expression.variants]
         parts = [self.name, self.version, self.unit, wordings, self.answers, self.pattern, dict(self.labels)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    def _wordings(self, *, expression: bool | None) -> Template:
-        if expression is False and SENTENCE in self.fields:
-            msg = f"Task {self.name!r} asks about the genes of a cell; it cannot be asked with expression=False."
-            raise ValueError(msg)
-        if not expression or SENTENCE in self.fields:
-            return self.template
-        if self.expression is None:
-            msg = f"Task {self.name!r} has no place for the genes of a cell; pass expression=False."
-            raise ValueError(msg)
-        return self.expression
 
     def _wrong(self) -> str:
         """What does not fit together, ``""`` if all does."""

@@ -9,6 +9,7 @@ from ._faithfulness import faithfulness
 from ._gene_network import gene_network
 from ._modules import modules
 from ._predict import predict
+from ._reasons import reasons
 from ._split_groups import split_groups
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "gene_network",
     "modules",
     "predict",
+    "reasons",
     "split_groups",
 ]

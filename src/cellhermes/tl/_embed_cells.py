@@ -14,7 +14,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _adata, _rows
-from .._blocks import Keeper, Shard, Sourced, fill, wait
+from .._blocks import Held, Keeper, Shard, Sourced, fill
 from .._chunks import Numbers
 from .._entries import check_free, written
 from .._hash import hashed, hashed_rows, total
@@ -24,7 +24,6 @@ from .._vectors import entry_of, made_with, vectors_of
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, Template
 from ..text._template import in_words
-from ._checkpoint import checkpoint as checkpoint_of
 from ._expression import check_no_counts, check_values
 from ._model import as_model, provenance
 
@@ -46,7 +45,6 @@ def embed_cells(
     layer: str | None = None,
     use_raw: bool = False,
     batch_size: int | None = None,
-    checkpoint: str | Path | None = None,
     out: str | Path | None = None,
     key_added: str = EMBEDDING,
     mod: str | None = None,
@@ -80,9 +78,6 @@ def embed_cells(
         Take the expression from ``raw``, for ``"weighted"``.
     batch_size
         Prompts per forward pass; None chooses from the memory that is free.
-    checkpoint
-        Folder that keeps finished blocks of a result that goes into the object. The same call after an interruption
-        goes on from there; delete the folder when the result is saved.
     out
         A zarr store to write, ``"vectors.zarr"``, instead of writing into the object: only some blocks are in memory.
         The same call after an interruption goes on where it stopped, and the store has its name once it is whole.
@@ -110,7 +105,7 @@ def embed_cells(
         If sentences or vectors of genes are not there; the message names the call that makes them.
     ValueError
         If ``obsm[key_added]`` is yours, the expression is not log-normalised (``"weighted"``),
-        a checkpoint or ``out`` belongs to other data, another
+        ``out`` belongs to other data, another
         model or other arguments, or a cell's prompt is longer than the model's context
         (:class:`~cellhermes.model.PromptLengthError` names the cell).
     BlockingIOError
@@ -128,9 +123,6 @@ def embed_cells(
     20
     """
     adata = _adata.source(data, mod, out)
-    if out is not None and checkpoint is not None:
-        msg = "out= and checkpoint= exclude each other: a call with out= goes on by itself. Leave checkpoint out."
-        raise ValueError(msg)
     if method == "sentence":
         way = _Sentences(adata, model, sentence_key, batch_size)
     elif method == "weighted":
@@ -141,7 +133,7 @@ def embed_cells(
     if out is None:
         where, entry = f"obsm[{key_added!r}]", f"obsm/{key_added}"
         check_free(adata, key_added, [entry])
-        vectors = _in_memory(way, adata.n_obs, checkpoint)
+        vectors = _in_memory(way, adata.n_obs)
         with written(adata, key_added, [entry]):
             adata.obsm[key_added] = vectors
             write_params(adata, key_added, {**way.about, "method": method})
@@ -155,19 +147,13 @@ def embed_cells(
         logger.info("%s cells embedded in %s (%d dimensions).", f"{adata.n_obs:,}", where, way.dim)
 
 
-def _in_memory(way: "_Sentences | _Weighted", n: int, folder: str | Path | None) -> np.ndarray:
+def _in_memory(way: "_Sentences | _Weighted", n: int) -> np.ndarray:
     way.begin()
-    texts = way.texts()
-    parts = way.parts
-    shard = Shard() if folder is None else Shard.here()
-    with checkpoint_of(folder, {**way.about, "block": way.size}, texts, shard, needed=4 * n * way.dim) as kept:
-        deque(texts, maxlen=0)  # without a checkpoint nobody has read them, and they are still to be checked
-        kept = kept if folder is None else way.kept(kept, Path(folder))
-        fill(kept, len(parts), way.block, shard, desc="cells", of=way.size)
-        wait(kept, len(parts), shard)
-        vectors = np.empty((n, way.dim), np.float32)
-        for i, rows in enumerate(parts):
-            vectors[rows] = kept.load(i)
+    deque(way.texts(), maxlen=0)  # they are checked before anything is computed
+    kept, vectors = Held(), np.empty((n, way.dim), np.float32)
+    fill(kept, len(way.parts), way.block, Shard(), desc="cells", of=way.size)
+    for i, rows in enumerate(way.parts):
+        vectors[rows] = kept.load(i)
     return vectors
 
 

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,14 +16,13 @@ from .. import _adata
 from .._entries import check_free, written
 from .._explained import top_of
 from .._hash import hashed
-from .._keys import EXPLAIN, SENTENCE, write_params
+from .._keys import EXPLAIN, MODEL_HASH, SENTENCE, read_params, write_params
 from ..model import CellHermes
-from ..text import Task
-from ._answer import Question, Rows, ask
+from ..text import Question, Task
+from ._ask import PROBABILITY, Rows, ask, of_sentences
 from ._importance import Attention, Listed, Occlusion
-from ._model import as_model
-from ._predict import frame_of
-from ._reasons import write_reasons
+from ._model import as_model, provenance
+from ._predict import rows_of
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -35,27 +35,20 @@ LITTLE = 0.05  # of a head's attention on genes, below which it is said
 def explain(
     data: "AnnData | MuData",
     model: str | Path | CellHermes,
-    task: str | Path | Task,
+    task: str | Path | Task | Question,
     *,
     method: Literal["attention", "occlusion"] = "attention",
-    answers: Sequence[str] | None = None,
-    variant: int = 0,
-    normalize: Literal["sum", "mean"] = "sum",
     head: int | Literal["data", "cell"] = "data",
     over: Literal["genes", "all"] = "genes",
     cells: int | Sequence[str] | None = None,
     n_top: int = 10,
-    reasons: int | Sequence[str] | None = None,
-    reason_first: bool = False,
-    max_new_tokens: int = 256,
-    sentence_key: str = SENTENCE,
     batch_size: int | None = None,
     checkpoint: str | Path | None = None,
     rng: int | np.random.Generator | None = 0,
     key_added: str = EXPLAIN,
     mod: str | None = None,
 ) -> None:
-    r"""Say how much each gene of a cell weighs in the answer to a question of a task, and let the model say why.
+    r"""Say how much each gene of a cell weighs in the answer to a question of a task.
 
     ``method="attention"`` reads the last layer. Of head :math:`h`, :math:`A_{tj}` is the attention of the token at
     :math:`t` to the one at :math:`j`. Its entropy is the mean of
@@ -77,16 +70,12 @@ def explain(
     model
         A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
-        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`. The
-        question shows the cell's genes; the answers must be known.
+        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, a :class:`~cellhermes.text.Task`; or a
+        :class:`~cellhermes.text.Question`, which also says how it is asked, from which columns. It shows the cell's
+        genes; the answers must be known. The likeliest answer is explained, as :func:`cellhermes.tl.predict` gives it,
+        also where the question would abstain.
     method
         ``"attention"`` (the paper's) or ``"occlusion"``.
-    answers
-        Answers to choose from, in place of the task's.
-    variant
-        Which wording of the task is asked.
-    normalize
-        ``"sum"`` or ``"mean"``: how the lengths of answers count, as in :func:`cellhermes.tl.predict`.
     head
         ``"data"`` reads one head, chosen by its mean over 2,000 random cells (all, if there are fewer), so that cells
         can be compared; ``"cell"`` chooses for each cell; a number takes that head.
@@ -98,14 +87,6 @@ def explain(
         Names of cells, or how many are drawn; None explains all.
     n_top
         How many genes of a cell count as its top genes, for the recurrence table.
-    reasons
-        Names of cells, or how many of the explained ones are drawn, for which the model writes a rationale.
-    reason_first
-        The model gives reason and answer (``<reason>``, ``<output>``), rather than a reason for the answer it is told.
-    max_new_tokens
-        Longest rationale.
-    sentence_key
-        Column of ``obs`` with the sentences.
     batch_size
         Questions per forward pass; None chooses from the memory that is free.
     checkpoint
@@ -134,12 +115,8 @@ def explain(
         ``mean_importance`` (where it is listed).
     ``uns[key_added]["heads"]`` : DataFrame
         For attention, of each head: ``entropy``, ``gene_share`` (means over cells), ``n_cells`` (where it was read).
-    ``uns[key_added]["reasons"]`` : DataFrame
-        If asked for: ``cell``, ``answer`` (explained), ``given`` (answer that the text itself gives, ``""`` without
-        one), ``reason``, ``text``, ``genes`` (named, joined by ``;``), ``n_genes``, ``n_absent`` (named, but not in
-        the sentence).
     ``uns[key_added]["params"]`` : dict
-        Model, task, arguments, numbers of cells.
+        Model, question (:attr:`cellhermes.text.Question.about`), arguments, numbers of cells.
 
     Raises
     ------
@@ -151,7 +128,7 @@ def explain(
 
     See Also
     --------
-    cellhermes.get.importance, cellhermes.get.recurrence, cellhermes.get.reasons, cellhermes.pl.importance
+    cellhermes.get.importance, cellhermes.get.recurrence, cellhermes.tl.reasons, cellhermes.tl.faithfulness
 
     Examples
     --------
@@ -163,45 +140,38 @@ def explain(
     1.0
     """
     adata = _adata.writable(data, mod)
-    _check_options(method, head, over, {"n_top": n_top, "max_new_tokens": max_new_tokens})
-    question = question_of(task, answers, variant, normalize).of_sentences(adata, sentence_key)
+    _check_options(method, head, over, n_top)
+    question = of_sentences(_explainable(Question.of(task)), adata)
+    sentence_key = question.column_of(SENTENCE)
     entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obs/{key_added}_answer"]
     check_free(adata, key_added, entries)
-    frame = frame_of(data, mod, question, sentence_key)
+    frame = rows_of(data, mod, question).read(slice(None))
     rng = np.random.default_rng(rng)
-    rows = drawn(adata.obs_names, np.flatnonzero(frame[SENTENCE] != ""), cells, rng, "cells")
-    told = None if reasons is None else drawn(adata.obs_names, rows, reasons, rng, "reasons")
-    listed = Listed.of(adata, frame[SENTENCE].iloc[rows], sentence_key)
-    n_without = int((frame[SENTENCE] == "").sum()) if cells is None else 0
+    rows = drawn(adata.obs_names, np.flatnonzero(frame[sentence_key] != ""), cells, rng)
+    listed = Listed.of(adata, frame[sentence_key].iloc[rows], sentence_key)
+    n_without = int((frame[sentence_key] == "").sum()) if cells is None else 0
     frame = frame.iloc[rows]
-    question.prompts(frame, slice(0, 1))  # what is missing is said before a model is loaded
+    question.prompts(frame.iloc[:1])  # what is missing is said before a model is loaded
     model = as_model(model)
     _check_head(head, model)
     parts = {name: None if checkpoint is None else Path(checkpoint, name) for name in ("answers", method)}
-    found, about = ask(question, Rows.of(frame), model, batch_size, parts["answers"])
+    answers, asked = ask(question, Rows.of(frame), model, batch_size, parts["answers"])
 
     if method == "attention":
-        way = Attention(question, model, head, over, batch_size)
+        way = Attention(asked.question, model, head, over, batch_size)
     else:
-        way = Occlusion(question, model, found, batch_size)
-    prompts = question.prompts(frame, slice(None)) if checkpoint else []
-    on = {**about, "method": method, "questions_sha256": hashed(prompt.text for prompt in prompts)}
+        way = Occlusion(asked.question, model, answers, asked.prior, batch_size)
+    prompts = question.prompts(frame) if checkpoint else []
+    on = {**asked.how, "method": method, "questions_sha256": hashed(prompt.text for prompt in prompts)}
     values, beside = way.importance(frame, listed, on, parts[method], rng)
-    texts = None
-    if told is not None:
-        at = np.searchsorted(rows, told)
-        options = {"reason_first": reason_first, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-        texts = write_reasons(
-            model, question, frame.iloc[at], found["answer"].iloc[at], symbols=listed.symbols, **options
-        )
 
-    tables = {"heads": way.heads(), "reasons": texts}
-    arguments = {"method": method, "sentence_key": sentence_key, "gene_symbols": listed.gene_symbols, "n_top": n_top}
+    arguments = {"method": method, "gene_symbols": listed.gene_symbols, "n_top": n_top, **way.about()}
     counts = {"n_explained": len(rows), "n_without_genes": n_without}
     with written(adata, key_added, entries):
-        _write(adata, key_added, rows, listed, values, beside, found, question, n_top)
-        adata.uns[key_added] |= {name: table for name, table in tables.items() if table is not None}
-        write_params(adata, key_added, {**about, **arguments, **way.about(), "fields": list(frame), **counts})
+        _write(adata, key_added, rows, listed, values, beside, answers, n_top)
+        if (heads := way.heads()) is not None:
+            adata.uns[key_added]["heads"] = heads
+        write_params(adata, key_added, {**asked.how, **arguments, **counts})
     if n_without:
         msg = f"{n_without:,} of {adata.n_obs:,} cells have an empty sentence and are not explained."
         warnings.warn(msg, UserWarning, stacklevel=2)
@@ -214,7 +184,7 @@ def explain(
 # --------------------------------------------------------------------------------------------------------- checks
 
 
-def _check_options(method: str, head: int | str, over: str, counts: Mapping[str, int]) -> None:
+def _check_options(method: str, head: int | str, over: str, n_top: int) -> None:
     for name, value, known in (("method", method, ("attention", "occlusion")), ("over", over, ("genes", "all"))):
         if value not in known:
             msg = f"{name}={value!r} is not known; expected {known[0]!r} or {known[1]!r}."
@@ -222,10 +192,9 @@ def _check_options(method: str, head: int | str, over: str, counts: Mapping[str,
     if isinstance(head, str) and head not in ("data", "cell"):
         msg = f"head={head!r} is not known; expected 'data', 'cell' or the number of a head."
         raise ValueError(msg)
-    for name, count in counts.items():
-        if not count >= 1:
-            msg = f"{name}={count}; expected at least 1."
-            raise ValueError(msg)
+    if not n_top >= 1:
+        msg = f"n_top={n_top}; expected at least 1."
+        raise ValueError(msg)
 
 
 def _check_head(head: int | str, model: CellHermes) -> None:
@@ -235,38 +204,65 @@ def _check_head(head: int | str, model: CellHermes) -> None:
         raise ValueError(msg)
 
 
-def question_of(
-    task: str | Path | Task, answers: Sequence[str] | None, variant: int, normalize: Literal["sum", "mean"]
-) -> Question:
-    """A question with known answers that shows the genes of the cell."""
-    task = Task.load(task)
-    if not task.takes_expression:
-        msg = f"Task {task.name!r} has no place for the genes of a cell, so that there is nothing to explain."
+def _explainable(question: Question) -> Question:
+    """The question with known answers that shows the genes of the cell, and gives an answer to each."""
+    if not question.task.takes_expression or question.expression is False:
+        msg = f"Task {question.task.name!r} has no place for the genes of a cell, or expression=False hides them, so "
+        msg += "that there is nothing to explain."
         raise ValueError(msg)
-    how = {"calibration": 1.0, "abstain_below": None, "max_new_tokens": 1}
-    return Question.of(task, answers, "score", expression=True, variant=variant, normalize=normalize, **how)
+    return replace(question, decode="score", expression=True, abstain_below=None)
 
 
-def drawn(
-    names: pd.Index, rows: np.ndarray, wanted: int | Sequence[str] | None, rng: np.random.Generator, argument: str
-) -> np.ndarray:
+def explained_question(adata: AnnData, task: str | Path | Task | Question, key: str) -> Question:
+    """Return the question that was explained: a task is enough, and a question has to be the same."""
+    params = read_params(adata, key)
+    kinds = {"variant": int, "normalize": str, "prior": str, "calibration": float}
+    stored = {name: kind(params[name]) for name, kind in kinds.items()} | {"answers": [*map(str, params["answers"])]}
+    name = task.task if isinstance(task, Question) else task
+    question = of_sentences(Question(name, fields=dict(params["fields"]), expression=True, **stored), adata)
+    unlike = [] if question.task.fingerprint() == params["task_sha256"] else ["task"]
+    if isinstance(task, Question):
+        asked = _explainable(task)
+        unlike += [name for name in stored if getattr(asked, name) not in (None, getattr(question, name))]
+        unlike += [] if asked.shown == question.shown else ["fields"]
+        question = replace(question, max_new_tokens=task.max_new_tokens)
+    if unlike:
+        msg = f"The question of task {question.task.name!r} is not the one of explanation {key!r}, of task "
+        msg += f"{params['task']!r}: {', '.join(unlike)} differ. Pass that task, or explain again."
+        raise ValueError(msg)
+    return question
+
+
+def check_model(model: CellHermes, adata: AnnData, key: str) -> None:
+    """Refuse another model than the one whose answers were explained."""
+    about, params = provenance(model), read_params(adata, key)
+    names = ["wrap", "wrap_parts", "dtype", "quantize"]
+    if about[MODEL_HASH] != params.get(MODEL_HASH):  # else it may be called otherwise
+        names = ["model", "base", "revision", "adapters", MODEL_HASH, *names]
+    if other := [name for name in names if about[name] != params.get(name, about[name])]:
+        what = ", ".join(f"{name} {about[name]!r} and {params[name]!r}" for name in other)
+        msg = f"The model is not the one of explanation {key!r}: {what}. Pass that one, or explain again."
+        raise ValueError(msg)
+
+
+def drawn(names: pd.Index, rows: np.ndarray, cells: int | Sequence[str] | None, rng: np.random.Generator) -> np.ndarray:
     """Rows of the cells that are named, or of as many random ones, out of some rows; in rising order."""
     if not len(rows):
         msg = "No cell has genes in its sentence, so that there is nothing to explain."
         raise ValueError(msg)
-    if wanted is None:
+    if cells is None:
         return rows
-    if isinstance(wanted, str):
-        msg = f"{argument} is the single string {wanted!r}; expected a number, or a list of names of cells."
+    if isinstance(cells, str):
+        msg = f"cells is the single string {cells!r}; expected a number, or a list of names of cells."
         raise TypeError(msg)
-    if isinstance(wanted, int | np.integer):
-        if wanted < 1:
-            msg = f"{argument}={wanted}; expected at least 1."
+    if isinstance(cells, int | np.integer):
+        if cells < 1:
+            msg = f"cells={cells}; expected at least 1."
             raise ValueError(msg)
-        return np.sort(rng.choice(rows, min(wanted, len(rows)), replace=False))
-    at = names.get_indexer(pd.Index(wanted))
-    if missing := [name for name, row in zip(wanted, at, strict=True) if row not in set(rows)]:
-        msg = f"{argument}: {len(missing)} cells are not there, or have no genes, such as {missing[0]!r}."
+        return np.sort(rng.choice(rows, min(cells, len(rows)), replace=False))
+    at = names.get_indexer(pd.Index(cells))
+    if missing := [name for name, row in zip(cells, at, strict=True) if row not in set(rows)]:
+        msg = f"cells: {len(missing)} cells are not there, or have no genes, such as {missing[0]!r}."
         raise KeyError(msg)
     return np.unique(at)
 
@@ -281,15 +277,15 @@ def _write(
     listed: Listed,
     values: list[np.ndarray],
     beside: pd.DataFrame,
-    found: pd.DataFrame,
-    question: Question,
+    answers: pd.DataFrame,
     n_top: int,
 ) -> None:
     matrix = _matrix(adata.shape, rows, listed.columns, values)
-    answer = pd.Categorical(found["answer"], categories=question.task.answers)
+    names = [name.removeprefix(PROBABILITY) for name in answers if name.startswith(PROBABILITY)]
+    answer = pd.Categorical(answers["answer"], categories=names)
     adata.layers[key] = matrix
     adata.obs[f"{key}_answer"] = pd.Series(answer, index=adata.obs_names[rows]).reindex(adata.obs_names)
-    beside = pd.concat([found["confidence"].reset_index(drop=True), beside.reset_index(drop=True)], axis=1)
+    beside = pd.concat([answers["confidence"].reset_index(drop=True), beside.reset_index(drop=True)], axis=1)
     adata.obsm[key] = beside.set_axis(adata.obs_names[rows]).reindex(adata.obs_names).astype(float)
     adata.uns[key] = {"genes": _recurrence(matrix[rows], answer, listed.symbols, n_top)}
 

@@ -15,14 +15,14 @@ from tqdm.auto import tqdm
 
 from .. import _adata
 from .._explained import importance_of
-from .._keys import EXPLAIN, MODEL_HASH, SENTENCE, read_params, version
+from .._keys import EXPLAIN, SENTENCE, read_params, version
 from ..model import CellHermes
-from ..text import Task
-from ._answer import Question
-from ._explain import drawn, question_of
+from ..text import Question, Task
+from ._ask import prior_of
+from ._explain import check_model, drawn, explained_question
 from ._importance import BLOCK, Listed, score
 from ._model import as_model
-from ._predict import frame_of
+from ._predict import rows_of
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -39,7 +39,7 @@ Z = 1.959963984540054  # 97.5% of a normal distribution
 def faithfulness(
     data: "AnnData | MuData",
     model: str | Path | CellHermes,
-    task: str | Path | Task,
+    task: str | Path | Task | Question,
     *,
     steps: Sequence[int] = STEPS,
     cells: int | Sequence[str] | None = 200,
@@ -69,7 +69,7 @@ def faithfulness(
     data
         Annotated data with :func:`cellhermes.tl.explain` done.
     model, task
-        What was explained.
+        What was explained: the task is enough, and how it was asked stands in the explanation.
     steps
         Numbers k of genes. A cell always keeps one: where it has fewer genes, all others are taken.
     cells
@@ -130,23 +130,24 @@ def faithfulness(
     adata = _adata.writable(data, mod)
     steps = _checked_steps(steps)
     matrix, answer = importance_of(adata, key)
-    params = read_params(adata, key)
-    question = _question(adata, task, params, key)
+    question = explained_question(adata, task, key)
+    sentence_key, n_top = question.column_of(SENTENCE), int(read_params(adata, key)["n_top"])
     rng = np.random.default_rng(rng)
     explained = np.flatnonzero(answer.notna())
-    rows = drawn(adata.obs_names, explained, cells, rng, "cells")
-    frame = frame_of(data, mod, question, str(params["sentence_key"]))
-    every = _Cells.of(adata, frame[SENTENCE].to_numpy()[explained], explained, matrix, str(params["sentence_key"]))
-    compared = _agreements(adata, key, markers, others, every, answer.iloc[explained], int(params["n_top"]))
+    rows = drawn(adata.obs_names, explained, cells, rng)
+    frame = rows_of(data, mod, question).read(slice(None))
+    every = _Cells.of(adata, frame[sentence_key].to_numpy()[explained], explained, matrix, sentence_key)
+    compared = _agreements(adata, key, markers, others, every, answer.iloc[explained], n_top)
     model = as_model(model)
-    _check_model(question.about(model), params, key)
+    check_model(model, adata, key)
 
     some = every.of_rows(rows)
-    codes = pd.Index(question.task.answers).get_indexer(answer.iloc[rows])
-    full = _answers(question, model, frame.iloc[rows], some.genes, batch_size)
+    codes = pd.Index(question.answers).get_indexer(answer.iloc[rows])
+    options = {"batch_size": batch_size, "prior": prior_of(question, model)}
+    full = softmax(score(question, model, frame.iloc[rows], some.genes, **options), axis=1)
     read = np.empty((len(rows), 2, len(ORDERS), len(steps), 2))  # tests, orders, steps; probability, same answer
     for part, asked, genes in _reduced(some, steps, rng):
-        found = _answers(question, model, frame.iloc[rows[asked]], genes, batch_size)
+        found = softmax(score(question, model, frame.iloc[rows[asked]], genes, **options), axis=1)
         given = np.stack([found[np.arange(len(found)), codes[asked]], found.argmax(1) == codes[asked]], axis=1)
         read[part] = given.reshape(len(part), *read.shape[1:])
 
@@ -168,26 +169,6 @@ def _checked_steps(steps: Sequence[int]) -> tuple[int, ...]:
         msg = f"steps={list(steps)}; expected numbers of genes, 1 or more."
         raise ValueError(msg)
     return steps
-
-
-def _question(adata: AnnData, task: str | Path | Task, params: Mapping[str, object], key: str) -> Question:
-    """The question that was explained."""
-    question = question_of(task, list(params["answers"]), int(params["variant"]), str(params["normalize"]))
-    question = question.of_sentences(adata, str(params["sentence_key"]))
-    if question.task.fingerprint() != params["task_sha256"]:
-        msg = f"Task {question.task.name!r} is not the one of explanation {key!r}, {params['template']!r}; pass that."
-        raise ValueError(msg)
-    return question
-
-
-def _check_model(about: Mapping[str, object], params: Mapping[str, object], key: str) -> None:
-    names = ["wrap", "wrap_parts", "dtype", "quantize"]
-    if about[MODEL_HASH] != params.get(MODEL_HASH):  # else it may be called otherwise
-        names = ["model", "base", "revision", "adapters", MODEL_HASH, *names]
-    if other := [name for name in names if about[name] != params.get(name, about[name])]:
-        what = ", ".join(f"{name} {about[name]!r} and {params[name]!r}" for name in other)
-        msg = f"The model is not the one of explanation {key!r}: {what}. Pass that one, or explain again."
-        raise ValueError(msg)
 
 
 # ---------------------------------------------------------------------------------------------------------- cells
@@ -267,13 +248,6 @@ def _left(genes: list[str], rank: np.ndarray, k: int, *, inserts: bool) -> list[
     top = {*rank[: min(k, max(1, len(genes) - 1))].tolist()}
     left = [gene for i, gene in enumerate(genes) if (i in top) == inserts]
     return left or genes  # a cell of one gene keeps it
-
-
-def _answers(
-    question: Question, model: CellHermes, frame: pd.DataFrame, genes: list[list[str]], batch_size: int | None
-) -> np.ndarray:
-    """(questions, answers) probabilities of cells with these genes."""
-    return softmax(score(question, model, frame, genes, batch_size), axis=1)
 
 
 def _curves(read: np.ndarray, start: np.ndarray, steps: Sequence[int], names: np.ndarray) -> pd.DataFrame:

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from .. import _adata
 from .._keys import GENE_MASK, SENTENCE, read_params
 from ..model import CellHermes
-from ..text import Prompt
-from ._answer import LOG_PROBABILITY, Question
+from ..text import Prompt, Question
+from ._ask import LOG_PROBABILITY
 from ._checkpoint import checkpoint as kept_in
 
 BLOCK = 2_000  # questions in memory at once: cells, or cells without one of their genes
@@ -55,7 +55,7 @@ class Listed:
 
 def prompts_of(question: Question, frame: pd.DataFrame, genes: Sequence[Sequence[str]]) -> list[Prompt]:
     """Questions that know where the genes of the cell stand, and no others: a perturbed gene may be named, too."""
-    prompts = question.prompts(frame, slice(None))
+    prompts = question.prompts(frame)
     return [replace(prompt, spans=_spans(prompt, listed)) for prompt, listed in zip(prompts, genes, strict=True)]
 
 
@@ -154,7 +154,8 @@ class Occlusion:
 
     question: Question
     model: CellHermes
-    found: pd.DataFrame
+    answers: pd.DataFrame
+    prior: np.ndarray
     batch_size: int | None
 
     def importance(
@@ -184,10 +185,10 @@ class Occlusion:
             return block
         at, left_out = np.array(places).T
         less = [genes[i][:j] + genes[i][j + 1 :] for i, j in places]
-        names = [f"{LOG_PROBABILITY}{answer}" for answer in self.question.task.answers]
-        full = self.found[names].to_numpy(float)[rows[at]]
+        names = [f"{LOG_PROBABILITY}{answer}" for answer in self.question.answers]
+        full = ((self.answers[names].to_numpy(float) - self.prior) / self.question.calibration)[rows[at]]
         answer = full.argmax(1)
-        without = score(self.question, self.model, frame.iloc[rows[at]], less, self.batch_size)
+        without = score(self.question, self.model, frame.iloc[rows[at]], less, self.batch_size, self.prior)
         block[at, left_out] = log_odds(full, answer) - log_odds(without, answer)
         return block
 
@@ -205,14 +206,23 @@ def _blocks(order: np.ndarray, size: int, name: str) -> Iterator[np.ndarray]:
 
 
 def score(
-    question: Question, model: CellHermes, frame: pd.DataFrame, genes: Sequence[Sequence[str]], batch_size: int | None
+    question: Question,
+    model: CellHermes,
+    frame: pd.DataFrame,
+    genes: Sequence[Sequence[str]],
+    batch_size: int | None,
+    prior: np.ndarray,
 ) -> np.ndarray:
-    """(rows, answers) log-probabilities of cells with other genes than their own; what is the same is asked once."""
-    prompts = question.prompts(frame.assign(**{SENTENCE: [" ".join(listed) for listed in genes]}), slice(None))
+    """(rows, answers) log-odds, but for a constant, of cells with other genes than their own.
+
+    Softmax makes them the probabilities that :func:`cellhermes.tl.answer` gives. What is the same is asked once.
+    """
+    sentences = [" ".join(listed) for listed in genes]
+    prompts = question.prompts(frame.assign(**{question.column_of(SENTENCE): sentences}))
     texts = pd.Series([prompt.text for prompt in prompts], dtype=object)
     distinct = [prompts[i] for i in np.flatnonzero(~texts.duplicated())]
-    found = model.score(distinct, question.task.answers, normalize=question.normalize, batch_size=batch_size)
-    return found.astype(float)[pd.factorize(texts)[0]]
+    scores = model.score(distinct, question.answers, normalize=question.normalize, batch_size=batch_size)
+    return ((scores.astype(float) - prior) / question.calibration)[pd.factorize(texts)[0]]
 
 
 def log_odds(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:

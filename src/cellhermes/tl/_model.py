@@ -29,9 +29,10 @@ def dim_of(model: str | Path | CellHermes) -> int:
     return width_of(resolve(model))
 
 
-def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
-    """How vectors were made: enough to make them again."""
+def provenance(model: CellHermes, template: Template | None = None) -> dict[str, Param]:
+    """Tell how a model read its prompts: enough to make vectors, or answers, again."""
     card = model.card
+    of_template = {} if template is None else {"template": template.name, "template_version": template.version}
     return {
         "model": card.name,
         "model_sha256": model.sha256,
@@ -43,6 +44,5 @@ def provenance(model: CellHermes, template: Template) -> dict[str, Param]:
         "read_at": card.read_at if isinstance(card.read_at, str) else json.dumps(dict(card.read_at), sort_keys=True),
         "dtype": model.dtype,
         "quantize": model.quantize,
-        "template": template.name,
-        "template_version": template.version,
+        **of_template,
     }

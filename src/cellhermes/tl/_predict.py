@@ -3,16 +3,16 @@
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from .. import _adata
-from .._blocks import Shard, fill
+from .._blocks import fill
 from .._chunks import Chunks, Numbers
 from .._chunks import Texts as Strings
 from .._entries import check_free, is_ours, written
@@ -20,19 +20,18 @@ from .._hash import hashed
 from .._keys import SENTENCE, write_params
 from .._result import Result
 from ..model import CellHermes
-from ..text import Task
-from ._answer import (
+from ..text import Question, Task
+from ._ask import (
     ABSTAINED,
     ANSWERED,
     BLOCK,
     PROBABILITY,
     UNPARSED,
     Asked,
-    Decode,
-    Question,
     Rows,
     ask,
     counted,
+    of_sentences,
     warn_of_collapse,
 )
 from ._embed_cells import Texts
@@ -48,28 +47,18 @@ TOGETHER = 64  # blocks whose columns are written at once
 def predict(
     data: "AnnData | MuData | str | Path",
     model: str | Path | CellHermes,
-    task: str | Path | Task,
+    task: str | Path | Task | Question,
     *,
-    answers: Sequence[str] | None = None,
-    expression: bool | None = None,
-    variant: int = 0,
-    decode: Decode | None = None,
-    normalize: Literal["sum", "mean"] | None = None,
-    prior: str | None = None,
-    calibration: float = 1.0,
-    abstain_below: float | None = None,
-    max_new_tokens: int = 100,
-    sentence_key: str = SENTENCE,
     batch_size: int | None = None,
-    checkpoint: str | Path | None = None,
     out: str | Path | None = None,
     key_added: str | None = None,
     mod: str | None = None,
 ) -> None:
     """Answer one question of a task for each cell.
 
-    The fields of the task are columns of ``obs``, and ``cell_sentence`` is the cell's genes, ranked by expression. How
-    answers are scored or generated is told in :func:`cellhermes.tl.answer`.
+    The fields of the task are columns of ``obs``, under their own names or those that the question gives them, and
+    ``cell_sentence`` is the cell's genes, ranked by expression. How answers are scored or generated is told in
+    :func:`cellhermes.tl.answer`.
 
     Parameters
     ----------
@@ -80,35 +69,10 @@ def predict(
     model
         A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     task
-        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
-    answers
-        Answers to choose from, such as your cell types, in place of the task's.
-    expression
-        Show the cell's genes (the paper's "w/ GE"). None shows them only where the question can't do without.
-    variant
-        Which wording of the task is asked.
-    decode
-        ``"score"`` or ``"generate"``; None scores where the answers are known, and generates where they are not.
-    normalize
-        ``"sum"`` or ``"mean"``: how the lengths of answers count. None takes ``"sum"`` for a model that was tuned on
-        the task, and ``"mean"`` for others.
-    prior
-        Text that stands in all fields of a question that says nothing, such as ``"N/A"``; what each answer gets there
-        is taken off (see :func:`cellhermes.tl.answer`). ``""`` takes nothing off. None does so for a model that was
-        tuned on the task, and takes ``"N/A"`` for others.
-    calibration
-        Temperature from :func:`cellhermes.metrics.fit_temperature`; 1 takes probabilities as they are.
-    abstain_below
-        No answer where the likeliest one has a lower probability than this.
-    max_new_tokens
-        Longest generated text.
-    sentence_key
-        Column of ``obs`` with the sentences.
+        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, a :class:`~cellhermes.text.Task`; or a
+        :class:`~cellhermes.text.Question`, which also says how it is asked and answered, from which columns.
     batch_size
         Questions per forward pass; None chooses from the memory that is free.
-    checkpoint
-        Folder that keeps finished blocks of a result that goes into the object; the same call after an interruption
-        goes on from there.
     out
         A zarr store to write, ``"answers.zarr"``, instead of writing into the object: only some blocks are in memory.
         The same call after an interruption goes on where it stopped, and the store has its name once it is whole.
@@ -129,8 +93,8 @@ def predict(
     ``obs[f"{key_added}_text"]`` : str
         Generated: the texts.
     ``uns[key_added]["params"]`` : dict
-        Model, task, version, answers (in the order of the columns), how they were asked (also ``normalize``, ``prior``
-        and ``zero_shot``), and how many cells have no answer: ``n_abstained``, ``n_unparsed``, ``n_without_genes``.
+        Model, question (:attr:`cellhermes.text.Question.about`; answers in the order of the columns), whether it was
+        asked ``zero_shot``, and how many cells have no answer: ``n_abstained``, ``n_unparsed``, ``n_without_genes``.
 
     With ``out``, the object stays as it is, and the store has the names of the cells and these entries.
 
@@ -156,46 +120,30 @@ def predict(
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy(n_obs=20)
     >>> ch.pp.cell_sentences(adata)
-    >>> ch.tl.predict(adata, "mini", "cell_type", answers=["B cell", "NK cell"], key_added="predicted")
+    >>> question = ch.text.Question("cell_type", answers=["B cell", "NK cell"])
+    >>> ch.tl.predict(adata, "mini", question, key_added="predicted")
     >>> list(adata.obsm["predicted"])
     ['B cell', 'NK cell']
     """
     data = data if out is None else _adata.opened(data, out)
     adata = _adata.source(data, mod, out)
-    if out is not None and checkpoint is not None:
-        msg = "out= and checkpoint= exclude each other: a call with out= goes on by itself. Leave checkpoint out."
-        raise ValueError(msg)
-    question = Question.of(
-        task,
-        answers,
-        decode,
-        expression=expression,
-        variant=variant,
-        normalize=normalize,
-        prior=prior,
-        calibration=calibration,
-        abstain_below=abstain_below,
-        max_new_tokens=max_new_tokens,
-    )
-    question = question.of_sentences(adata, sentence_key)
+    question = of_sentences(Question.of(task), adata)
     key = key_added or question.task.name
     _columns(question)
-    rows, fields = _rows(data, mod, question, sentence_key)
-    options = {"calibration": calibration, "abstain_below": abstain_below, "sentence_key": sentence_key}
+    rows = rows_of(data, mod, question)
     if out is None:
         entries = [f"obs/{key}", f"obsm/{key}" if question.decode == "score" else f"obs/{key}_text"]
         check_free(adata, key, entries)
-        shard = Shard.here() if checkpoint else None
-        found, about = ask(question, rows, model, batch_size, checkpoint, shard)
-        if about["zero_shot"]:
-            warn_of_collapse(found["answer"].value_counts().to_dict(), question.task, stacklevel=3)
-        counts = _counts(found["status"].value_counts(), adata.n_obs)
+        table, asked = ask(question, rows, model, batch_size)
+        if asked.is_zero_shot:
+            warn_of_collapse(table["answer"].value_counts().to_dict(), question, stacklevel=3)
+        counts = _counts(table["status"].value_counts(), adata.n_obs)
         with written(adata, key, entries):
-            _write(adata, key, found, question)
-            write_params(adata, key, {**about, "fields": fields, **options, **counts})
-        logger.info("%s cells in obs[%r]: %s.", f"{adata.n_obs:,}", key, counted(found))
+            _write(adata, key, table, question)
+            write_params(adata, key, {**asked.how, **counts})
+        logger.info("%s cells in obs[%r]: %s.", f"{adata.n_obs:,}", key, counted(table))
     else:
-        counts = _to_store(question, rows, model, batch_size, out, key, {"fields": fields, **options})
+        counts = _to_store(question, rows, model, batch_size, out, key)
         if Path(out).exists():  # else other shares are missing, which was told
             logger.info("%s cells in %s.", f"{adata.n_obs:,}", out)
     if n_without := counts["n_without_genes"]:
@@ -209,48 +157,43 @@ def _counts(n_of: "pd.Series | Counter", n_cells: int) -> dict[str, int]:
     return {**counts, "n_without_genes": n_cells - int(sum(n_of.values() if isinstance(n_of, Counter) else n_of))}
 
 
-def _rows(data: "AnnData | MuData", mod: str | None, question: Question, sentence_key: str) -> tuple[Rows, list[str]]:
-    """The cells with the columns that the questions need, under the names of the task; and these names."""
-    adata, task = _adata.resolve(data, mod), question.task
-    hint = f"Task {task.name!r} asks with the columns {list(task.fields)} of obs; rename yours, or use ch.tl.answer."
-    columns = {name: _adata.obs_column(data, name, hint, mod=mod) for name in task.fields if name != SENTENCE}
-    if question.expression or SENTENCE in task.fields:
-        columns[SENTENCE] = Texts(adata, sentence_key)
+def rows_of(data: "AnnData | MuData", mod: str | None, question: Question) -> Rows:
+    """The cells with the columns that a question shows."""
+    adata, shown = _adata.resolve(data, mod), question.shown
+    hint = f"Task {question.task.name!r} asks with {[*shown]}; name your columns of obs by `Question(fields=)`."
+    columns = {name: _adata.obs_column(data, name, hint, mod=mod) for field, name in shown.items() if field != SENTENCE}
+    if SENTENCE in shown:
+        columns[shown[SENTENCE]] = Texts(adata, shown[SENTENCE])
 
     def read(part: slice) -> pd.DataFrame:
         return pd.DataFrame({name: column[part] for name, column in columns.items()}).set_axis(adata.obs_names[part])
 
-    return Rows(adata.obs_names, read, skips=True), list(columns)
-
-
-def frame_of(data: "AnnData | MuData", mod: str | None, question: Question, sentence_key: str) -> pd.DataFrame:
-    """Columns that the questions need, of all cells."""
-    return _rows(data, mod, question, sentence_key)[0].read(slice(None))
+    return Rows(adata.obs_names, read, sentence=shown.get(SENTENCE, ""))
 
 
 def _columns(question: Question) -> list[str]:
     """Names of answers that h5ad and zarr can store as columns, where ``/`` would open a folder."""
-    names = [answer.replace("/", "_") for answer in question.task.answers or ()]
+    names = [answer.replace("/", "_") for answer in question.answers or ()]
     if len(set(names)) < len(names):
-        twice = [a for a, name in zip(question.task.answers, names, strict=True) if names.count(name) > 1]
+        twice = [a for a, name in zip(question.answers, names, strict=True) if names.count(name) > 1]
         msg = f"The answers {twice} would be stored under the same name, as / becomes _; rename one of them."
         raise ValueError(msg)
     return names
 
 
-def _write(adata: AnnData, key: str, found: pd.DataFrame, question: Question) -> None:
+def _write(adata: AnnData, key: str, table: pd.DataFrame, question: Question) -> None:
     """Answers and what they come from; what an earlier call wrote and this one does not is taken away."""
-    categories = question.task.answers or sorted(found["answer"].dropna().unique())
-    adata.obs[key] = pd.Categorical(found["answer"], categories=categories)
+    categories = question.answers or sorted(table["answer"].dropna().unique())
+    adata.obs[key] = pd.Categorical(table["answer"], categories=categories)
     if f"{key}_text" in adata.obs and is_ours(adata, key, f"obs/{key}_text"):
         del adata.obs[f"{key}_text"]
     if key in adata.obsm and is_ours(adata, key, f"obsm/{key}"):
         del adata.obsm[key]
     if question.decode == "score":
-        probability = found[[f"{PROBABILITY}{answer}" for answer in question.task.answers]]
+        probability = table[[f"{PROBABILITY}{answer}" for answer in question.answers]]
         adata.obsm[key] = probability.set_axis(_columns(question), axis=1)
     else:
-        adata.obs[f"{key}_text"] = found["text"].fillna("").astype(str)
+        adata.obs[f"{key}_text"] = table["text"].fillna("").astype(str)
 
 
 def _to_store(
@@ -260,25 +203,24 @@ def _to_store(
     batch_size: int | None,
     out: str | Path,
     key: str,
-    options: dict[str, object],
 ) -> dict[str, int]:
     """Write what :func:`_write` writes into a store, and return how many cells have no answer."""
     with Result(out, rows.index) as result:
         asked = Asked(question, rows, model, batch_size)
-        about = {**asked.how, **options, "key": key, "block": BLOCK, "data_sha256": hashed(asked.texts())}
+        about = {**asked.how, "key": key, "block": BLOCK, "data_sha256": hashed(asked.texts())}
         counts = _counts(Counter({ANSWERED: int(asked.filled.sum())}), len(rows))
         scored = question.decode == "score"
-        width = len(question.task.answers or ()) if scored else question.max_new_tokens
+        width = len(question.answers or ()) if scored else question.max_new_tokens
         if not result.begin(about, needed=(16 if scored else 4) * len(rows) * width):
             return counts
         codec = Numbers("<f8", width) if scored else Strings()
         kept = result.staged("blocks", BLOCK, codec)
         fill(kept, kept.n, asked.block, result.shard, desc=question.task.name, of=BLOCK)
-        result.finish(kept, kept.n, lambda: _complete(result, asked, kept, key, options))
+        result.finish(kept, kept.n, lambda: _complete(result, asked, kept, key))
     return counts
 
 
-def _complete(result: Result, asked: Asked, kept: Chunks, key: str, options: dict[str, object]) -> None:
+def _complete(result: Result, asked: Asked, kept: Chunks, key: str) -> None:
     """From blocks of log-probabilities or texts to the columns of the store, some blocks at a time."""
     question = asked.question
 
@@ -293,11 +235,11 @@ def _complete(result: Result, asked: Asked, kept: Chunks, key: str, options: dic
     for found in parts():
         n_of.update(found["status"].dropna())
         n_given.update(found["answer"].dropna())
-    categories = list(question.task.answers or sorted(n_given))
+    categories = list(question.answers or sorted(n_given))
     size = TOGETHER * kept.size
     columns = {f"obs/{key}/codes": Numbers(np.min_scalar_type(-max(1, len(categories))).newbyteorder("<").str)}
     if question.decode == "score":
-        names = dict(zip(_columns(question), question.task.answers, strict=True))
+        names = dict(zip(_columns(question), question.answers, strict=True))
         columns |= {f"obsm/{key}/{name}": Numbers("<f8") for name in names}
         result.frame(f"obsm/{key}", list(names))
     else:
@@ -307,10 +249,10 @@ def _complete(result: Result, asked: Asked, kept: Chunks, key: str, options: dic
     result.columns([key, f"{key}_text"] if question.decode == "generate" else [key])
     for i, found in enumerate(parts()):
         codes = pd.Categorical(found["answer"], categories=categories).codes
-        values = [found[f"{PROBABILITY}{name}"] for name in question.task.answers or () if question.decode == "score"]
+        values = [found[f"{PROBABILITY}{name}"] for name in question.answers or () if question.decode == "score"]
         texts = [found["text"].fillna("").astype(str)] if question.decode == "generate" else []
         for array, column in zip(arrays.values(), [codes, *values, *texts], strict=True):
             array.save(i, column)
-    result.params(key, {**asked.how, **options, **_counts(n_of, len(asked.rows))})
+    result.params(key, {**asked.how, **_counts(n_of, len(asked.rows))})
     if asked.is_zero_shot:
-        warn_of_collapse(n_given, question.task, stacklevel=6)
+        warn_of_collapse(n_given, question, stacklevel=6)

@@ -1,51 +1,136 @@
 """Rationales in the model's own words, and the genes that they name."""
 
+import logging
 import re
 import warnings
 from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from .._keys import SENTENCE
+from .. import _adata
+from .._explained import importance_of
+from .._keys import EXPLAIN, SENTENCE
 from ..model import CellHermes
-from ..text import Prompt, Task, Template
+from ..text import Prompt, Question, Task, Template
 from ..text._reason import read_reasoned, reason_prompt
-from ._answer import Question
+from ._explain import check_model, drawn, explained_question
+from ._importance import Listed
+from ._model import as_model
+from ._predict import rows_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+logger = logging.getLogger("cellhermes")
 
 WORD = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?")
 
 
-def write_reasons(
-    model: CellHermes,
-    question: Question,
-    frame: pd.DataFrame,
-    answers: Sequence[str],
+def reasons(
+    data: "AnnData | MuData",
+    model: str | Path | CellHermes,
+    task: str | Path | Task | Question,
     *,
-    symbols: Collection[str],
-    reason_first: bool,
-    max_new_tokens: int,
-    batch_size: int | None,
-) -> pd.DataFrame:
-    """Ask for the reason of each cell's answer, as :func:`cellhermes.tl.explain` stores it."""
+    cells: int | Sequence[str] | None = None,
+    reason_first: bool = False,
+    batch_size: int | None = None,
+    rng: int | np.random.Generator | None = 0,
+    key: str = EXPLAIN,
+    mod: str | None = None,
+) -> None:
+    """Let the model say why it gives the answers that were explained.
+
+    A fluent text is no evidence: compare the genes that it names by :func:`cellhermes.tl.faithfulness`.
+
+    Parameters
+    ----------
+    data
+        Annotated data with :func:`cellhermes.tl.explain` done.
+    model, task
+        What was explained: the task is enough, and how it was asked stands in the explanation. The longest rationale is
+        ``max_new_tokens`` of a :class:`~cellhermes.text.Question`.
+    cells
+        Names of explained cells, or how many of them are drawn; None takes all.
+    reason_first
+        The model gives reason and answer (``<reason>``, ``<output>``), rather than a reason for the answer it is told.
+    batch_size
+        Questions per forward pass; None chooses from the memory that is free.
+    rng
+        Seed or generator of what is drawn.
+    key
+        The explanation.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    Nothing; writes
+
+    ``uns[key]["reasons"]`` : DataFrame
+        ``cell``, ``answer`` (explained), ``given`` (answer that the text itself gives, ``""`` without one), ``reason``,
+        ``text``, ``genes`` (named, joined by ``;``), ``n_genes``, ``n_absent`` (named, but not in the sentence).
+
+    Raises
+    ------
+    KeyError
+        If there is no explanation, or not of a cell.
+    ValueError
+        If model or question are not those of the explanation.
+
+    Warns
+    -----
+    UserWarning
+        If the bundled model is asked, which cannot reason.
+
+    See Also
+    --------
+    cellhermes.get.reasons, cellhermes.tl.faithfulness
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import cellhermes as ch
+    >>> adata = ch.datasets.toy(n_obs=20)
+    >>> ch.pp.cell_sentences(adata, n_genes=10)
+    >>> question = ch.text.Question("t_cell_reactivity", max_new_tokens=5)
+    >>> ch.tl.explain(adata, "mini", question)
+    >>> with warnings.catch_warnings(action="ignore"):  # the bundled model says that its words mean nothing
+    ...     ch.tl.reasons(adata, "mini", question, cells=2)
+    >>> len(ch.get.reasons(adata))
+    2
+    """
+    adata = _adata.writable(data, mod)
+    _, answer = importance_of(adata, key)
+    question = explained_question(adata, task, key)
+    sentence_key = question.column_of(SENTENCE)
+    rows = drawn(adata.obs_names, np.flatnonzero(answer.notna()), cells, np.random.default_rng(rng))
+    frame, answers = rows_of(data, mod, question).read(slice(None)).iloc[rows], answer.iloc[rows].astype(str)
+    symbols = {*Listed.of(adata, frame[sentence_key], sentence_key).symbols}
+    prompts = _prompts(question, frame, answers, reason_first=reason_first)
+    model = as_model(model)
+    check_model(model, adata, key)
     if model.card.base.startswith("bundled:"):
         msg = (
             f"{model.card.name!r} has never learnt to give reasons; what it writes shows how reasons are stored, and "
             "says nothing about the cells. Use a model that was tuned on rationales."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
-    prompts = _prompts(question, frame, answers, reason_first=reason_first)
-    texts = model.generate(prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    known = {*symbols}
-    rows = [
-        (cell, answer, *read_reason(text, question.task, known, sentence.split(), reason_first=reason_first))
-        for cell, answer, text, sentence in zip(frame.index, answers, texts, frame[SENTENCE], strict=True)
+        warnings.warn(msg, UserWarning, stacklevel=2)
+    texts = model.generate(prompts, max_new_tokens=question.max_new_tokens, batch_size=batch_size)
+    lines = [
+        (cell, given, *read_reason(text, question.task, symbols, sentence.split(), reason_first=reason_first))
+        for cell, given, text, sentence in zip(frame.index, answers, texts, frame[sentence_key], strict=True)
     ]
     columns = ["cell", "answer", "given", "reason", "text", "genes", "n_genes", "n_absent"]
-    return pd.DataFrame(rows, columns=columns)
+    adata.uns[key] = {**adata.uns[key], "reasons": pd.DataFrame(lines, columns=columns)}
+    logger.info("Reasons of %s cells in uns[%r]['reasons'].", f"{len(lines):,}", key)
 
 
 def _prompts(question: Question, frame: pd.DataFrame, answers: Sequence[str], *, reason_first: bool) -> list[Prompt]:
-    asked = question.prompts(frame, slice(None))
+    asked = question.prompts(frame)
     if reason_first:
         return [reason_prompt(prompt) for prompt in asked]
     fill = Template.load("reason").fill
