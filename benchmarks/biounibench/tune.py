@@ -38,7 +38,7 @@ def may_show(frame: pd.DataFrame) -> bool:
 def pairs(frame: pd.DataFrame, *, expression: bool, seed: int) -> ch.train.corpus.Pairs:
     """Training questions with their answers, each in a wording that is drawn."""
     shown = True if expression and may_show(frame) else None
-    return ch.train.questions.task_pairs(frame, task_of(frame), expression=shown, seed=seed)
+    return ch.train.questions.task_pairs(frame, ch.text.Question(task_of(frame), expression=shown), seed=seed)
 
 
 def without_leaks(frames: Frames) -> dict[str, pd.DataFrame]:

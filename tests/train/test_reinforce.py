@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import cellhermes as ch
+from cellhermes.text import Question
 from cellhermes.text._reason import reason_prompt
 from cellhermes.train import ReinforceConfig, TrainConfig, _checkpoints, _run_file, reinforce, run
 
@@ -171,7 +172,7 @@ def test_every_key_of_a_file_reaches_reinforce(tmp_path, called):
         "config": ReinforceConfig(
             train=TrainConfig.preset("reinforce", rank=4), group_size=4, class_weights={"Yes": 2.0}, compat="release"
         ),
-        "task": "cell_fitness", "answers": ["Yes", "No", "Unknown"], "expression": False, "part": "train",
+        "task": Question("cell_fitness", answers=["Yes", "No", "Unknown"], expression=False), "part": "train",
         "n_wordings": 2, "wrap": "plain", "device": "cpu", "out": tmp_path / "adapter", "base": "mini",
         "overwrite": True,
     }  # fmt: skip
@@ -186,10 +187,12 @@ def test_tables_of_questions(tmp_path, called, adata, ending):
         "parquet": lambda: adata.obs.to_parquet(path),
         "h5ad": lambda: adata.write_h5ad(path),
     }[ending]()
-    (tmp_path / "mine.toml").write_text("")
+    (tmp_path / "mine.toml").write_text(
+        'version = 1\nunit = "cell"\nsource = "x"\ninstructions = ["Is it {cell_sentence}?"]\nanswers = ["Yes", "No"]\n'
+    )
     run(write(tmp_path, f'out = "a"\n[questions]\npath = "questions.{ending}"\ntask = "mine.toml"\n'))
     assert called["frame"]["cell_sentence"].tolist() == ["CD3E IL7R"] * adata.n_obs
-    assert called["task"] == tmp_path / "mine.toml"
+    assert called["task"] == Question(tmp_path / "mine.toml")
     assert called["config"] == ReinforceConfig()
 
 
@@ -215,7 +218,7 @@ def test_a_bad_file_is_refused(tmp_path, called, text, error, message):
 def test_cells_that_cannot_be_read_are_named(tmp_path, called):
     (tmp_path / "q.h5ad").write_bytes(b"half")
     with pytest.raises(OSError, match="q.h5ad can't be read as AnnData"):
-        run(write(tmp_path, 'out = "a"\n[questions]\npath = "q.h5ad"\ntask = "cell_type"\n'))
+        run(write(tmp_path, 'out = "a"\n[questions]\npath = "q.h5ad"\ntask = "t_cell_reactivity"\n'))
     assert not called
 
 

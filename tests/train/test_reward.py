@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellhermes.text import Question
 from cellhermes.train import reason_reward
 
 TASK = "t_cell_reactivity"
@@ -100,18 +101,19 @@ def test_any_text_earns_a_sum_of_its_parts(text, truth, compat):
 
 def test_answers_of_your_own():
     texts = ["<reason>CD19</reason><output>B cell</output>", "<reason>CD19</reason><output>CD4 T cell</output>"]
-    found = reason_reward(texts, ["B cell", "T cell"], "cell_type", answers=["B cell", "T cell", "CD4 T cell"])
+    question = Question("cell_type", answers=["B cell", "T cell", "CD4 T cell"])
+    found = reason_reward(texts, ["B cell", "T cell"], question)
     assert found["correctness"].tolist() == [1, 0]
-    released = reason_reward(
-        ["CD4 T cell"], ["T cell"], "cell_type", answers=["T cell", "CD4 T cell"], compat="release"
-    )
+    question = Question("cell_type", answers=["T cell", "CD4 T cell"])
+    released = reason_reward(["CD4 T cell"], ["T cell"], question, compat="release")
     assert released["answer"].tolist() == ["CD4 T cell"]
 
 
 def test_of_two_answers_of_which_one_begins_the_other_the_longer_one_is_meant():
     texts = ["<reason>CD27</reason><output>B cell, memory</output>"]
+    question = Question("cell_type", answers=["B cell", "B cell, memory"])
     for compat in (None, "release"):
-        found = reason_reward(texts, ["B cell"], "cell_type", answers=["B cell", "B cell, memory"], compat=compat)
+        found = reason_reward(texts, ["B cell"], question, compat=compat)
         assert found["answer"].tolist() == ["B cell, memory"]
 
 
@@ -120,7 +122,7 @@ def test_of_two_answers_of_which_one_begins_the_other_the_longer_one_is_meant():
     [
         ({"truths": ["reactive"]}, r"truths has \['reactive'\]; expected answers of task 't_cell_reactivity'"),
         ({"truths": [R, R]}, "There are 1 texts and 2 truths"),
-        ({"task": "cell_type"}, "Task 'cell_type' has no answers, so that none can be rewarded"),
+        ({"task": "cell_type"}, "Task 'cell_type' lists its answers, and has none yet"),
         ({"class_weights": {"Yes": 1}}, r"class_weights has \['Yes'\]"),
         ({"class_weights": {R: -1}}, "class weight of 'Reactive' is -1; expected a number of at least 0"),
         ({"class_weights": {R: np.inf}}, "class weight of 'Reactive' is inf"),

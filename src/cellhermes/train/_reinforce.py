@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..model._tokens import Encoder
-    from ..text import Task
+    from ..text import Question, Task
     from .corpus._pairs import Pairs
 
 logger = logging.getLogger("cellhermes")
@@ -39,13 +39,11 @@ PLUMBING = (
 
 def reinforce(
     frame: pd.DataFrame | Mapping[str, Sequence[object]],
-    task: str | Path | Task,
+    task: str | Path | Task | Question,
     config: ReinforceConfig | None = None,
     *,
     out: str | Path,
     base: str | Path = "mini",
-    answers: Sequence[str] | None = None,
-    expression: bool | None = None,
     part: str = "train",
     n_wordings: int = 1,
     wrap: str | None = None,
@@ -68,17 +66,14 @@ def reinforce(
     frame
         Questions: the columns of the task and its answers. ``adata.obs`` for a task of cells.
     task
-        Name of a task, path of a TOML file, or a :class:`~cellhermes.text.Task`. Its answers must be known.
+        Name of a task, path of a TOML file, a :class:`~cellhermes.text.Task`, or a :class:`~cellhermes.text.Question`,
+        which may name answers, columns and whether the cell's genes are shown. Its answers must be known.
     config
         How to learn; None takes :class:`~cellhermes.train.ReinforceConfig` with its defaults.
     out
         Folder of the result.
     base
         Name, folder or hub id of the model to start from. Adapters of its card are merged first.
-    answers
-        Answers of a task that has none of its own.
-    expression
-        Show the cell's ranked genes (column ``cell_sentence``); None where the task cannot do without.
     part
         Which rows, where the frame has a column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
     n_wordings
@@ -120,10 +115,9 @@ def reinforce(
 
     config, out = config or ReinforceConfig(), Path(out)
     _folder.check(out)
-    asked = closed(task, answers)
-    check_classes(asked, config.class_weights)
-    options = {"expression": expression, "part": part, "n_wordings": n_wordings, "seed": config.train.seed}
-    questions = reason_questions(frame, asked, **options)
+    question = closed(task)
+    check_classes(question, config.class_weights)
+    questions = reason_questions(frame, question, part=part, n_wordings=n_wordings, seed=config.train.seed)
     _check_installed()
     from ._recorded import read_log
     from ._reinforce_trainer import ReasonTrainer, arguments, results
@@ -157,7 +151,7 @@ def reinforce(
         with _loop.random_state_kept():
             lm = base_of(config.train, card, tokenizer, half=args.bf16 or args.fp16)
             trainer = ReasonTrainer(
-                lm, args, config, questions, asked,
+                lm, args, config, questions, question,
                 encoder=encoder, tokenizer=tokenizer, card=card, log_file=out / _folder.LOG,
             )  # fmt: skip
             _loop.train(trainer, out)

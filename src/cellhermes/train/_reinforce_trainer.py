@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..model import ModelCard
     from ..model._tokens import Encoder
-    from ..text import QAPair, Task
+    from ..text import QAPair, Question
     from ._reinforce_config import ReinforceConfig
 
 # Their names of numbers to ours.
@@ -59,7 +59,7 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         Ours.
     questions
         With their true answers.
-    task
+    question
         How an answer is read.
     encoder, tokenizer, card
         Of the base.
@@ -73,14 +73,14 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         args: GRPOConfig,
         config: ReinforceConfig,
         questions: Sequence[QAPair],
-        task: Task,
+        question: Question,
         *,
         encoder: Encoder,
         tokenizer: PreTrainedTokenizerBase,
         card: ModelCard,
         log_file: Path,
     ) -> None:
-        self.config, self._rule, self._task, self._encoder = config.train, config, task, encoder
+        self.config, self._rule, self._question, self._encoder = config.train, config, question, encoder
         lm.generation_config.eos_token_id = sorted(encoder.stop)
         rows = {
             "prompt": [pair.prompt.text for pair in questions],
@@ -111,7 +111,7 @@ class ReasonTrainer(Recorded, GRPOTrainer):
         return reason_reward(
             [self._encoder.decode(ids) for ids in completion_ids],
             truth,
-            self._task,
+            self._question,
             format_reward=rule.format_reward,
             class_weights=rule.class_weights,
             compat=rule.compat or None,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from ..text import Task
+from ..text import Question
 from ..text._reason import read_reasoned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from ..text import Task
 
 
 FORMAT = 0.3  # of the release
@@ -24,9 +26,8 @@ RULES = (None, "release")
 def reason_reward(
     texts: Sequence[str],
     truths: Sequence[str],
-    task: str | Path | Task,
+    task: str | Path | Task | Question,
     *,
-    answers: Sequence[str] | None = None,
     format_reward: float = FORMAT,
     class_weights: Mapping[str, float] | None = None,
     compat: Literal["release"] | None = None,
@@ -50,9 +51,8 @@ def reason_reward(
     truths
         The true answer of each.
     task
-        A name of :meth:`cellhermes.text.Task.names`, the path of a TOML file, or a :class:`~cellhermes.text.Task`.
-    answers
-        Answers of a task that has none of its own.
+        Name of a task, path of a TOML file, a :class:`~cellhermes.text.Task`, or a :class:`~cellhermes.text.Question`,
+        which may name answers, columns and whether the cell's genes are shown.
     format_reward
         Reward of the format; 0.3 in the release.
     class_weights
@@ -81,33 +81,33 @@ def reason_reward(
     >>> ch.train.reason_reward(texts, ["Reactive"] * 2, "t_cell_reactivity", compat="release")["reward"].tolist()
     [1.3, 1.0]
     """
-    asked = closed(task, answers)
+    question = closed(task)
     check_rule(format_reward, class_weights or {}, compat)
-    check_classes(asked, class_weights or {})
+    check_classes(question, class_weights or {})
     if len(texts) != len(truths):
         msg = f"There are {len(texts):,} texts and {len(truths):,} truths; expected one for each."
         raise ValueError(msg)
-    if outside := sorted(set(truths) - set(asked.answers)):
-        msg = f"truths has {outside[:5]}; expected answers of task {asked.name!r}, {list(asked.answers)}."
+    if outside := sorted(set(truths) - set(question.answers)):
+        msg = f"truths has {outside[:5]}; expected answers of task {question.task.name!r}, {list(question.answers)}."
         raise ValueError(msg)
-    weights = dict.fromkeys(asked.answers, 1.0) | dict(class_weights or {})
+    weights = dict.fromkeys(question.answers, 1.0) | dict(class_weights or {})
     read = _released if compat == "release" else _strict
     rows = []
     for text, truth in zip(texts, truths, strict=True):
-        is_formatted, answer = read(text, asked)
+        is_formatted, answer = read(text, question.task)
         rows.append((answer, format_reward * is_formatted, weights[truth] * (answer == truth)))
     rewards = pd.DataFrame(rows, columns=["answer", "format", "correctness"])
     rewards = rewards.astype({"answer": object, "format": float, "correctness": float})
     return rewards.assign(reward=rewards["format"] + rewards["correctness"])
 
 
-def closed(task: str | Path | Task, answers: Sequence[str] | None) -> Task:
-    """Load a task whose answers are known, so that a text can be right or wrong."""
-    asked = Task.load(task) if answers is None else Task.load(task).with_answers(answers)
-    if asked.answers is None:
-        msg = f"Task {asked.name!r} has no answers, so that none can be rewarded. Pass answers=."
+def closed(task: str | Path | Task | Question) -> Question:
+    """Make a question whose answers are known, so that a text can be right or wrong."""
+    question = Question.of(task)
+    if question.answers is None:
+        msg = f"Task {question.task.name!r} has no answers, so that none can be rewarded: pass Question(answers=)."
         raise ValueError(msg)
-    return asked
+    return question
 
 
 def check_rule(format_reward: float, class_weights: Mapping[str, float], compat: str | None) -> None:
@@ -122,10 +122,11 @@ def check_rule(format_reward: float, class_weights: Mapping[str, float], compat:
             raise ValueError(msg)
 
 
-def check_classes(task: Task, class_weights: Mapping[str, float]) -> None:
+def check_classes(question: Question, class_weights: Mapping[str, float]) -> None:
     """Raise where a class is no answer."""
-    if unknown := sorted(set(class_weights) - set(task.answers)):
-        msg = f"class_weights has {unknown}; expected answers of task {task.name!r}, {list(task.answers)}."
+    if unknown := sorted(set(class_weights) - set(question.answers)):
+        answers = list(question.answers)
+        msg = f"class_weights has {unknown}; expected answers of task {question.task.name!r}, {answers}."
         raise ValueError(msg)
 
 

@@ -9,6 +9,7 @@ from .._disk import parsed
 from .._paths import open_path
 from ..io import read_table
 from ..model import _card
+from ..text import Question
 from . import _folder, corpus
 from ._config import TrainConfig
 from ._fit import fit
@@ -236,6 +237,7 @@ def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, objec
         raise ValueError(msg)
     kinds = {"answers": list, "expression": bool, "part": str, "n_wordings": int}
     options = {key: value for key, kind in kinds.items() if (value := _typed(table, key, kind, where)) is not None}
+    asked = {key: options.pop(key) for key in ("answers", "expression") if key in options}
     file = path.parent / name
     if file.suffix not in TABLES:
         msg = f"{where}: {name!r} ends with {file.suffix!r}; expected one of {', '.join(TABLES)}."
@@ -243,7 +245,12 @@ def _questions(table: object, path: Path) -> tuple[pd.DataFrame, dict[str, objec
     if not file.is_file():
         msg = f"{file} is not a file."
         raise FileNotFoundError(msg)
-    return _table(file), {"task": path.parent / task if task.endswith(".toml") else task, **options}
+    try:
+        question = Question(path.parent / task if task.endswith(".toml") else task, **asked)
+    except (KeyError, TypeError, ValueError) as error:
+        error.add_note(f"This stands in {where}.")
+        raise
+    return _table(file), {"task": question, **options}
 
 
 def _table(file: Path) -> pd.DataFrame:

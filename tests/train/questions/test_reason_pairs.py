@@ -52,7 +52,7 @@ def test_other_reasons_are_other_pairs():
 @pytest.mark.parametrize("answers", [None, ["Yes", "No"]])
 def test_a_task_without_answers_takes_those_that_are_there(answers):
     frame = {"question": ["Is it?"], "answer": ["Yes"], "reason": ["Because."]}
-    (pair,) = ch.train.questions.reason_pairs(frame, "question", answers=answers)
+    (pair,) = ch.train.questions.reason_pairs(frame, ch.text.Question("question", answers=answers))
     assert pair.answer == "<reason>Because.</reason><output>Yes</output>"
 
 

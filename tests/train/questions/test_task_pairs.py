@@ -54,7 +54,10 @@ def test_parts_are_chosen_and_an_empty_one_is_an_error() -> None:
 
 
 def test_expression_is_shown_where_asked_for() -> None:
-    plain, shown = (ch.train.questions.task_pairs(FRAME, "cell_fitness", expression=e)[0].prompt for e in (None, True))
+    plain, shown = (
+        ch.train.questions.task_pairs(FRAME, ch.text.Question("cell_fitness", expression=shown))[0].prompt
+        for shown in (None, True)
+    )
     assert "CD3E IL7R" not in plain.text
     assert "CD3E IL7R" in shown.text
     assert list(shown.spans) == ["CD3E", "IL7R"]
@@ -64,13 +67,20 @@ def test_fingerprint_tells_rows_task_and_seed_apart() -> None:
     def made(frame: pd.DataFrame = FRAME, task: str | ch.text.Task = "cell_fitness", **options: object) -> str:
         return ch.train.questions.task_pairs(frame, task, **options).fingerprint()
 
-    other = [made(FRAME[1:]), made(seed=1), made(n_wordings=2), made(expression=True), made(part="test")]
+    other = [made(FRAME[1:]), made(seed=1), made(n_wordings=2), made(part="test")]
     other += [made(FRAME.assign(answer="No"))]
     fitness = ch.text.Task.load("cell_fitness")
     reworded = replace(fitness, template=replace(fitness.template, variants=fitness.template.variants[::-1]))
-    other += [made(task=reworded)]
+    other += [made(task=reworded), made(task=ch.text.Question("cell_fitness", expression=True))]
     assert len({made(), *other}) == 1 + len(other)
     assert made() == made(FRAME.assign(note="not asked for"))
+
+
+def test_a_question_names_the_columns() -> None:
+    renamed = FRAME.rename(columns={"gene": "symbol", "answer": "is_needed"})
+    question = ch.text.Question("cell_fitness", fields={"gene": "symbol", "answer": "is_needed"})
+    pairs, plain = (ch.train.questions.task_pairs(*call) for call in ((renamed, question), (FRAME, "cell_fitness")))
+    assert list(pairs) == list(plain)
 
 
 def test_wrong_rows_fail_when_pairs_are_made_not_when_they_are_read() -> None:
@@ -91,12 +101,12 @@ def test_wrong_rows_fail_when_pairs_are_made_not_when_they_are_read() -> None:
 def test_cells_are_asked_from_obs(adata) -> None:
     ch.pp.cell_sentences(adata)
     labels = adata.obs["cell_type"].unique().tolist()
-    pairs = ch.train.questions.task_pairs(adata.obs, "cell_type", answers=labels)
+    pairs = ch.train.questions.task_pairs(adata.obs, ch.text.Question("cell_type", answers=labels))
     assert [pair.answer for pair in pairs] == adata.obs["cell_type"].tolist()
 
 
 def test_pairs_are_written_and_read_back(tmp_path) -> None:
-    pairs = ch.train.questions.task_pairs(FRAME, "cell_fitness", expression=True)
+    pairs = ch.train.questions.task_pairs(FRAME, ch.text.Question("cell_fitness", expression=True))
     pairs.write(tmp_path / "pairs.jsonl")
     again = list(ch.train.corpus.read(tmp_path / "pairs.jsonl"))
     assert [(p.prompt.text, p.answer, p.task, p.source) for p in again] == [

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from ...text import QAPair, Task
+    from ...text import QAPair, Question, Task
 
 
 def reason_pairs(
     frame: pd.DataFrame | Mapping[str, Sequence[object]],
-    task: str | Path | Task,
+    task: str | Path | Task | Question,
     *,
     reasons: str = "reason",
-    answers: Sequence[str] | None = None,
-    expression: bool | None = None,
     part: str = "train",
     n_wordings: int = 1,
     seed: int = 0,
@@ -45,13 +43,10 @@ def reason_pairs(
     frame
         Questions: the columns of the task, its answers, and rationales. ``adata.obs`` for a task of cells.
     task
-        Name of a task, path of a TOML file, or a :class:`~cellhermes.text.Task`.
+        Name of a task, path of a TOML file, a :class:`~cellhermes.text.Task`, or a :class:`~cellhermes.text.Question`,
+        which may name answers, columns and whether the cell's genes are shown.
     reasons
         Column with the rationales.
-    answers
-        Answers of a task that has none of its own; None takes the task's, or any.
-    expression
-        Show the cell's ranked genes (column ``cell_sentence``); None where the task cannot do without.
     part
         Which rows, where the frame has a column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
     n_wordings
@@ -80,8 +75,7 @@ def reason_pairs(
     >>> ch.train.questions.reason_pairs(frame, "genetic_interaction_synthetic")[0].answer
     '<reason>Both repair DNA.</reason><output>Yes</output>'
     """
-    options = {"answers": answers, "expression": expression, "part": part, "n_wordings": n_wordings, "seed": seed}
-    pairs = reason_questions(frame, task, **options)
+    pairs = reason_questions(frame, task, part=part, n_wordings=n_wordings, seed=seed)
     texts = column(rows_of(frame, part), reasons, pairs.task, lists=False)
     wrong = [row for row, text in enumerate(texts) if not read_reasoned(write_reasoned(text, "x")).is_formatted]
     if wrong:
@@ -95,7 +89,7 @@ def reason_pairs(
 
 
 def reason_questions(
-    frame: pd.DataFrame | Mapping[str, Sequence[object]], task: str | Path | Task, **options: object
+    frame: pd.DataFrame | Mapping[str, Sequence[object]], task: str | Path | Task | Question, **options: object
 ) -> Pairs:
     """Make :func:`task_pairs` whose questions ask for a reason first; the answers are the bare ones."""
     pairs = task_pairs(frame, task, **options)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._disk import json_hash
 from ..._streams import Use, below, hashed
-from ...text import QAPair, Task
+from ...text import QAPair, Question
 from ...text._columns import SENTENCE
 from ..corpus._pairs import Pairs
 from ._splits import SPLIT
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ...text import Task
+
 
 MOST_COMMON = 20  # answers whose numbers are told
 
 
 def task_pairs(
     frame: pd.DataFrame | Mapping[str, Sequence[object]],
-    task: str | Path | Task,
+    task: str | Path | Task | Question,
     *,
-    answers: Sequence[str] | None = None,
-    expression: bool | None = None,
     part: str = "train",
     n_wordings: int = 1,
     seed: int = 0,
@@ -45,11 +45,8 @@ def task_pairs(
     frame
         Questions: the columns of the task and its answers. ``adata.obs`` for a task of cells.
     task
-        Name of a task, path of a TOML file, or a :class:`~cellhermes.text.Task`.
-    answers
-        Answers of a task that has none of its own; None takes the task's, or any.
-    expression
-        Show the cell's ranked genes (column ``cell_sentence``); None where the task cannot do without.
+        Name of a task, path of a TOML file, a :class:`~cellhermes.text.Task`, or a :class:`~cellhermes.text.Question`,
+        which may name answers, columns and whether the cell's genes are shown.
     part
         Which rows, where the frame has a column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
     n_wordings
@@ -77,17 +74,19 @@ def task_pairs(
     >>> pairs[0].answer, pairs[0].prompt.text.splitlines()[1]
     ('Yes', 'Gene BRCA1 and Gene PARP1')
     """
-    asked = Task.load(task) if answers is None else Task.load(task).with_answers(answers)
+    question = Question.of(task)
+    asked = question.task
     n_variants = len(asked.template.variants)
     if not 1 <= n_wordings <= n_variants:
         msg = f"n_wordings={n_wordings}; task {asked.name!r} has {n_variants}."
         raise ValueError(msg)
     rows = rows_of(frame, part)
-    columns, true = asked.columns(rows, expression=expression), asked.answers_of(rows)
+    columns, true = question.columns(rows), question.answers_of(rows)
     if not true:
         msg = "the frame has no row; expected at least one question with its answer."
         raise ValueError(msg)
-    asked.prompts({name: values[:1] for name, values in columns.items()}, expression=expression)  # fails now or never
+    first = {name: values[:1] for name, values in columns.items()}
+    asked.prompts(first, expression=question.expression)  # fails now or never
     about = {
         "task": asked.name,
         "version": asked.version,
@@ -95,11 +94,11 @@ def task_pairs(
         "rows_sha256": json_hash([columns, true]),
         "answers": dict(Counter(true).most_common(MOST_COMMON)),
         "part": part if SPLIT in frame else "all",
-        "expression": bool(expression),
+        "expression": bool(question.expression),
         "n_wordings": n_wordings,
         "seed": seed,
     }
-    make = _TaskPairs(asked, columns, true, expression, n_wordings, seed)
+    make = _TaskPairs(question, columns, true, n_wordings, seed)
     return Pairs(make, len(true) * n_wordings, task=asked.name, about=about)
 
 
@@ -107,24 +106,24 @@ def task_pairs(
 class _TaskPairs:
     """Makes the pairs of a task; number = row x number of wordings + place among the wordings of the row."""
 
-    task: Task
+    question: Question
     columns: Mapping[str, list[str | list[str]]]
     answers: list[str]
-    expression: bool | None
     n_wordings: int
     seed: int
 
     def __call__(self, numbers: np.ndarray) -> list[QAPair]:
         rows, place = np.divmod(numbers, self.n_wordings)
-        n_variants = len(self.task.template.variants)
+        task = self.question.task
+        n_variants = len(task.template.variants)
         first = below(hashed(self.seed, Use.TASK_WORDING, rows), n_variants)
         chosen = {name: [values[row] for row in rows.tolist()] for name, values in self.columns.items()}
         variants = ((first + place) % n_variants).tolist()
-        prompts = self.task.prompts(chosen, expression=self.expression, variant=variants)
+        prompts = task.prompts(chosen, expression=self.question.expression, variant=variants)
         named = [values for name, values in chosen.items() if name != SENTENCE]
         sources = [" ".join(map(_joined, values)) for values in zip(*named, strict=True)] or [""] * len(prompts)
         rows_of_prompts = zip(prompts, rows.tolist(), sources, strict=True)
-        return [QAPair(prompt, self.answers[row], self.task.name, source) for prompt, row, source in rows_of_prompts]
+        return [QAPair(prompt, self.answers[row], task.name, source) for prompt, row, source in rows_of_prompts]
 
 
 def _joined(value: str | list[str]) -> str:
