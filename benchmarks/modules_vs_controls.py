@@ -123,7 +123,7 @@ def measure(adata: ad.AnnData, scorer: Scorer, groups: list[str]) -> pd.DataFram
     rows = []
     for group, reference in (groups, groups[::-1]):
         ch.tl.modules(adata, group, reference)
-        nulls = ch.get.module_nulls(adata)["share_specific"]
+        nulls = ch.get.modules(adata, "nulls")["share_specific"]
         shares = {"specific": nulls["observed"], "reseed": nulls["reseed"], "halves": nulls["halves"]}
         row = {**scorer.modules(adata, group), "edges": scorer.edges(adata, group), **shares}
         rows.append({"type": group, **row})
@@ -132,7 +132,7 @@ def measure(adata: ad.AnnData, scorer: Scorer, groups: list[str]) -> pd.DataFram
 
 def shuffled(adata: ad.AnnData, scorer: Scorer, group: str, n: int) -> dict[str, float]:
     """Mean over ``n`` exchanges of the genes of the modules that are stored."""
-    table = ch.get.module_genes(adata, group)
+    table = ch.get.modules(adata, "genes", group=group)
     rng = np.random.default_rng(0)
     found = []
     for _ in range(n):

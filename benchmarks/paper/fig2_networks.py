@@ -79,7 +79,7 @@ def make(run: Run) -> None:
         enriched[name] = {
             "modules": len(modules),
             "enriched": modules["module"].astype(str).isin(hit).mean(),
-            **ch.get.module_nulls(adata)["share_specific"].add_prefix("specific, ").to_dict(),
+            **ch.get.modules(adata, "nulls")["share_specific"].add_prefix("specific, ").to_dict(),
         }
         if name == "model":
             run.figure("S6", ch.pl.jaccard(adata))

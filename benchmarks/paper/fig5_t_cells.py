@@ -225,7 +225,7 @@ def explained(
     for key, other in (("attention", "occlusion"), ("occlusion", "attention")):
         how = {"steps": STEPS, "cells": [*some], "markers": markers, "others": [other], "key": key}
         ch.tl.faithfulness(test, model, task, **how)
-        parts.append(ch.get.explanation_quality(test, key=key).assign(explanation=key))
+        parts.append(ch.get.faithfulness(test, "quality", key=key).assign(explanation=key))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -233,10 +233,10 @@ def enriched(test: ad.AnnData, gmt: Path, n: int = 20) -> pd.DataFrame:
     """Gene sets of the recurrent genes of each answer, against all genes that were listed."""
     parts = []
     for key in ("attention", "occlusion"):
-        table = ch.get.recurrence(test, key=key)
+        table = ch.get.explain(test, key=key)
         table = table[table["n_top"] > 0]
         lists = {str(answer): rows["gene"].head(n).tolist() for answer, rows in table.groupby("answer", observed=True)}
-        background = sorted({*ch.get.recurrence(test, key=key)["gene"]})
+        background = sorted({*ch.get.explain(test, key=key)["gene"]})
         ch.tl.enrich(test, gmt, of=lists, background=background)
         parts.append(ch.get.enrich(test).assign(explanation=key))
     return pd.concat(parts, ignore_index=True)
@@ -421,7 +421,7 @@ def explain_and_draw(
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     quality = explained(test, model, source.task, markers[:50], options)
     keys = ("attention", "occlusion")
-    recurrent = pd.concat([ch.get.recurrence(test, key=key).assign(explanation=key) for key in keys])
+    recurrent = pd.concat([ch.get.explain(test, key=key).assign(explanation=key) for key in keys])
     made = {"faithfulness": draw_faithfulness, "recurrence": draw_recurrence, "importance": draw_importance}
     for name, draw in made.items():
         save(out, draw(test), f"{name}-without-{drop}")

@@ -30,10 +30,10 @@ def test_importance_is_the_layer_in_falling_order_with_positions_of_the_sentence
 
 
 def test_readers_give_what_is_stored_and_never_the_table_itself(cells):
-    table = ch.get.recurrence(cells)
+    table = ch.get.explain(cells)
     assert table.equals(cells.uns["explain"]["genes"])
     answer = table["answer"].iloc[0]
-    assert set(ch.get.recurrence(cells, answer)["answer"]) == {answer}
+    assert set(ch.get.explain(cells, answer)["answer"]) == {answer}
     table.loc[:, "n_top"] = -1
     assert (cells.uns["explain"]["genes"]["n_top"] >= 0).all()
 
@@ -55,11 +55,11 @@ def test_html_shades_genes_in_the_order_of_the_sentence_and_escapes_names(cells)
     [
         (lambda a: ch.get.importance(a, "nobody"), "1 cells are not explained, such as 'nobody'; 6 are"),
         (lambda a: ch.get.importance(a, key="other"), r"layers\['other'\]` is no explanation"),
-        (lambda a: ch.get.recurrence(a, "Maybe"), "No explained cell has the answer 'Maybe'"),
-        (lambda a: ch.get.recurrence(a, key="other"), r"uns\['other'\]\['genes'\]` not found. Run `ch.tl.explain"),
-        (ch.get.reasons, "reasons=n"),
+        (lambda a: ch.get.explain(a, answer="Maybe"), "No explained cell has the answer 'Maybe'"),
+        (lambda a: ch.get.explain(a, key="other"), r"uns\['other'\]\['genes'\]` not found. Run `ch.tl.explain"),
+        (lambda a: ch.get.explain(a, "reasons"), "Run `ch.tl.reasons"),
         (ch.get.faithfulness, "Run `ch.tl.faithfulness"),
-        (ch.get.explanation_quality, "Run `ch.tl.faithfulness"),
+        (lambda a: ch.get.faithfulness(a, "quality"), "Run `ch.tl.faithfulness"),
     ],
 )
 def test_what_is_not_there_is_said_with_the_call_that_makes_it(cells, call, message):

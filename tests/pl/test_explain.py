@@ -13,7 +13,7 @@ import cellhermes as ch
 def test_heat_map_has_the_layer_of_recurrent_genes_by_answer(drawn):
     ax = ch.pl.importance(drawn, n_genes=4)
     genes = [label.get_text() for label in ax.get_xticklabels()]
-    recurrent = ch.get.recurrence(drawn)
+    recurrent = ch.get.explain(drawn)
     assert genes == [*recurrent.groupby("answer", sort=False).head(4)["gene"].unique()]
     answers = drawn.obs["explain_answer"].dropna()
     cells = [cell for name in recurrent["answer"].unique() for cell in answers.index[answers == name]]
@@ -24,7 +24,7 @@ def test_heat_map_has_the_layer_of_recurrent_genes_by_answer(drawn):
 def test_bars_are_the_frequencies(drawn):
     ax = ch.pl.recurrence(drawn, n_genes=3)
     genes = [label.get_text() for label in ax.get_yticklabels()]
-    table = ch.get.recurrence(drawn).set_index(["answer", "gene"])["frequency"]
+    table = ch.get.explain(drawn).set_index(["answer", "gene"])["frequency"]
     for bars in ax.containers:
         answer = bars.get_label().rpartition(" (")[0]
         assert [bar.get_width() for bar in bars] == [table.get((answer, gene), 0) for gene in genes]
@@ -69,7 +69,7 @@ def test_roc_draws_a_curve_for_each_answer_and_its_area():
     [
         (lambda a: ch.pl.faithfulness(a, "removal"), ValueError, "test='removal' is not known"),
         (lambda a: ch.pl.faithfulness(a, answer="Maybe"), KeyError, "No tested cell has the answer 'Maybe'"),
-        (lambda a: ch.pl.roc(ch.get.recurrence(a)), KeyError, "Make it with ch.metrics.roc"),
+        (lambda a: ch.pl.roc(ch.get.explain(a)), KeyError, "Make it with ch.metrics.roc"),
     ],
 )
 def test_what_cannot_be_drawn_is_explained(drawn, call, error, message):

@@ -47,7 +47,7 @@ def test_colours_are_changes_of_degree(drawn):
 
 
 def test_a_module_is_drawn_and_colours_name_modules(drawn):
-    table = get.module_genes(drawn, "B")
+    table = get.modules(drawn, "genes", group="B")
     inside = table[table["module"] == 1]["gene"]
     ax = ch.pl.gene_network(drawn, 1, "B", n_labels=500)
     assert {t.get_text() for t in ax.texts} == set(inside)

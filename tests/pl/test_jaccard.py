@@ -11,7 +11,7 @@ def test_cells_hold_the_index_of_the_modules_at_the_ticks(drawn):
     values = ax.collections[0].get_array()
     rows = [int(t.get_text()) for t in ax.get_yticklabels()]
     columns = [int(t.get_text()) for t in ax.get_xticklabels()]
-    np.testing.assert_allclose(values, get.jaccard(drawn).loc[rows, columns])
+    np.testing.assert_allclose(values, get.modules(drawn, "jaccard").loc[rows, columns])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("modules of NK", "modules of B")
 
 

@@ -16,7 +16,7 @@ def placed(drawn):
 
 def test_each_cell_has_its_place_and_score_and_the_highest_is_drawn_last(placed):
     points = ch.pl.module_scores(placed, 1).collections[0]
-    scores = get.module_scores(placed)["1"].to_numpy()
+    scores = get.modules(placed, "scores")["1"].to_numpy()
     order = np.argsort(scores, kind="stable")
     np.testing.assert_allclose(points.get_array(), scores[order])
     np.testing.assert_allclose(points.get_offsets(), placed.obsm["X_umap"][order])

@@ -124,7 +124,7 @@ def test_recurrence_counts_top_genes_of_each_answer(cells, tiny):
         for i, (gene, value) in enumerate(zip(rows["gene"], rows["importance"], strict=True)):
             listed = expected.setdefault((rows["answer"].iloc[0], gene), [])
             listed.append((i < 2, value))
-    table = ch.get.recurrence(cells)
+    table = ch.get.explain(cells)
     assert len(table) == len(expected)
     n_of = cells.obs["explain_answer"].value_counts()
     for row in table.itertuples():
@@ -214,8 +214,9 @@ def test_results_survive_h5ad_and_zarr(cells, tiny, tmp_path):
         pd.testing.assert_frame_equal(
             ch.get.importance(read), ch.get.importance(cells), check_dtype=False, check_index_type=False
         )
-        for reader in (ch.get.recurrence, ch.get.reasons, ch.get.explanation_quality, ch.get.faithfulness):
-            assert reader(read).astype(str).equals(reader(cells).astype(str))
+        tables = [(ch.get.explain, table) for table in ("recurrence", "heads", "reasons")]
+        for reader, table in [*tables, (ch.get.faithfulness, "curves"), (ch.get.faithfulness, "quality")]:
+            assert reader(read, table).astype(str).equals(reader(cells, table).astype(str))
         ch.tl.faithfulness(read, tiny, TASK, steps=[1], cells=2)
 
 

@@ -54,7 +54,7 @@ def test_occlusion_finds_the_gene_that_decides_and_deleting_it_changes_the_answe
     assert curves.loc[("deletion", "importance", "Reactive", 1), "kept"] == 0
     assert curves.loc[("insertion", "importance", "Reactive", 1), "kept"] == 1
     assert curves.loc[("deletion", "importance", "Reactive", 1), "probability"] == pytest.approx(0.05 + 0.011, abs=1e-3)
-    table = ch.get.explanation_quality(planted).set_index(["test", "against", "answer"])
+    table = ch.get.faithfulness(planted, "quality").set_index(["test", "against", "answer"])
     assert table.loc[("deletion", "equal rank", "Reactive"), "gain"] > 0.3
 
 
@@ -82,7 +82,7 @@ def test_curves_and_table_are_means_of_what_was_asked(planted, tiny):
         assert row.probability == pytest.approx(p.mean(), abs=1e-5)
         assert row.error == pytest.approx(pd.Series(p).sem(), abs=1e-5)
         assert (row.kept, row.n_cells) == (kept.mean(), 6)
-    table = ch.get.explanation_quality(planted).set_index(["test", "against", "answer"])
+    table = ch.get.faithfulness(planted, "quality").set_index(["test", "against", "answer"])
     for test, sign in (("deletion", -1), ("insertion", 1)):
         mean = {name: np.mean([[p for p, _ in expected[test, name, k]] for k in STEPS], axis=0) for name in orders}
         row = table.loc[(test, "equal rank", "")]
@@ -148,7 +148,7 @@ def test_agreement_with_reasons_markers_and_another_explanation(planted, tiny, m
     ch.tl.reasons(planted, tiny, TASK, key="occlusion")
     ch.tl.explain(planted, tiny, TASK, head=0, n_top=1)
     ch.tl.faithfulness(planted, tiny, TASK, key="occlusion", others=["explain"], markers={"Reactive": ["KEY", "NO"]})
-    table = ch.get.explanation_quality(planted, key="occlusion").set_index(["test", "against", "answer"])
+    table = ch.get.faithfulness(planted, "quality", key="occlusion").set_index(["test", "against", "answer"])
     assert table.loc[("agreement", "reasons", "Reactive"), ["n_cells", "value"]].tolist() == [4, 1]
     assert table.loc[("agreement", "markers", ""), ["n_cells", "value"]].tolist() == [4, 1]
     assert 0 < table.loc[("agreement", "markers", "Reactive"), "expected"] < 1
@@ -165,7 +165,7 @@ def test_markers_of_scanpy(planted, tiny):
     planted.X[:4, 0] += 5
     sc.tl.rank_genes_groups(planted, "explain_answer")
     ch.tl.faithfulness(planted, tiny, TASK, steps=STEPS, markers="rank_genes_groups")
-    table = ch.get.explanation_quality(planted).set_index(["test", "against", "answer"])
+    table = ch.get.faithfulness(planted, "quality").set_index(["test", "against", "answer"])
     assert table.loc[("agreement", "markers", "Reactive"), "value"] == 1
 
 

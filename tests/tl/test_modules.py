@@ -17,6 +17,7 @@ from cellhermes.tl import _module_scores
 from cellhermes.tl._louvain import partition
 from cellhermes.tl._specific import jaccard
 
+TABLES = ("modules", "genes", "nulls", "scores", "jaccard")
 OPTIONS = {"groupby": "cell_type", "source": "expression"}
 
 
@@ -45,7 +46,7 @@ def found(found_once):
 
 
 def genes_of(adata, group):
-    table = ch.get.module_genes(adata, group)
+    table = ch.get.modules(adata, "genes", group=group)
     return [set(genes) for _, genes in table.groupby("module")["gene"]]
 
 
@@ -80,7 +81,7 @@ def test_genes_outside_the_network_are_in_no_module(networks):
 def test_jaccard_and_specific_equal_sets(found):
     a, b = genes_of(found, "CD14 Mono"), genes_of(found, "CD4 T")
     expected = np.array([[len(x & y) / len(x | y) for y in b] for x in a])
-    overlap = ch.get.jaccard(found)
+    overlap = ch.get.modules(found, "jaccard")
     np.testing.assert_allclose(overlap, expected, rtol=1e-15)
     assert (overlap.index.name, overlap.columns.name) == ("CD14 Mono", "CD4 T")
     table = ch.get.modules(found)
@@ -122,7 +123,7 @@ def test_same_seed_gives_the_same_result_and_another_seed_another(networks):
 
 
 def test_scores_equal_a_direct_call_of_scanpy(found):
-    scores = ch.get.module_scores(found)
+    scores = ch.get.modules(found, "scores")
     plain = found.copy()
     for number, genes in enumerate(genes_of(found, "CD14 Mono")):
         sc.tl.score_genes(plain, sorted(genes), ctrl_size=50, n_bins=25, random_state=0, use_raw=False)
@@ -145,7 +146,7 @@ def test_control_genes_are_drawn_by_the_seed():
 
 
 def test_test_equals_scipy(found):
-    scores, table = ch.get.module_scores(found).to_numpy(), ch.get.modules(found)
+    scores, table = ch.get.modules(found, "scores").to_numpy(), ch.get.modules(found)
     group, reference = scores[cells(found, "CD14 Mono")], scores[cells(found, "CD4 T")]
     np.testing.assert_allclose(table["mean_score"], group.mean(0))
     np.testing.assert_allclose(table["mean_score_reference"], reference.mean(0))
@@ -157,7 +158,7 @@ def test_test_equals_scipy(found):
 
 def test_without_reference_the_group_is_held_against_all_other_cells(networks):
     ch.tl.modules(networks, "CD14 Mono", n_null=0)
-    table, scores = ch.get.modules(networks), ch.get.module_scores(networks).to_numpy()
+    table, scores = ch.get.modules(networks), ch.get.modules(networks, "scores").to_numpy()
     mine = cells(networks, "CD14 Mono")
     np.testing.assert_allclose(table["score_difference"], scores[mine].mean(0) - scores[~mine].mean(0))
     pval = stats.mannwhitneyu(scores[mine], scores[~mine], use_continuity=False, method="asymptotic").pvalue
@@ -165,7 +166,7 @@ def test_without_reference_the_group_is_held_against_all_other_cells(networks):
     assert table["specific"].isna().all()
     assert table["max_jaccard"].isna().all()
     with pytest.raises(ValueError, match="without a reference"):
-        ch.get.jaccard(networks)
+        ch.get.modules(networks, "jaccard")
 
 
 def test_network_without_groups_has_scores_and_no_test(networks):
@@ -176,8 +177,8 @@ def test_network_without_groups_has_scores_and_no_test(networks):
     table = ch.get.modules(networks)
     assert table[["mean_score", "pval"]].isna().all(axis=None)
     assert "modules" in networks.var
-    assert len(ch.get.module_genes(networks)) == networks.n_vars
-    assert ch.get.module_nulls(networks)["share_specific"].isna().to_dict() == {
+    assert len(ch.get.modules(networks, "genes")) == networks.n_vars
+    assert ch.get.modules(networks, "nulls")["share_specific"].isna().to_dict() == {
         "observed": True,
         "reseed": False,
         "halves": True,
@@ -203,17 +204,17 @@ def test_nothing_else_of_the_object_is_touched(networks):
 @pytest.mark.parametrize("convert", [sparse.csc_matrix, np.asarray], ids=["csc", "dense"])
 def test_formats_give_the_same_scores(networks, convert):
     ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0)
-    expected = ch.get.module_scores(networks)
+    expected = ch.get.modules(networks, "scores")
     networks.X = convert(networks.X.toarray())
     ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0)
-    pd.testing.assert_frame_equal(ch.get.module_scores(networks), expected)
+    pd.testing.assert_frame_equal(ch.get.modules(networks, "scores"), expected)
 
 
 # ---- donors
 
 
 def by_donor(adata, group):
-    scores = ch.get.module_scores(adata)[cells(adata, group)]
+    scores = ch.get.modules(adata, "scores")[cells(adata, group)]
     return scores.groupby(adata.obs["donor"][cells(adata, group)], observed=True).mean()
 
 
@@ -235,7 +236,7 @@ def test_donors_of_one_side_each_are_compared_by_welch(networks):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         ch.tl.modules(networks, "a", "b", donor_key="donor", n_null=0)
-    scores = ch.get.module_scores(networks).groupby(networks.obs["donor"], observed=True).mean()
+    scores = ch.get.modules(networks, "scores").groupby(networks.obs["donor"], observed=True).mean()
     expected = stats.ttest_ind(scores.iloc[:2], scores.iloc[2:], equal_var=False).pvalue
     np.testing.assert_allclose(ch.get.modules(networks)["donor_pval"], expected)
 
@@ -257,10 +258,12 @@ def test_mean_score_of_a_donor_is_the_score_of_its_mean_profile(networks):
     ch.tl.modules(networks, "CD14 Mono", n_null=0)
     expression = networks.X.toarray()
     numbers = networks.var["modules:CD14 Mono"].fillna(-1).to_numpy(int)
-    control = ch.get.module_scores(networks)["0"] - expression[:, numbers == 0].mean(1)  # minus the control genes' mean
+    control = ch.get.modules(networks, "scores")["0"] - expression[:, numbers == 0].mean(
+        1
+    )  # minus the control genes' mean
     donor = networks.obs["donor"] == "donor_1"
     of_mean = expression[donor][:, numbers == 0].mean(0).mean() + control[donor].mean()
-    assert ch.get.module_scores(networks)["0"][donor].mean() == pytest.approx(of_mean, rel=1e-6)
+    assert ch.get.modules(networks, "scores")["0"][donor].mean() == pytest.approx(of_mean, rel=1e-6)
 
 
 # ---- nulls
@@ -273,7 +276,7 @@ def test_reseeded_null_is_the_share_of_other_seeds(networks):
     large = np.bincount(own[own >= 0]) >= 10
     called = [(jaccard(own, partition(weights, resolution=1.0, seed=s)).max(1) < 0.4) & large for s in (1, 2, 3)]
     np.testing.assert_allclose(ch.get.modules(networks)["reseed_specific"], np.mean(called, axis=0))
-    null = ch.get.module_nulls(networks).loc["reseed"]
+    null = ch.get.modules(networks, "nulls").loc["reseed"]
     assert null["share_specific"] == pytest.approx(np.mean(called, axis=0)[large].mean())
     assert null["largest_degree_change"] == 0
 
@@ -290,7 +293,7 @@ def test_halves_of_the_group_are_found_and_compared(networks):
     limits = np.linspace(0.02, 0.9, 89)  # one at which the two directions differ
     limit = next(x for x in limits if called(one, two, x) != called(two, one, x))
     ch.tl.modules(networks, "CD14 Mono", "CD4 T", max_jaccard=limit, n_null=0)
-    null = ch.get.module_nulls(networks).loc["halves"]
+    null = ch.get.modules(networks, "nulls").loc["halves"]
     assert null["share_specific"] == pytest.approx((called(one, two, limit) + called(two, one, limit)) / 2)
     change = ch.get.degree_change(networks, "CD14 Mono (half 1)", "CD14 Mono (half 2)")["change"].abs()
     assert null["largest_degree_change"] == change.max()
@@ -299,7 +302,7 @@ def test_halves_of_the_group_are_found_and_compared(networks):
     large = np.bincount(own[own >= 0]) >= 10
     each = np.mean([(jaccard(own, half).max(1) < limit) & large for half in (one, two)], axis=0)
     np.testing.assert_allclose(ch.get.modules(networks)["halves_specific"], each)
-    observed = ch.get.module_nulls(networks).loc["observed"]
+    observed = ch.get.modules(networks, "nulls").loc["observed"]
     assert (
         observed["largest_degree_change"] == ch.get.degree_change(networks, "CD14 Mono", "CD4 T")["change"].abs().max()
     )
@@ -314,7 +317,7 @@ def test_random_networks_look_specific_by_reseeding_alone(adata, store_vectors):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         ch.tl.modules(adata, "B", "NK", n_null=4)
-    share = ch.get.module_nulls(adata)["share_specific"]
+    share = ch.get.modules(adata, "nulls")["share_specific"]
     assert share["observed"] == 1
     assert share["reseed"] > 0.3
 
@@ -338,10 +341,11 @@ def test_group_names_with_slash_blank_and_unicode_survive_the_disk(networks, tmp
     getattr(networks, f"write_{suffix}")(tmp_path / f"a.{suffix}")
     again = getattr(ad, f"read_{suffix}")(tmp_path / f"a.{suffix}")
     assert again.uns["modules"]["params"]["group"] == "γδ T/NK cells"
-    for read in (ch.get.modules, ch.get.module_nulls, ch.get.module_genes, ch.get.module_scores, ch.get.jaccard):
-        pd.testing.assert_frame_equal(read(again), read(networks), check_dtype=False)
+    for table in TABLES:
+        read, expected = (ch.get.modules(data, table) for data in (again, networks))
+        pd.testing.assert_frame_equal(read, expected, check_dtype=False)
     assert str(again.var["modules:γδ T_NK cells"].dtype) == "Int64"
-    assert len(ch.get.module_genes(again, "CD4 (naïve)")) == networks.n_vars
+    assert len(ch.get.modules(again, "genes", group="CD4 (naïve)")) == networks.n_vars
 
 
 def test_modules_without_reference_survive_the_disk(networks, tmp_path):
@@ -359,14 +363,14 @@ def test_modality_of_a_mudata_gets_the_modules(networks):
 
 def test_readers_give_fresh_frames(found):
     before = ch.get.modules(found).copy()
-    for read in (ch.get.modules, ch.get.module_nulls, ch.get.module_genes, ch.get.module_scores, ch.get.jaccard):
-        frame = read(found)
+    for table in TABLES:
+        frame = ch.get.modules(found, table)
         frame[frame.columns[-1]] = -5
-    overlap = ch.get.jaccard(found)
+    overlap = ch.get.modules(found, "jaccard")
     overlap.iloc[:, :] = 7.0
     pd.testing.assert_frame_equal(ch.get.modules(found), before)
-    assert ch.get.module_scores(found).iloc[0, -1] != -5
-    assert (ch.get.jaccard(found).max(axis=1) == before["max_jaccard"]).all()
+    assert ch.get.modules(found, "scores").iloc[0, -1] != -5
+    assert (ch.get.modules(found, "jaccard").max(axis=1) == before["max_jaccard"]).all()
 
 
 # ---- bad input
@@ -419,7 +423,7 @@ def test_module_without_expressed_genes_has_no_score_and_is_reported(networks):
     assert table.loc[1, "n_expressed"] == 0
     assert table.loc[1, ["mean_score", "score_difference", "pval", "pval_adj"]].isna().all()
     assert table.drop(index=1)["pval_adj"].notna().all()
-    assert ch.get.module_scores(networks)["1"].isna().all()
+    assert ch.get.modules(networks, "scores")["1"].isna().all()
 
 
 def test_module_without_control_genes_has_no_score_and_is_reported(networks):

@@ -63,7 +63,7 @@ def test_the_question_and_the_answer_are_what_is_asked(cells, tiny, monkeypatch,
     question = ch.text.Question(TASK, max_new_tokens=7)
     ch.tl.explain(cells, tiny, question)
     ch.tl.reasons(cells, tiny, question, cells=wanted, reason_first=reason_first)
-    table = ch.get.reasons(cells)
+    table = ch.get.explain(cells, "reasons")
     assert table["cell"].tolist() == [cells.obs_names[1], cells.obs_names[3]]
     assert table["answer"].tolist() == cells.obs["explain_answer"].iloc[[1, 3]].tolist()
     for text, cell, answer in zip(asked, table["cell"], table["answer"], strict=True):

@@ -363,4 +363,4 @@ def test_mini_shows_the_plumbing_and_says_so(adata, tmp_path):
     ch.tl.explain(adata, model, question)
     with pytest.warns(UserWarning, match="never learnt to give reasons"):
         ch.tl.reasons(adata, model, question, cells=1, reason_first=True)
-    assert len(ch.get.reasons(adata)) == 1
+    assert len(ch.get.explain(adata, "reasons")) == 1

@@ -84,8 +84,8 @@ def predict(
     if target.suffix == ".parquet" and find_spec("pyarrow") is None:  # pandas would say so after the work
         msg = f"{target.name} needs pyarrow: pip install 'cellhermes[train]'. Or write .csv."
         raise ImportError(msg)
-    asked = ch.text.Question(task, **how)
     with _cells.kept(source, target) as blocks:
+        asked = ch.text.Question(task, **how)
         if source.suffix not in TABLES:
             data, adata = _cells.read_cells(source, target, mod)
             if "cell_sentence" in asked.shown:
@@ -128,9 +128,9 @@ def explain(
     """Say which genes of each cell an answer comes from, and test whether that is true."""
     import cellhermes as ch
 
-    asked = ch.text.Question(task, answers=answer)
     with _cells.kept(source, target) as blocks:
         lm = _cells.loaded(model, dtype, quantize)
+        asked = ch.text.Question(task, answers=answer)
         data, seen = _cells.read_cells(source, target, mod)
         _cells.add_sentences(data, {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod})
         explained = {"key": key_added, "batch_size": batch_size, "mod": mod}
@@ -140,7 +140,7 @@ def explain(
             ch.tl.reasons(data, lm, replace(asked, max_new_tokens=256), cells=reasons, **explained)
         if test:
             ch.tl.faithfulness(data, lm, asked, **explained)
-            typer.echo(ch.get.explanation_quality(seen, key=key_added).round(3).to_string(index=False))
+            typer.echo(ch.get.faithfulness(seen, "quality", key=key_added).round(3).to_string(index=False))
         _cells.finish(_cells.writer(data), target, blocks)
     typer.echo(f"{int(seen.obs[f'{key_added}_answer'].notna().sum()):,} cells explained: {target}")
 

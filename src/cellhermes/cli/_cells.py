@@ -1,6 +1,7 @@
 """Cells that a command reads, and the file it writes: in blocks, shared out, whole or not at all."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,7 +117,9 @@ def computed(adata: "AnnData", key: str, entries: list[str], blocks: Path) -> It
     check_free(adata, key, entries)
     blocks.mkdir(exist_ok=True)
     store = blocks / "result.zarr"
-    yield store
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Not computed")  # it was, by a call that could not write OUT
+        yield store
     result = anndata.read_zarr(store)
     with written(adata, key, entries):
         for slot in ("obs", "obsm", "uns"):

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def importance(
     key: str = EXPLAIN,
     mod: str | None = None,
 ) -> pd.DataFrame:
-    """Importance of the genes of cells, as a table.
+    """Return the importance of the genes of cells.
 
     Parameters
     ----------
@@ -80,15 +80,23 @@ def importance(
     return pd.concat(parts, ignore_index=True)
 
 
-def recurrence(
-    data: "AnnData | MuData", answer: str | None = None, *, key: str = EXPLAIN, mod: str | None = None
+def explain(
+    data: "AnnData | MuData",
+    table: Literal["recurrence", "heads", "reasons"] = "recurrence",
+    *,
+    answer: str | None = None,
+    key: str = EXPLAIN,
+    mod: str | None = None,
 ) -> pd.DataFrame:
-    """Genes that are important in many cells, by answer.
+    """Return a table of an explanation.
 
     Parameters
     ----------
     data
-        Annotated data with :func:`cellhermes.tl.explain` done.
+        Annotated data with :func:`cellhermes.tl.explain` done; for ``"reasons"``, :func:`cellhermes.tl.reasons`.
+    table
+        ``"recurrence"``: genes that are important in many cells, by answer. ``"heads"``: the heads that attention was
+        read from. ``"reasons"``: rationales in the model's own words.
     answer
         Only cells with this answer; None takes all answers.
     key
@@ -98,13 +106,17 @@ def recurrence(
 
     Returns
     -------
-    One row for each gene of a sentence and answer, the most frequent first: ``answer``, ``gene``, ``n_cells``,
-    ``n_listed``, ``n_top``, ``frequency``, ``mean_importance`` (see :func:`cellhermes.tl.explain`).
+    ``"recurrence"``: one row for each gene of a sentence and answer, the most frequent first: ``answer``, ``gene``,
+    ``n_cells``, ``n_listed``, ``n_top``, ``frequency``, ``mean_importance``. ``"heads"``: ``head``, ``entropy``,
+    ``gene_share``, ``n_cells`` (see :func:`cellhermes.tl.explain`). ``"reasons"``: ``cell``, ``answer``, ``given``,
+    ``reason``, ``text``, ``genes``, ``n_genes``, ``n_absent`` (see :func:`cellhermes.tl.reasons`).
 
     Raises
     ------
     KeyError
-        If there is no explanation, or no explained cell with the answer.
+        If there is no such table, or no explained cell with the answer.
+    ValueError
+        If ``table`` is not known, or has no answers.
 
     Examples
     --------
@@ -112,61 +124,47 @@ def recurrence(
     >>> adata = ch.datasets.toy(n_obs=20)
     >>> ch.pp.cell_sentences(adata, n_genes=10)
     >>> ch.tl.explain(adata, "mini", "t_cell_reactivity")
-    >>> list(ch.get.recurrence(adata))[:5]
+    >>> list(ch.get.explain(adata))[:5]
     ['answer', 'gene', 'n_cells', 'n_listed', 'n_top']
+    >>> list(ch.get.explain(adata, "heads"))
+    ['head', 'entropy', 'gene_share', 'n_cells']
     """
-    table = _table(data, "genes", key, mod, "Run `ch.tl.explain(adata, model, task)` first.")
-    if answer is None:
-        return table
-    if answer not in {*table["answer"]}:
-        msg = f"No explained cell has the answer {answer!r}; known: {[*table['answer'].unique()]}."
+    names = {"recurrence": "genes", "heads": "heads", "reasons": "reasons"}
+    if table not in names:
+        msg = f"table={table!r} is not known; expected one of {[*names]}."
+        raise ValueError(msg)
+    stored = uns_of(_adata.resolve(data, mod), key).get(names[table])
+    if stored is None:
+        tool = "reasons" if table == "reasons" else "explain"
+        msg = f"`adata.uns[{key!r}][{names[table]!r}]` not found. Run `ch.tl.{tool}(adata, model, task)` first."
         raise KeyError(msg)
-    return table[table["answer"] == answer].reset_index(drop=True)
+    if answer is None:
+        return stored.reset_index(drop=True)
+    if "answer" not in stored:
+        msg = f"answer={answer!r}, but table={table!r} is of all answers; leave answer out."
+        raise ValueError(msg)
+    if answer not in {*stored["answer"]}:
+        msg = f"No explained cell has the answer {answer!r}; known: {[*stored['answer'].unique()]}."
+        raise KeyError(msg)
+    return stored[stored["answer"] == answer].reset_index(drop=True)
 
 
-def reasons(data: "AnnData | MuData", *, key: str = EXPLAIN, mod: str | None = None) -> pd.DataFrame:
-    """Rationales in the model's own words.
-
-    Parameters
-    ----------
-    data
-        Annotated data with ``ch.tl.explain(..., reasons=n)`` done.
-    key
-        Entry of ``uns`` with the explanation.
-    mod
-        Modality of a MuData.
-
-    Returns
-    -------
-    One row a cell: ``cell``, ``answer``, ``given``, ``reason``, ``text``, ``genes``, ``n_genes``, ``n_absent`` (see
-    :func:`cellhermes.tl.explain`).
-
-    Raises
-    ------
-    KeyError
-        If there are none.
-
-    Examples
-    --------
-    >>> import warnings
-    >>> import cellhermes as ch
-    >>> adata = ch.datasets.toy(n_obs=20)
-    >>> ch.pp.cell_sentences(adata, n_genes=10)
-    >>> with warnings.catch_warnings(action="ignore"):  # the bundled model says that its words mean nothing
-    ...     ch.tl.explain(adata, "mini", "t_cell_reactivity", reasons=1, max_new_tokens=5)
-    >>> len(ch.get.reasons(adata))
-    1
-    """
-    return _table(data, "reasons", key, mod, "Run `ch.tl.explain(adata, model, task, reasons=n)` first.")
-
-
-def explanation_quality(data: "AnnData | MuData", *, key: str = EXPLAIN, mod: str | None = None) -> pd.DataFrame:
-    """How far an explanation can be believed: deletion, insertion and agreement, each beside its control.
+def faithfulness(
+    data: "AnnData | MuData",
+    table: Literal["curves", "quality"] = "curves",
+    *,
+    key: str = EXPLAIN,
+    mod: str | None = None,
+) -> pd.DataFrame:
+    """Return how an explanation stood its test.
 
     Parameters
     ----------
     data
         Annotated data with :func:`cellhermes.tl.faithfulness` done.
+    table
+        ``"curves"``: the answer's probability without, or with only, the most important genes. ``"quality"``: deletion,
+        insertion and agreement, each beside its control.
     key
         Entry of ``uns`` with the explanation.
     mod
@@ -174,47 +172,15 @@ def explanation_quality(data: "AnnData | MuData", *, key: str = EXPLAIN, mod: st
 
     Returns
     -------
-    The ``table`` of :func:`cellhermes.tl.faithfulness`. Where ``low`` is above 0, the explanation is better than the
-    control; where it is not, do not tell a story about the genes.
+    The ``curves`` or the ``table`` of :func:`cellhermes.tl.faithfulness`. Where ``low`` of ``"quality"`` is above 0, the
+    explanation is better than the control; where it is not, do not tell a story about the genes.
 
     Raises
     ------
     KeyError
         If it was not tested.
-
-    Examples
-    --------
-    >>> import cellhermes as ch
-    >>> adata = ch.datasets.toy(n_obs=20)
-    >>> ch.pp.cell_sentences(adata, n_genes=10)
-    >>> ch.tl.explain(adata, "mini", "t_cell_reactivity")
-    >>> ch.tl.faithfulness(adata, "mini", "t_cell_reactivity", steps=[1, 3], cells=5)
-    >>> ch.get.explanation_quality(adata)["against"].unique().tolist()
-    ['equal rank', 'any rank']
-    """
-    return _tested(data, "table", key, mod)
-
-
-def faithfulness(data: "AnnData | MuData", *, key: str = EXPLAIN, mod: str | None = None) -> pd.DataFrame:
-    """Deletion and insertion curves: the answer's probability without, or with only, the most important genes.
-
-    Parameters
-    ----------
-    data
-        Annotated data with :func:`cellhermes.tl.faithfulness` done.
-    key
-        Entry of ``uns`` with the explanation.
-    mod
-        Modality of a MuData.
-
-    Returns
-    -------
-    The ``curves`` of :func:`cellhermes.tl.faithfulness`.
-
-    Raises
-    ------
-    KeyError
-        If it was not tested.
+    ValueError
+        If there is no such table.
 
     Examples
     --------
@@ -225,24 +191,18 @@ def faithfulness(data: "AnnData | MuData", *, key: str = EXPLAIN, mod: str | Non
     >>> ch.tl.faithfulness(adata, "mini", "t_cell_reactivity", steps=[1, 3], cells=5)
     >>> sorted(ch.get.faithfulness(adata)["k"].unique().tolist())
     [0, 1, 3]
+    >>> ch.get.faithfulness(adata, "quality")["against"].unique().tolist()
+    ['equal rank', 'any rank']
     """
-    return _tested(data, "curves", key, mod)
-
-
-def _tested(data: "AnnData | MuData", name: str, key: str, mod: str | None) -> pd.DataFrame:
-    found = uns_of(_adata.resolve(data, mod), key).get("faithfulness")
-    if found is None:
+    names = {"curves": "curves", "quality": "table"}
+    if table not in names:
+        msg = f"table={table!r} is not known; expected one of {[*names]}."
+        raise ValueError(msg)
+    stored = uns_of(_adata.resolve(data, mod), key).get("faithfulness")
+    if stored is None:
         msg = f"`adata.uns[{key!r}]['faithfulness']` not found. Run `ch.tl.faithfulness(adata, model, task)` first."
         raise KeyError(msg)
-    return found[name].reset_index(drop=True)
-
-
-def _table(data: "AnnData | MuData", name: str, key: str, mod: str | None, hint: str) -> pd.DataFrame:
-    found = uns_of(_adata.resolve(data, mod), key).get(name)
-    if found is None:
-        msg = f"`adata.uns[{key!r}][{name!r}]` not found. {hint}"
-        raise KeyError(msg)
-    return found.reset_index(drop=True)
+    return stored[names[table]].reset_index(drop=True)
 
 
 class Html(str):
@@ -255,7 +215,7 @@ class Html(str):
 
 
 def sentence_html(data: "AnnData | MuData", cell: str, *, key: str = EXPLAIN, mod: str | None = None) -> str:
-    """Sentence of a cell with its genes shaded by importance, for a notebook or a web page.
+    """Return the sentence of a cell with its genes shaded by importance, for a notebook or a web page.
 
     Parameters
     ----------

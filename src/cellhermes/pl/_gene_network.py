@@ -141,7 +141,7 @@ def _members(
             msg = f"Gene {of!r} is not in {where}, which has {len(whole):,} genes. For a module, pass its number."
             raise KeyError(msg)
         return [of, *whole.neighbors(of)]
-    table = get.module_genes(data, group, key=modules_key, mod=mod)
+    table = get.modules(data, "genes", group=group, key=modules_key, mod=mod)
     genes = table.loc[table["module"] == of, "gene"].tolist()
     if not genes:
         msg = f"Module {of} not found; the modules of {group!r} are {sorted(table['module'].unique().tolist())}."
@@ -164,7 +164,11 @@ def _module_colors(
     ax: "Axes", data: "AnnData | MuData", group: str | None, genes: list[str], modules_key: str, mod: str | None
 ) -> list[str]:
     """Colour of each gene's module, with a legend; modules beyond the colours, and genes outside, are grey."""
-    module = get.module_genes(data, group, key=modules_key, mod=mod).drop_duplicates("gene").set_index("gene")["module"]
+    module = (
+        get.modules(data, "genes", group=group, key=modules_key, mod=mod)
+        .drop_duplicates("gene")
+        .set_index("gene")["module"]
+    )
     of_gene = module.reindex(genes)
     counts = of_gene.value_counts()
     colors = dict(zip(counts.index, cycle(ax), strict=False))

@@ -34,7 +34,7 @@ def importance(
     data
         Annotated data with :func:`cellhermes.tl.explain` done.
     n_genes
-        Genes of each answer, the most frequent ones of :func:`cellhermes.get.recurrence`.
+        Genes of each answer, the most frequent ones of :func:`cellhermes.get.explain`.
     key
         Entry of ``layers`` and ``uns`` with the explanation.
     mod
@@ -61,7 +61,7 @@ def importance(
     >>> ch.tl.explain(adata, "mini", "t_cell_reactivity")
     >>> ax = ch.pl.importance(adata)
     """
-    recurrent = get.recurrence(data, key=key, mod=mod)
+    recurrent = get.explain(data, key=key, mod=mod)
     genes = recurrent.groupby("answer", sort=False).head(n_genes)["gene"].unique()
     rows = get.importance(data, key=key, mod=mod)
     cells = rows.drop_duplicates("cell").set_index("cell")["answer"]

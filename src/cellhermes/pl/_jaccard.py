@@ -56,7 +56,7 @@ def jaccard(
     >>> ch.tl.modules(adata, "B", "NK")
     >>> ax = ch.pl.jaccard(adata)
     """
-    table = get.jaccard(data, key=key, mod=mod)
+    table = get.modules(data, "jaccard", key=key, mod=mod)
     values = table.to_numpy(float)
     order = np.lexsort((-values.max(axis=0), values.argmax(axis=0)))  # of columns: by their best row
     side = 0.8 + 0.125 * np.clip(values.shape, 12, 45)

@@ -64,7 +64,7 @@ def module_scores(
     >>> sc.pp.pca(adata)
     >>> ax = ch.pl.module_scores(adata, 0, basis="X_pca")
     """
-    scores = get.module_scores(data, key=key, mod=mod)
+    scores = get.modules(data, "scores", key=key, mod=mod)
     if str(module) not in scores:
         msg = f"Module {module!r} has no scores; known: {list(scores.columns)}."
         raise KeyError(msg)

@@ -70,7 +70,7 @@ def enrich(
         the network. A list of symbols: these genes. A dict: several lists by name.
     background
         Genes that could have been in a list, such as all that stand in a sentence for recurrent genes
-        (:func:`cellhermes.get.recurrence`); no network is needed then, and ``of`` must be lists. A number is how many
+        (:func:`cellhermes.get.explain`); no network is needed then, and ``of`` must be lists. A number is how many
         they are, where only this is known: the genes of the lists and sets, and others that are in none. None takes
         the genes of the network.
     group

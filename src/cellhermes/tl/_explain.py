@@ -128,7 +128,7 @@ def explain(
 
     See Also
     --------
-    cellhermes.get.importance, cellhermes.get.recurrence, cellhermes.tl.reasons, cellhermes.tl.faithfulness
+    cellhermes.get.importance, cellhermes.get.explain, cellhermes.tl.reasons, cellhermes.tl.faithfulness
 
     Examples
     --------

@@ -114,7 +114,7 @@ def faithfulness(
 
     See Also
     --------
-    cellhermes.get.explanation_quality, cellhermes.get.faithfulness, cellhermes.pl.faithfulness
+    cellhermes.get.faithfulness, cellhermes.get.faithfulness, cellhermes.pl.faithfulness
 
     Examples
     --------
@@ -124,7 +124,7 @@ def faithfulness(
     >>> model = ch.CellHermes.from_pretrained("mini")
     >>> ch.tl.explain(adata, model, "t_cell_reactivity")
     >>> ch.tl.faithfulness(adata, model, "t_cell_reactivity", steps=[1, 3], cells=5)
-    >>> ch.get.explanation_quality(adata)["test"].unique().tolist()
+    >>> ch.get.faithfulness(adata, "quality")["test"].unique().tolist()
     ['deletion', 'insertion']
     """
     adata = _adata.writable(data, mod)

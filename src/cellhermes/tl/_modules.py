@@ -121,7 +121,7 @@ def modules(
         All Jaccard indices, modules of the group x modules of the reference.
     ``uns[key_added]["nulls"]`` : DataFrame
         Share of specific modules and changes of degree, observed and under both nulls;
-        :func:`cellhermes.get.module_nulls` describes the columns.
+        :func:`cellhermes.get.modules` describes the columns.
     ``uns[key_added]["params"]`` : dict
         The arguments, options of the scores, seed, version.
 
@@ -141,7 +141,7 @@ def modules(
 
     See Also
     --------
-    cellhermes.get.modules, cellhermes.get.jaccard, cellhermes.tl.enrich, cellhermes.pl.modules
+    cellhermes.get.modules, cellhermes.get.modules, cellhermes.tl.enrich, cellhermes.pl.modules
 
     Examples
     --------

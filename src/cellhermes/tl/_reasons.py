@@ -88,7 +88,7 @@ def reasons(
 
     See Also
     --------
-    cellhermes.get.reasons, cellhermes.tl.faithfulness
+    cellhermes.get.explain, cellhermes.tl.faithfulness
 
     Examples
     --------
@@ -100,7 +100,7 @@ def reasons(
     >>> ch.tl.explain(adata, "mini", question)
     >>> with warnings.catch_warnings(action="ignore"):  # the bundled model says that its words mean nothing
     ...     ch.tl.reasons(adata, "mini", question, cells=2)
-    >>> len(ch.get.reasons(adata))
+    >>> len(ch.get.explain(adata, "reasons"))
     2
     """
     adata = _adata.writable(data, mod)
