@@ -125,7 +125,7 @@ def control() -> Callable[[], object]:
     adata = counts(3_000, 2_000)
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    return lambda: ch.tl.gene_network(adata, source="expression")
+    return lambda: ch.tl.gene_network(adata, use_rep="expression")
 
 
 def modules() -> Callable[[], object]:

@@ -75,7 +75,7 @@ def embed(adata: ad.AnnData, model: ch.CellHermes | str, genes: list[str], group
 
 def co_expression(adata: ad.AnnData, genes: list[str], groups: list[str]) -> None:
     for groupby, labels in (("cell_type", groups), ("half", None)):
-        ch.tl.gene_network(adata, source="expression", genes=genes, groupby=groupby, groups=labels)
+        ch.tl.gene_network(adata, use_rep="expression", genes=genes, groupby=groupby, groups=labels)
 
 
 def spelling(adata: ad.AnnData, genes: list[str]) -> None:
@@ -84,7 +84,7 @@ def spelling(adata: ad.AnnData, genes: list[str]) -> None:
     vectors = TruncatedSVD(256, random_state=0).fit_transform(grams.fit_transform([f"^{gene}$" for gene in genes]))
     adata.varm["X_spelling"] = np.full((adata.n_vars, vectors.shape[1]), np.nan, np.float32)
     adata.varm["X_spelling"][adata.var_names.get_indexer(genes)] = vectors
-    ch.tl.gene_network(adata, embedding_key="X_spelling")
+    ch.tl.gene_network(adata, use_rep="X_spelling")
 
 
 class Scorer:

@@ -85,7 +85,7 @@ def measure(file: Path) -> dict:
     adata = ad.read_h5ad(file)
     found = {"genes": adata.n_vars, "share of non-zeros": adata.X.nnz / np.prod(adata.shape)}
     before = peak()
-    _, found["control"] = timed(ch.tl.gene_network, adata, source="expression", key_added="coexpression")
+    _, found["control"] = timed(ch.tl.gene_network, adata, use_rep="expression", key_added="coexpression")
     found["control_memory"] = peak() - before
     _, found["networks"] = timed(ch.tl.gene_network, adata, groupby="group")
     _, found["modules"] = timed(ch.tl.modules, adata, "a", "b")

@@ -126,7 +126,7 @@ TAKE_GROUPS = {
     "embed_genes": lambda adata, groups: ch.tl.embed_genes(adata, groupby="cell_type", groups=groups),
     "gene_network of vectors": lambda adata, groups: ch.tl.gene_network(adata, groupby="cell_type", groups=groups),
     "gene_network of expression": lambda adata, groups: ch.tl.gene_network(
-        adata, groupby="cell_type", groups=groups, source="expression"
+        adata, groupby="cell_type", groups=groups, use_rep="expression"
     ),
     "split_groups": lambda adata, groups: ch.tl.split_groups(adata, "cell_type", groups=groups),
     "gene_vectors": lambda adata, groups: ch.get.gene_vectors(adata, groups=groups),

@@ -60,7 +60,7 @@ def make(run: Run) -> None:
     for compare in ({"groupby": groupby, "groups": [group, reference]}, {"groupby": "half"}):
         ch.tl.embed_genes(adata, model, genes=genes, **compare)
         ch.tl.gene_network(adata, **compare)
-        ch.tl.gene_network(adata, source="expression", genes=genes, key_added="co_expression", **compare)
+        ch.tl.gene_network(adata, use_rep="expression", genes=genes, key_added="co_expression", **compare)
 
     change = ch.get.degree_change(adata, group, reference)
     top = str(change.index[0])

@@ -8,7 +8,7 @@ import cellhermes as ch
 
 @pytest.fixture
 def tested(adata):
-    ch.tl.gene_network(adata, source="expression")
+    ch.tl.gene_network(adata, use_rep="expression")
     ch.tl.enrich(
         adata, {"a": ["CD3D", "CD3E", "CD3G"], "b": ["LYZ", "CD14", "VCAN"]}, of={"0": ["CD3D"], "none": ["PAX5"]}
     )

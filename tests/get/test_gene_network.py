@@ -9,7 +9,7 @@ import cellhermes as ch
 
 @pytest.fixture
 def networks(adata):
-    ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], use_rep="expression")
     return adata
 
 
@@ -37,7 +37,7 @@ def test_degrees_equal_networkx(networks):
 
 def test_change_is_held_against_two_halves_of_the_group(networks):
     ch.tl.split_groups(networks, "cell_type", groups=["B"])
-    ch.tl.gene_network(networks, groupby="half", source="expression")
+    ch.tl.gene_network(networks, groupby="half", use_rep="expression")
     change = ch.get.degree_change(networks, "B", "NK")
     one, two = (ch.get.gene_network(networks, f"B (half {i})") for i in (1, 2))
     null = {gene: one.degree(gene) - two.degree(gene) for gene in set(one) & set(two)}

@@ -23,8 +23,8 @@ def made(folders):
     that are explained."""
     adata = ch.datasets.toy()
     ch.tl.split_groups(adata, "cell_type", groups=["B"])
-    ch.tl.gene_network(adata, source="expression", groupby="cell_type", groups=["B", "NK"])
-    ch.tl.gene_network(adata, source="expression", groupby="half")
+    ch.tl.gene_network(adata, use_rep="expression", groupby="cell_type", groups=["B", "NK"])
+    ch.tl.gene_network(adata, use_rep="expression", groupby="half")
     ch.tl.modules(adata, "B", "NK", n_null=2)
     ch.tl.enrich(
         adata, SETS, of={"T": SETS["T cell activation (GO:0042110)"], "B": ["CD79A", "MS4A1", "CD3E"]}, group="B"

@@ -83,7 +83,7 @@ def test_genes_may_be_chosen_and_keep_their_place(embedded):
     present = np.diff(embedded.varp["gene_network"].indptr) > 0
     np.testing.assert_array_equal(present, embedded.var_names.isin(genes))
     params = embedded.uns["gene_network"]["params"]
-    assert {"n_neighbors": 5, "source": "embedding", "embedding_key": KEY, "metric": "cosine"}.items() <= params.items()
+    assert {"n_neighbors": 5, "use_rep": KEY, "metric": "cosine"}.items() <= params.items()
 
 
 def test_calls_add_groups_and_replace_their_own(embedded):
@@ -109,7 +109,7 @@ def group_correlation(adata, group):
 def test_control_connects_the_most_correlated_genes_of_the_group(adata):
     silent = adata.var_names[3]
     adata.X = adata.X.multiply(np.arange(adata.n_vars) != 3).tocsr()
-    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], source="expression")
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], use_rep="expression")
     r, names = group_correlation(adata, "B")
     np.fill_diagonal(r, 2)
     order = np.argsort(-r.round(12), axis=1, kind="stable")[:, 1:15]
@@ -121,9 +121,9 @@ def test_control_connects_the_most_correlated_genes_of_the_group(adata):
 
 
 def test_control_without_groups_takes_all_cells(adata):
-    ch.tl.gene_network(adata, source="expression", key_added="coexpression")
+    ch.tl.gene_network(adata, use_rep="expression", key_added="coexpression")
     adata.obs["all"] = "x"
-    ch.tl.gene_network(adata, groupby="all", source="expression", key_added="coexpression")
+    ch.tl.gene_network(adata, groupby="all", use_rep="expression", key_added="coexpression")
     assert (adata.varp["coexpression"] != adata.varp["coexpression:x"]).nnz == 0
 
 
@@ -141,7 +141,7 @@ def test_formats_and_blocks_give_the_same_control(adata, monkeypatch, share):
     for convert in (sparse.csr_matrix, sparse.csc_matrix, lambda x: x.toarray()):
         data = adata.copy()
         data.X = convert(adata.X)
-        ch.tl.gene_network(data, groupby="cell_type", groups=["NK"], source="expression")
+        ch.tl.gene_network(data, groupby="cell_type", groups=["NK"], use_rep="expression")
         seen.append(data.varp["gene_network:NK"].toarray())
     assert forms == [share == 1] * 3
     np.testing.assert_array_equal(seen[0], seen[1])
@@ -149,30 +149,30 @@ def test_formats_and_blocks_give_the_same_control(adata, monkeypatch, share):
 
 
 def test_backed_and_layer_and_raw_give_the_same_control(adata, tmp_path):
-    ch.tl.gene_network(adata, source="expression")
+    ch.tl.gene_network(adata, use_rep="expression")
     expected = adata.varp["gene_network"]
     other = ad.AnnData(adata.layers["counts"], obs=adata.obs, var=adata.var[[]], layers={"log": adata.X})
     other.raw = adata[:, adata.var_names].copy()
     for options in ({"layer": "log"}, {"use_raw": True}):
-        ch.tl.gene_network(other, source="expression", **options)
+        ch.tl.gene_network(other, use_rep="expression", **options)
         assert (other.varp["gene_network"] != expected).nnz == 0
     adata.write_h5ad(tmp_path / "a.h5ad")
     backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
     del backed.varp["gene_network"]
-    ch.tl.gene_network(backed, source="expression")
+    ch.tl.gene_network(backed, use_rep="expression")
     assert (backed.varp["gene_network"] != expected).nnz == 0
     backed.file.close()
 
 
 def test_view_and_dask_give_the_same_control(adata):
-    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], source="expression")
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], use_rep="expression")
     expected = adata.varp["gene_network:B"]
     view = adata[adata.obs["cell_type"].isin(["B", "NK"])]
     with pytest.warns(ad.ImplicitModificationWarning):
-        ch.tl.gene_network(view, groupby="cell_type", source="expression", key_added="v")
+        ch.tl.gene_network(view, groupby="cell_type", use_rep="expression", key_added="v")
     assert (view.varp["v:B"] != expected).nnz == 0
     adata.X = da.from_array(adata.X.toarray(), chunks=(70, -1)).map_blocks(sparse.csr_matrix)
-    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], source="expression", key_added="d")
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], use_rep="expression", key_added="d")
     assert (adata.varp["d:B"] != expected).nnz == 0
 
 
@@ -180,7 +180,7 @@ def test_order_of_the_genes_does_not_change_the_edges(adata):
     turned = adata[:, ::-1].copy()
     edges = []
     for data in (adata, turned):
-        ch.tl.gene_network(data, source="expression")
+        ch.tl.gene_network(data, use_rep="expression")
         edges.append({frozenset(edge) for edge in ch.get.gene_network(data).edges})
     assert edges[0] == edges[1]
 
@@ -189,9 +189,9 @@ def test_cells_without_a_group_belong_to_none(adata):
     """Also where a group is called as missing values are written."""
     adata.obs["g"] = adata.obs["cell_type"].astype(object).where(adata.obs["cell_type"] == "B", None)
     adata.obs["g"] = adata.obs["g"].replace("B", "nan")
-    ch.tl.gene_network(adata, groupby="g", source="expression")
+    ch.tl.gene_network(adata, groupby="g", use_rep="expression")
     assert adata.uns["gene_network"]["groups"]["label"].tolist() == ["nan"]
-    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], source="expression", key_added="same")
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], use_rep="expression", key_added="same")
     assert (adata.varp["gene_network:nan"] != adata.varp["same:B"]).nnz == 0
 
 
@@ -203,7 +203,7 @@ def test_a_gene_that_is_constant_but_for_rounding_is_left_out(adata):
     assert len(np.unique(adata.X[:, 3])) == 2
     adata.X[:, 4] = np.where(np.arange(adata.n_obs) % 2, 2.7, 2.701)  # small, but no rounding
     adata.X[:, 5:25] = np.arange(1, 21) / 7  # mean square and square of the mean differ in their last bits
-    ch.tl.gene_network(adata, source="expression")
+    ch.tl.gene_network(adata, use_rep="expression")
     found = ch.get.gene_network(adata)
     assert not {adata.var_names[3], *adata.var_names[5:25]} & {*found}
     assert adata.var_names[4] in found
@@ -226,16 +226,16 @@ def n_expressing(adata, group):
     return pd.Series((adata.X[rows] > 0).sum(axis=0), adata.var_names)
 
 
-@pytest.mark.parametrize("source", ["embedding", "expression"])
-def test_the_cells_that_express_a_gene_are_counted(silent, store_vectors, source):
+@pytest.mark.parametrize("use_rep", [KEY, "expression"])
+def test_the_cells_that_express_a_gene_are_counted(silent, store_vectors, use_rep):
     adata, genes = silent
     vectors = ch.get.gene_vectors(adata, groups=["B"]).droplevel("group").reindex(adata.var_names)
     store_vectors(adata, {"B": vectors.to_numpy()})
-    if source == "embedding":
+    if use_rep == KEY:
         with pytest.warns(UserWarning, match=f"Group 'B': {len(genes)} of 346 genes are expressed by none.*min_cells="):
-            ch.tl.gene_network(adata, groupby="cell_type", source=source)
+            ch.tl.gene_network(adata, groupby="cell_type", use_rep=use_rep)
     else:
-        ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source=source)
+        ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], use_rep=use_rep)
     for group in ("B", "NK"):
         column, expected = adata.var[f"gene_network:{group}_n_cells"], n_expressing(adata, group)
         network = ch.get.gene_network(adata, group)
@@ -247,13 +247,13 @@ def test_the_cells_that_express_a_gene_are_counted(silent, store_vectors, source
     assert (change["n_cells_reference"] == n_expressing(adata, "NK")[change.index]).all()
 
 
-@pytest.mark.parametrize("source", ["embedding", "expression"])
-def test_genes_that_too_few_cells_express_may_be_left_out(silent, store_vectors, source):
+@pytest.mark.parametrize("use_rep", [KEY, "expression"])
+def test_genes_that_too_few_cells_express_may_be_left_out(silent, store_vectors, use_rep):
     adata, genes = silent
     vectors = ch.get.gene_vectors(adata, groups=["B"]).droplevel("group").reindex(adata.var_names)
     store_vectors(adata, {"B": vectors.to_numpy()})
-    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], source=source, min_cells=4)
-    expected = set(vectors.dropna().index) if source == "embedding" else set(adata.var_names)
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B"], use_rep=use_rep, min_cells=4)
+    expected = set(vectors.dropna().index) if use_rep == KEY else set(adata.var_names)
     few = n_expressing(adata, "B") < 4
     assert genes & expected <= set(few.index[few])
     assert set(ch.get.gene_network(adata, "B")) == expected - set(few.index[few])
@@ -264,7 +264,7 @@ def test_genes_that_too_few_cells_express_may_be_left_out(silent, store_vectors,
 
 
 def test_a_network_over_all_cells_counts_all_of_them(adata):
-    ch.tl.gene_network(adata, source="expression", min_cells=100)
+    ch.tl.gene_network(adata, use_rep="expression", min_cells=100)
     adata.X = adata.X.toarray()
     few = n_expressing(adata, None) < 100
     assert set(ch.get.gene_network(adata)) == set(adata.var_names[~few])
@@ -276,12 +276,12 @@ def test_a_network_over_all_cells_counts_all_of_them(adata):
 
 def test_raw_with_other_genes_is_read_by_symbol(adata):
     genes = list(adata.var_names[:100])
-    ch.tl.gene_network(adata, source="expression", genes=genes, groupby="cell_type", groups=["B"])
+    ch.tl.gene_network(adata, use_rep="expression", genes=genes, groupby="cell_type", groups=["B"])
     expected = ch.get.gene_network(adata, "B")
     cut = adata[:, genes].copy()
     cut.raw = adata[:, ::-1].copy()
     cut.X = cut.X.toarray() - 1
-    ch.tl.gene_network(cut, source="expression", use_raw=True, groupby="cell_type", groups=["B"])
+    ch.tl.gene_network(cut, use_rep="expression", use_raw=True, groupby="cell_type", groups=["B"])
     assert {frozenset(e) for e in ch.get.gene_network(cut, "B").edges} == {frozenset(e) for e in expected.edges}
 
 
@@ -303,7 +303,7 @@ def test_genes_that_only_raw_has_are_named(embedded, caplog):
     [
         ({"n_neighbors": 7}, "n_neighbors 15 and 7"),
         ({"min_cells": 2}, "min_cells 0 and 2"),
-        ({"source": "expression"}, "source 'embedding' and 'expression'"),
+        ({"use_rep": "expression"}, "source 'embedding' and 'expression'"),
     ],
 )
 def test_networks_made_in_different_ways_are_not_compared(embedded, options, way):
@@ -317,15 +317,15 @@ def test_networks_made_in_different_ways_are_not_compared(embedded, options, way
 
 def test_halves_made_in_another_way_are_no_null(adata):
     ch.tl.split_groups(adata, "cell_type", groups=["B"])
-    ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
-    ch.tl.gene_network(adata, groupby="half", source="expression", n_neighbors=5)
+    ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], use_rep="expression")
+    ch.tl.gene_network(adata, groupby="half", use_rep="expression", n_neighbors=5)
     with pytest.raises(ValueError, match=r"'B' and 'B \(half 1\)' were made in different ways.*n_neighbors 15 and 5"):
         ch.get.degree_change(adata, "B", "NK")
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_networks_of_both_sources_survive_the_disk_together(embedded, tmp_path, suffix):
-    ch.tl.gene_network(embedded, groupby="cell_type", groups=["B"], source="expression")
+    ch.tl.gene_network(embedded, groupby="cell_type", groups=["B"], use_rep="expression")
     ch.tl.gene_network(embedded, groupby="cell_type", groups=["NK"])
     ch.tl.gene_network(embedded)
     getattr(embedded, f"write_{suffix}")(tmp_path / f"a.{suffix}")
@@ -350,7 +350,7 @@ def test_symbols_come_from_a_column_and_a_repeated_one_counts_once(embedded):
     assert isinstance(found, nx.Graph)
     assert list(found) == [s for i, s in enumerate(symbols) if i not in (7, 9)]
     assert np.flatnonzero(np.diff(embedded.varp["gene_network"].indptr) == 0).tolist() == [7, 9]
-    ch.tl.gene_network(embedded, source="expression", gene_symbols="symbol", key_added="coexpression")
+    ch.tl.gene_network(embedded, use_rep="expression", gene_symbols="symbol", key_added="coexpression")
     assert set(ch.get.gene_network(embedded, key="coexpression")) <= set(found)
 
 
@@ -358,7 +358,7 @@ def test_symbols_come_from_a_column_and_a_repeated_one_counts_once(embedded):
 def test_group_names_with_slash_blank_and_unicode_survive_the_disk(adata, tmp_path, suffix):
     label = "γδ T/NK cells"
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"NK": label})
-    ch.tl.gene_network(adata, groupby="cell_type", groups=[label, "B"], source="expression")
+    ch.tl.gene_network(adata, groupby="cell_type", groups=[label, "B"], use_rep="expression")
     expected = ch.get.gene_network(adata, label)
     getattr(adata, f"write_{suffix}")(tmp_path / f"a.{suffix}")
     again = getattr(ad, f"read_{suffix}")(tmp_path / f"a.{suffix}")
@@ -371,7 +371,7 @@ def test_group_names_with_slash_blank_and_unicode_survive_the_disk(adata, tmp_pa
 
 def test_modality_of_a_mudata_gets_the_network(adata):
     data = MuData({"rna": adata})
-    ch.tl.gene_network(data, source="expression", mod="rna")
+    ch.tl.gene_network(data, use_rep="expression", mod="rna")
     assert "gene_network" in data["rna"].varp
     assert len(ch.get.gene_network(data, mod="rna")) == adata.n_vars
 
@@ -379,25 +379,24 @@ def test_modality_of_a_mudata_gets_the_network(adata):
 # ---- bad input
 
 BAD = [
-    ({"source": "both"}, ValueError, "'embedding' or 'expression'"),
     ({"n_neighbors": 1}, ValueError, "n_neighbors=1; expected at least 2"),
     ({"groupby": "cell_type", "groups": "B"}, TypeError, "single value 'B'"),
     ({"groupby": "cell_type", "groups": ["B", "DC"]}, KeyError, r"No vectors in groups \['DC'\].*\(adata, groupby="),
     ({"groupby": "batch"}, KeyError, r"embed_genes\(adata, groupby='batch'\)"),
-    ({"embedding_key": "nope"}, KeyError, r"varm\['nope'\].*embed_genes"),
+    ({"use_rep": "nope"}, KeyError, r"varm\['nope'\].*embed_genes"),
     ({"genes": "CD3E"}, TypeError, "single string 'CD3E'"),
     ({"genes": ["CD3E", "NOPE"]}, KeyError, "1 of 2 genes are not in the data: NOPE"),
     ({"genes": ["CD3E", "CD3D", "LYZ"]}, ValueError, r"have a vector; expected more than n_neighbors=15"),
     ({"n_neighbors": 1_000}, ValueError, "expected more than n_neighbors=1000"),
-    ({"source": "expression", "groupby": "nope"}, KeyError, r"obs\['nope'\].*Its columns are"),
+    ({"use_rep": "expression", "groupby": "nope"}, KeyError, r"obs\['nope'\].*Its columns are"),
     (
-        {"source": "expression", "groupby": "cell_type", "groups": ["Z"]},
+        {"use_rep": "expression", "groupby": "cell_type", "groups": ["Z"]},
         KeyError,
         r"No cells in groups \['Z'\].*'NK'",
     ),
-    ({"source": "expression", "layer": "counts"}, ValueError, "raw counts.*normalize_total"),
-    ({"source": "expression", "layer": "nope"}, KeyError, "layer 'nope' not found"),
-    ({"source": "expression", "use_raw": True}, ValueError, "`adata.raw` is not set"),
+    ({"use_rep": "expression", "layer": "counts"}, ValueError, "raw counts.*normalize_total"),
+    ({"use_rep": "expression", "layer": "nope"}, KeyError, "layer 'nope' not found"),
+    ({"use_rep": "expression", "use_raw": True}, ValueError, "`adata.raw` is not set"),
 ]
 
 
@@ -414,14 +413,14 @@ def test_scaled_values_and_nan_are_refused(adata):
     adata.layers["nan"] = adata.X.toarray() * np.nan
     for layer, message in (("scaled", "negative values"), ("nan", "NaN or infinite")):
         with pytest.raises(ValueError, match=message):
-            ch.tl.gene_network(adata, source="expression", layer=layer)
+            ch.tl.gene_network(adata, use_rep="expression", layer=layer)
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_group_with_one_or_two_cells_has_no_correlation(adata, n):
     adata.obs["g"] = np.where(np.arange(adata.n_obs) < n, "rare", "common")
     with pytest.raises(ValueError, match=f"Group 'rare' has {n} cells?; a correlation between genes needs 3 or more"):
-        ch.tl.gene_network(adata, groupby="g", source="expression")
+        ch.tl.gene_network(adata, groupby="g", use_rep="expression")
 
 
 def test_identical_vectors_are_refused_and_some_are_counted(embedded):
@@ -436,6 +435,6 @@ def test_identical_vectors_are_refused_and_some_are_counted(embedded):
 
 def test_groups_that_would_share_a_key_are_refused(adata):
     adata.obs["g"] = np.where(np.arange(adata.n_obs) % 2, "a/b", "a_b")
-    ch.tl.gene_network(adata, groupby="g", groups=["a/b"], source="expression")
+    ch.tl.gene_network(adata, groupby="g", groups=["a/b"], use_rep="expression")
     with pytest.raises(ValueError, match="would both be stored"):
-        ch.tl.gene_network(adata, groupby="g", groups=["a_b"], source="expression")
+        ch.tl.gene_network(adata, groupby="g", groups=["a_b"], use_rep="expression")

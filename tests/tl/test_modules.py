@@ -18,7 +18,7 @@ from cellhermes.tl._louvain import partition
 from cellhermes.tl._specific import jaccard
 
 TABLES = ("modules", "genes", "nulls", "scores", "jaccard")
-OPTIONS = {"groupby": "cell_type", "source": "expression"}
+OPTIONS = {"groupby": "cell_type", "use_rep": "expression"}
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_without_reference_the_group_is_held_against_all_other_cells(networks):
 
 
 def test_network_without_groups_has_scores_and_no_test(networks):
-    ch.tl.gene_network(networks, source="expression")
+    ch.tl.gene_network(networks, use_rep="expression")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         ch.tl.modules(networks, n_null=1)
@@ -232,7 +232,7 @@ def test_donors_on_both_sides_are_compared_with_themselves(networks):
 def test_donors_of_one_side_each_are_compared_by_welch(networks):
     """Two conditions, two donors each."""
     networks.obs["condition"] = np.where(networks.obs["donor"].isin(["donor_1", "donor_2"]), "a", "b")
-    ch.tl.gene_network(networks, groupby="condition", source="expression")
+    ch.tl.gene_network(networks, groupby="condition", use_rep="expression")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         ch.tl.modules(networks, "a", "b", donor_key="donor", n_null=0)
@@ -283,7 +283,7 @@ def test_reseeded_null_is_the_share_of_other_seeds(networks):
 
 def test_halves_of_the_group_are_found_and_compared(networks):
     ch.tl.split_groups(networks, "cell_type", groups=["CD14 Mono"])
-    ch.tl.gene_network(networks, groupby="half", source="expression")
+    ch.tl.gene_network(networks, groupby="half", use_rep="expression")
     halves = [networks.varp[f"gene_network:CD14 Mono (half {i})"] for i in (1, 2)]
     one, two = (partition(weights, resolution=1.0, seed=0) for weights in halves)
 
@@ -408,7 +408,7 @@ def test_bad_input_says_what_to_do_and_writes_nothing(networks, groups, options,
 
 
 def test_groups_of_two_columns_are_refused_since_they_may_share_cells(networks):
-    ch.tl.gene_network(networks, groupby="batch", groups=["batch_1"], source="expression")
+    ch.tl.gene_network(networks, groupby="batch", groups=["batch_1"], use_rep="expression")
     with pytest.raises(ValueError, match="come from different columns"):
         ch.tl.modules(networks, "CD14 Mono", "batch_1")
 

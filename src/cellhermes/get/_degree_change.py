@@ -70,7 +70,7 @@ def degree_change(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], use_rep="expression")
     >>> change = ch.get.degree_change(adata, "B", "NK")
     >>> bool((change["change"] == change["degree"] - change["degree_reference"]).all())
     True

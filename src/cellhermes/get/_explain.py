@@ -172,8 +172,8 @@ def faithfulness(
 
     Returns
     -------
-    The ``curves`` or the ``table`` of :func:`cellhermes.tl.faithfulness`. Where ``low`` of ``"quality"`` is above 0, the
-    explanation is better than the control; where it is not, do not tell a story about the genes.
+    The ``curves`` or the ``table`` of :func:`cellhermes.tl.faithfulness`. Where ``low`` of ``"quality"`` is above 0,
+    the explanation is better than the control; where it is not, do not tell a story about the genes.
 
     Raises
     ------

@@ -45,7 +45,7 @@ def gene_network(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, source="expression")
+    >>> ch.tl.gene_network(adata, use_rep="expression")
     >>> network = ch.get.gene_network(adata)
     >>> "CD3E" in network["CD3D"]
     True

@@ -96,7 +96,7 @@ def modules(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], use_rep="expression")
     >>> ch.tl.modules(adata, "B", "NK")
     >>> ch.get.modules(adata).loc[0, ["group", "reference"]].tolist()
     ['B', 'NK']

@@ -58,7 +58,7 @@ def degree_change(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, source="expression", groupby="cell_type", groups=["B", "NK"])
+    >>> ch.tl.gene_network(adata, use_rep="expression", groupby="cell_type", groups=["B", "NK"])
     >>> ax = ch.pl.degree_change(adata, "B", "NK", n_genes=10)
     """
     table = get.degree_change(data, group, reference, key=key, mod=mod).head(n_genes)

@@ -67,7 +67,7 @@ def enrich(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, source="expression")
+    >>> ch.tl.gene_network(adata, use_rep="expression")
     >>> ch.tl.enrich(adata, {"T cell receptor": ["CD3D", "CD3E", "CD3G", "CD247"]}, of="CD3E")
     >>> ax = ch.pl.enrich(adata)
     """

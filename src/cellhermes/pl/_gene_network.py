@@ -80,7 +80,7 @@ def gene_network(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, source="expression", groupby="cell_type", groups=["B", "NK"])
+    >>> ch.tl.gene_network(adata, use_rep="expression", groupby="cell_type", groups=["B", "NK"])
     >>> ax = ch.pl.gene_network(adata, "CD79A", "B", reference="NK")
     """
     color = color or ("degree_change" if reference is not None else None)

@@ -52,7 +52,7 @@ def jaccard(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, source="expression", groupby="cell_type", groups=["B", "NK"])
+    >>> ch.tl.gene_network(adata, use_rep="expression", groupby="cell_type", groups=["B", "NK"])
     >>> ch.tl.modules(adata, "B", "NK")
     >>> ax = ch.pl.jaccard(adata)
     """

@@ -59,7 +59,7 @@ def module_scores(
     >>> import cellhermes as ch
     >>> import scanpy as sc
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, source="expression", groupby="cell_type", groups=["B", "NK"])
+    >>> ch.tl.gene_network(adata, use_rep="expression", groupby="cell_type", groups=["B", "NK"])
     >>> ch.tl.modules(adata, "B", "NK")
     >>> sc.pp.pca(adata)
     >>> ax = ch.pl.module_scores(adata, 0, basis="X_pca")

@@ -14,7 +14,7 @@ from .._groups import Grouping
 from ..text._cell import cell_sentences, vocabulary
 from ._expression import blocks
 
-Context = Literal["medoid", "pseudobulk", "cells"]
+Context = Literal["medoid", "pseudobulk"] | int
 
 DECIMALS = 6  # means and similarities that differ by less are ties: values in float32 have noise of about 1e-7
 
@@ -46,15 +46,15 @@ class Source:
     n_genes: int
     """Of a sentence, at most."""
 
-    def contexts(self, groups: Grouping, context: Context, n_cells: int, rng: np.random.Generator) -> Contexts:
+    def contexts(self, groups: Grouping, context: Context, rng: np.random.Generator) -> Contexts:
         """The contexts of each group, in the order of the labels."""
         labels, codes = groups.labels, np.where(self.sentences == "", -1, groups.codes)
         if empty := [label for i, label in enumerate(labels) if not (codes == i).any()]:
             msg = f"Every cell of groups {empty} has an empty sentence; leave them out with groups=."
             raise ValueError(msg)
         means, n_expressing = self._profiles(codes, len(labels))
-        if context == "cells":
-            rows = self._frame(labels, _drawn(codes, len(labels), n_cells, rng))
+        if not isinstance(context, str):
+            rows = self._frame(labels, _drawn(codes, len(labels), context, rng))
         elif context == "medoid":
             rows = self._frame(labels, self._medoids(codes, means))
         else:
@@ -106,13 +106,11 @@ class Source:
         return [np.array([row]) for row in medoid]
 
 
-def check_context(context: str, n_cells: int) -> None:
+def check_context(context: Context) -> None:
     """Refuse what is no way to stand for a group."""
-    if context not in ("medoid", "pseudobulk", "cells"):
-        msg = f"context={context!r} is not known; expected 'medoid', 'pseudobulk' or 'cells'."
-        raise ValueError(msg)
-    if n_cells < 1:
-        msg = f"n_cells={n_cells} must be at least 1."
+    is_number = isinstance(context, int | np.integer) and not isinstance(context, bool) and context >= 1
+    if not is_number and context not in ("medoid", "pseudobulk"):
+        msg = f"context={context!r}; expected 'medoid', 'pseudobulk', or a number of cells, at least 1."
         raise ValueError(msg)
 
 
@@ -120,7 +118,5 @@ def _drawn(codes: np.ndarray, n_groups: int, n_cells: int, rng: np.random.Genera
     """Rows of cells drawn from each group, in their order."""
     drawn = [rng.permutation(np.flatnonzero(codes == i))[:n_cells] for i in range(n_groups)]
     if short := sum(len(cells) < n_cells for cells in drawn):
-        warnings.warn(
-            f"{short} of {n_groups} groups have fewer than n_cells={n_cells} cells; all are taken.", stacklevel=4
-        )
+        warnings.warn(f"{short} of {n_groups} groups have fewer than {n_cells} cells; all are taken.", stacklevel=4)
     return [np.sort(cells) for cells in drawn]

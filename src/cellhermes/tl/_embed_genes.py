@@ -40,9 +40,7 @@ def embed_genes(
     groupby: str | None = None,
     groups: Sequence[str] | None = None,
     context: Context = "medoid",
-    n_cells: int = 10,
     sentence_key: str = SENTENCE,
-    gene_mask: str = GENE_MASK,
     gene_symbols: str | None = None,
     layer: str | None = None,
     use_raw: bool | None = None,
@@ -64,22 +62,18 @@ def embed_genes(
     model
         A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     genes
-        Symbols to embed; None takes the genes of ``var[gene_mask]``.
+        Symbols to embed; None takes the genes that may stand in sentences (:func:`cellhermes.pp.mask_genes`).
     groupby
         Column of ``obs`` with the groups.
     groups
         Groups to embed genes for; None takes all.
     context
         What stands for a group: ``"medoid"``, the cell whose expression has the highest cosine similarity to the
-        group's mean (the paper takes one cell); ``"pseudobulk"``, the ranked mean profile; ``"cells"``, the mean of the
-        vectors behind ``n_cells`` cells drawn from the group. Counts are scaled to 10,000 a cell and logarithmised for
+        group's mean (the paper takes one cell); ``"pseudobulk"``, the ranked mean profile; or a number: the mean of the
+        vectors behind as many cells, drawn from the group. Counts are scaled to 10,000 a cell and logarithmised for
         this, so that they give the same context as log-normalised values.
-    n_cells
-        Cells drawn for ``context="cells"``.
     sentence_key
         Column of ``obs`` with the sentences.
-    gene_mask
-        Boolean column of ``var`` with the genes that may stand in sentences.
     gene_symbols
         Column of ``var`` with gene symbols; None takes what the sentences were made with, else ``var_names``.
     layer, use_raw
@@ -89,7 +83,7 @@ def embed_genes(
     batch_size
         Prompts per forward pass; None chooses from the memory that is free.
     rng
-        Seed or generator for ``context="cells"``.
+        Seed or generator of the cells that are drawn.
     key_added
         Entry of ``varm`` and ``uns`` that is written.
     mod
@@ -133,7 +127,7 @@ def embed_genes(
     Warns
     -----
     UserWarning
-        If the expression is neither counts nor log-normalised, or a group has fewer than ``n_cells`` cells.
+        If the expression is neither counts nor log-normalised, or a group has fewer cells than are to be drawn.
 
     See Also
     --------
@@ -153,6 +147,7 @@ def embed_genes(
     check_free(adata, key_added, entries)
     read, of = read_params(adata, sentence_key), modality_of(adata, sentence_key)
     gene_symbols = gene_symbols or read.get("gene_symbols") or None
+    gene_mask = str(read.get("gene_mask") or GENE_MASK)
     if groupby is None:
         symbols = _adata.symbols(adata, gene_symbols)
         columns = _columns(adata, symbols, genes, gene_symbols, gene_mask, use_raw=False)
@@ -169,11 +164,11 @@ def embed_genes(
         return
     grouping = groups_of(data, groupby, groups, mod=mod)
     labels = grouping.labels
-    check_context(context, n_cells)
+    check_context(context)
     use_raw = bool(read.get("use_raw", False)) if use_raw is None else use_raw
     source = _source(adata, sentence_key, read, gene_symbols, gene_mask, layer or read.get("layer") or None, use_raw)
     columns = _columns(adata, source.symbols, genes, gene_symbols, gene_mask, use_raw=use_raw)
-    contexts = source.contexts(grouping, context, n_cells, np.random.default_rng(rng))
+    contexts = source.contexts(grouping, context, np.random.default_rng(rng))
     values = _room((len(labels), len(columns), dim_of(model)), f"uns[{key_added!r}]['vectors']")
     model, prompt = as_model(model), Template.load(in_words("gene_in_cell", of))
     asked = source.symbols[columns]
@@ -181,8 +176,12 @@ def embed_genes(
         behind = contexts.rows[contexts.rows["label"] == label]
         for some in _parts(np.arange(len(asked))):
             values[row, some] = _behind(model, prompt, asked[some], behind, batch_size)
-    made = {**provenance(model, prompt), "gene_symbols": gene_symbols, "context": context}
-    made |= {"n_cells": n_cells if context == "cells" else 1, **_about(source, read, sentence_key)}
+    made = {
+        **provenance(model, prompt),
+        "gene_symbols": gene_symbols,
+        "context": context if isinstance(context, str) else "cells",
+    }
+    made |= {"n_cells": 1 if isinstance(context, str) else int(context), **_about(source, read, sentence_key)}
     array = {"values": values, "genes": asked, "groups": np.array(labels, object)}
     array["n_expressing"] = contexts.n_expressing[:, columns]
     table = pd.DataFrame({"label": labels, "groupby": groupby, "n_in_group": contexts.n_in_group})
@@ -246,7 +245,7 @@ def _columns(
 def _mask(adata: AnnData, gene_mask: str, *, use_raw: bool) -> np.ndarray:
     """Genes that may stand in sentences: of the object, or of raw where that has others."""
     if _adata.has_own_genes(adata, use_raw=use_raw):
-        hint = "Run `ch.pp.mask_genes(adata)` or `ch.pp.cell_sentences(adata)` first, or pass gene_mask=."
+        hint = "Run `ch.pp.mask_genes(adata)` or `ch.pp.cell_sentences(adata)` first."
         return _adata.require_var(adata, gene_mask, hint).to_numpy(bool)
     var = _adata.var_of(adata, use_raw=True)
     if gene_mask not in var:

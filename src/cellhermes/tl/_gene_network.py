@@ -27,6 +27,7 @@ logger = logging.getLogger("cellhermes")
 
 Source = Literal["embedding", "expression"]
 
+EXPRESSION = "expression"  # in place of an entry with vectors: the control
 MIN_CELLS = 3  # the correlation over two cells is always 1 or -1
 SPARSE_BELOW = 0.25  # share of non-zeros under which products of sparse profiles are faster than of dense ones
 CONSTANT = 1e-9  # a gene whose variance is this small beside its mean square is constant but for rounding
@@ -39,10 +40,9 @@ def gene_network(
     *,
     groupby: str | None = None,
     groups: Sequence[str] | None = None,
-    source: Source = "embedding",
+    use_rep: str = EMBEDDING,
     n_neighbors: int = 15,
     min_cells: int = 0,
-    embedding_key: str = EMBEDDING,
     genes: Sequence[str] | None = None,
     gene_symbols: str | None = None,
     layer: str | None = None,
@@ -54,7 +54,7 @@ def gene_network(
 
     The paper's cell-specific gene networks (Methods, "Cell-specific gene network construction"): a k-nearest-neighbour
     graph of the genes' vectors by cosine, made by :func:`scanpy.pp.neighbors`. The search is exact at any size, where
-    scanpy's own is approximate from 4,096 rows on. ``source="expression"`` makes the paper's control by the same
+    scanpy's own is approximate from 4,096 rows on. ``use_rep="expression"`` makes the paper's control by the same
     procedure: the Pearson correlation of two genes' expression over the cells takes the place of the cosine.
 
     The weight of an edge is scanpy's connectivity: 1 for a gene's nearest neighbour, falling with the distance, and for
@@ -73,21 +73,19 @@ def gene_network(
         Column of ``obs`` with the groups; None makes one network of vectors without context, or over all cells.
     groups
         Groups to make networks of; None takes all that have vectors, or cells.
-    source
-        ``"embedding"``, or ``"expression"`` for the control.
+    use_rep
+        What genes are compared by: the entry of ``varm`` and ``uns`` with their vectors, or ``"expression"`` for the control.
     n_neighbors
         Size of a neighbourhood as scanpy counts it, the gene itself included; the paper's k.
     min_cells
         Leave out genes that fewer cells of the group express.
-    embedding_key
-        Entry of ``varm`` and ``uns`` with the vectors.
     genes
         Symbols of the genes to connect; None takes every gene that has a vector, or whose expression varies. A control
         should be made of the same genes as the network that it is held against.
     gene_symbols
         Column of ``var`` with gene symbols; None takes what the vectors were made with, else ``var_names``.
     layer, use_raw
-        Expression for ``source="expression"``, log-normalised. Where ``raw`` has other genes than the object, it is
+        Expression for ``use_rep="expression"``, log-normalised. Where ``raw`` has other genes than the object, it is
         read by symbol.
     key_added
         Entry of ``varp`` and ``uns`` that is written.
@@ -133,27 +131,28 @@ def gene_network(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], use_rep="expression")
     >>> network = ch.get.gene_network(adata, "B")
     >>> min(degree for _, degree in network.degree) >= 14
     True
     """
     adata = _adata.writable(data, mod)
     _adata.check_not_empty(adata)
-    _check_arguments(source, n_neighbors)
+    _check_n_neighbors(n_neighbors)
+    source: Source = "expression" if use_rep == EXPRESSION else "embedding"
     of_cell = np.full(adata.n_obs, "", object)
     if groupby is None:
         labels = [""]
     elif source == "embedding":
-        labels = asked_vectors(adata, groups, embedding_key, groupby)
+        labels = asked_vectors(adata, groups, use_rep, groupby)
     else:
         grouping = groups_of(data, groupby, groups, mod=mod)
         labels, of_cell = grouping.labels, grouping.of_cell
     made = {"source": source, "n_neighbors": n_neighbors, "min_cells": min_cells}
     if source == "embedding":
         if groupby is not None:
-            check_alike(vector_groups(adata, embedding_key), labels, "embed_genes")
-        made |= made_with(adata, labels[0], embedding_key)
+            check_alike(vector_groups(adata, use_rep), labels, "embed_genes")
+        made |= made_with(adata, labels[0], use_rep)
     else:
         made |= {"layer": layer or "", "use_raw": use_raw}
     made["gene_symbols"] = gene_symbols = gene_symbols or made.get("gene_symbols", "")
@@ -164,7 +163,7 @@ def gene_network(
     entries = [entry for key in keys.values() for entry in (f"varp/{key}", f"var/{n_cells_key(key)}")]
     check_free(adata, key_added, entries)
     if source == "embedding":
-        profiles = _vectors(adata, labels, embedding_key, symbols, columns)
+        profiles = _vectors(adata, labels, use_rep, symbols, columns)
     else:
         at = columns_in(adata, gene_symbols or None, use_raw=use_raw)
         profiles = _expression(adata, of_cell, labels, columns, at, layer, use_raw=use_raw)
@@ -177,8 +176,8 @@ def gene_network(
     table = pd.DataFrame({"label": labels, "key": [keys[label] for label in labels], "groupby": groupby or ""})
     table = table.assign(n_in_group=[profiles[label].n_in_group for label in labels])
     table = table.assign(n_genes=n_genes, n_without=[len(columns) - n for n in n_genes], **made)
-    params = {"groupby": groupby, "source": source, "n_neighbors": n_neighbors, "metric": "cosine"}
-    params |= {"embedding_key": embedding_key if source == "embedding" else "", "gene_symbols": gene_symbols}
+    params = {"groupby": groupby, "use_rep": use_rep, "n_neighbors": n_neighbors, "metric": "cosine"}
+    params |= {"gene_symbols": gene_symbols}
     with written(adata, key_added, entries):
         for label, weights in networks.items():
             adata.varp[keys[label]] = weights
@@ -202,10 +201,7 @@ class _Profiles:
     n_in_group: int = 0
 
 
-def _check_arguments(source: str, n_neighbors: int) -> None:
-    if source not in ("embedding", "expression"):
-        msg = f"source={source!r} is not known; expected 'embedding' or 'expression'."
-        raise ValueError(msg)
+def _check_n_neighbors(n_neighbors: int) -> None:
     if n_neighbors < 2:
         msg = f"n_neighbors={n_neighbors}; expected at least 2, since the gene itself is counted."
         raise ValueError(msg)

@@ -147,7 +147,7 @@ def modules(
     --------
     >>> import cellhermes as ch
     >>> adata = ch.datasets.toy()
-    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], source="expression")
+    >>> ch.tl.gene_network(adata, groupby="cell_type", groups=["B", "NK"], use_rep="expression")
     >>> ch.tl.modules(adata, "B", "NK")
     >>> table = ch.get.modules(adata)
     >>> bool((table["n_genes"].diff().dropna() <= 0).all())

@@ -73,7 +73,7 @@ def split_groups(
     >>> ch.tl.split_groups(adata, "cell_type", groups=["B"])
     >>> adata.obs["half"].value_counts().to_dict()
     {'B (half 1)': 21, 'B (half 2)': 21}
-    >>> ch.tl.gene_network(adata, groupby="half", source="expression")
+    >>> ch.tl.gene_network(adata, groupby="half", use_rep="expression")
     """
     adata = _adata.writable(data, mod)
     entry = f"obs/{key_added}"
