@@ -176,12 +176,9 @@ def embed_genes(
         behind = contexts.rows[contexts.rows["label"] == label]
         for some in _parts(np.arange(len(asked))):
             values[row, some] = _behind(model, prompt, asked[some], behind, batch_size)
-    made = {
-        **provenance(model, prompt),
-        "gene_symbols": gene_symbols,
-        "context": context if isinstance(context, str) else "cells",
-    }
-    made |= {"n_cells": 1 if isinstance(context, str) else int(context), **_about(source, read, sentence_key)}
+    stands, n_cells = (context, 1) if isinstance(context, str) else ("cells", int(context))
+    made = {**provenance(model, prompt), "gene_symbols": gene_symbols, "context": stands, "n_cells": n_cells}
+    made |= _about(source, read, sentence_key)
     array = {"values": values, "genes": asked, "groups": np.array(labels, object)}
     array["n_expressing"] = contexts.n_expressing[:, columns]
     table = pd.DataFrame({"label": labels, "groupby": groupby, "n_in_group": contexts.n_in_group})

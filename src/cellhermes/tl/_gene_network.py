@@ -74,7 +74,8 @@ def gene_network(
     groups
         Groups to make networks of; None takes all that have vectors, or cells.
     use_rep
-        What genes are compared by: the entry of ``varm`` and ``uns`` with their vectors, or ``"expression"`` for the control.
+        What genes are compared by: the entry of ``varm`` and ``uns`` with their vectors, or ``"expression"`` for the
+        control.
     n_neighbors
         Size of a neighbourhood as scanpy counts it, the gene itself included; the paper's k.
     min_cells
