@@ -33,7 +33,7 @@ def test_readers_give_what_is_stored_and_never_the_table_itself(cells):
     table = ch.get.explain(cells)
     assert table.equals(cells.uns["explain"]["genes"])
     answer = table["answer"].iloc[0]
-    assert set(ch.get.explain(cells, answer)["answer"]) == {answer}
+    assert set(ch.get.explain(cells, answer=answer)["answer"]) == {answer}
     table.loc[:, "n_top"] = -1
     assert (cells.uns["explain"]["genes"]["n_top"] >= 0).all()
 

@@ -89,10 +89,11 @@ def test_adapters_are_merged_first(wide, add_adapter, tmp_path):
 def test_results_say_it_and_do_not_mix(wide, tmp_path):
     adata = ch.datasets.toy(n_obs=20)
     ch.pp.cell_sentences(adata, n_genes=10)
-    ch.tl.embed_cells(adata, load(wide, quantize="8bit"), checkpoint=tmp_path / "parts")
+    ch.tl.embed_cells(adata, load(wide, quantize="8bit"))
     assert adata.uns["X_cellhermes"]["params"]["quantize"] == "8bit"
+    ch.tl.embed_cells(adata, load(wide, quantize="8bit"), out=tmp_path / "cells.zarr")
     with pytest.raises(ValueError, match="quantize"):
-        ch.tl.embed_cells(adata, load(wide), checkpoint=tmp_path / "parts")
+        ch.tl.embed_cells(adata, load(wide), out=tmp_path / "cells.zarr")
 
 
 def test_four_bits_leave_narrow_layers(tiny, folders):

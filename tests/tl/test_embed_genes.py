@@ -443,7 +443,7 @@ def test_groups_made_in_different_ways_are_not_put_side_by_side(small, model, mo
     ch.tl.gene_network(small, groupby="cell_type", n_neighbors=5)
     other, options, template = remade(small, model, way)
     if template is not None:
-        monkeypatch.setattr("cellhermes.tl._embed_genes.template", lambda name: template)
+        monkeypatch.setattr("cellhermes.tl._embed_genes.Template.load", lambda name: template)
     ch.tl.embed_genes(small, other, groups=["NK"], **call, **options)
     message = f"'B' and 'NK' were made in different ways and can't be compared: .*{way} .* and "
     for compare in (

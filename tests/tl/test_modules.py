@@ -455,7 +455,7 @@ def test_modules_of_genes_that_the_reference_lacks_are_reported(networks):
     np.testing.assert_array_equal(table["nearest"].isna(), table["n_in_reference"] == 0)
 
 
-@pytest.mark.parametrize("read", ["modules", "module_nulls", "module_genes", "module_scores", "jaccard"])
-def test_readers_say_which_call_is_missing(adata, read):
+@pytest.mark.parametrize("table", TABLES)
+def test_readers_say_which_call_is_missing(adata, table):
     with pytest.raises(KeyError, match=r"Run `ch.tl.modules\(adata, group, reference\)` first"):
-        getattr(ch.get, read)(adata)
+        ch.get.modules(adata, table)

@@ -60,7 +60,7 @@ def recurrence(
     >>> ch.tl.explain(adata, "mini", "t_cell_reactivity")
     >>> ax = ch.pl.recurrence(adata, n_genes=5)
     """
-    table = get.explain(data, answer, key=key, mod=mod)
+    table = get.explain(data, answer=answer, key=key, mod=mod)
     answers = table["answer"].unique()
     genes = table.groupby("answer", sort=False).head(n_genes)["gene"].unique()
     thick = 0.8 / len(answers)
