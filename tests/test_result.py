@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cellhermes._adata import Column
 from cellhermes._blocks import Shard, Work
-from cellhermes._chunks import Chunks, Numbers, Texts
+from cellhermes._chunks import Chunks, Numbers, TextCodec
 from cellhermes._hash import hashed
 from cellhermes._result import Result
 
@@ -24,7 +24,7 @@ NAMES = pd.Index(["a", "b", "c", "dé", "e"])
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=30), st.integers(1, 12))
 def test_texts_are_what_zarr_reads(tmp_path_factory, texts, size):
     folder = tmp_path_factory.mktemp("texts")
-    chunks = Chunks(folder, len(texts), size, Texts())
+    chunks = Chunks(folder, len(texts), size, TextCodec())
     texts = [text.encode(errors="replace").decode() for text in texts]
     chunks.write(texts[chunks.rows(i)] for i in range(chunks.n))
     assert zarr.open_array(folder, mode="r")[:].tolist() == texts
@@ -44,7 +44,7 @@ def test_numbers_are_what_zarr_reads(tmp_path_factory, n, size, width, dtype):
     np.testing.assert_array_equal(np.concatenate([chunks.load(i) for i in range(chunks.n)]), values)
 
 
-BLOCKS = {"numbers": (Numbers("<f4", 2), np.arange(8.0).reshape(4, 2)), "texts": (Texts(), ["CD4", "é", "", "x"])}
+BLOCKS = {"numbers": (Numbers("<f4", 2), np.arange(8.0).reshape(4, 2)), "texts": (TextCodec(), ["CD4", "é", "", "x"])}
 
 
 @pytest.mark.parametrize("kind", BLOCKS)

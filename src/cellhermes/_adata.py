@@ -63,7 +63,7 @@ def resolve(data: AnnData | MuData, mod: str | None = None) -> AnnData:
 
 
 def source(data: AnnData | MuData | str | Path, mod: str | None, out: str | Path | None) -> AnnData:
-    """The AnnData that is read, where results go into it, or to ``out``; then a path will do as well."""
+    """Return the AnnData that is read, where results go into it, or to ``out``; then a path will do as well."""
     if out is not None:
         return resolve(opened(data, out), mod)
     if isinstance(data, str | Path):
@@ -73,7 +73,7 @@ def source(data: AnnData | MuData | str | Path, mod: str | None, out: str | Path
 
 
 def writable(data: AnnData | MuData, mod: str | None = None) -> AnnData:
-    """The AnnData that is read and written; what anndata cannot write to, a view of a backed object, is refused."""
+    """Return the AnnData to read and write; what anndata cannot write to, a view of a backed object, is refused."""
     adata = resolve(data, mod)
     if adata.isbacked and adata.is_view:
         msg = "data is a view of a backed AnnData and cannot store results; pass data.to_memory(), or the whole object."
@@ -129,7 +129,7 @@ def var_of(adata: AnnData, *, use_raw: bool = False) -> pd.DataFrame:
 
 
 def _frame(table: object) -> pd.DataFrame:
-    """A table of cells or genes as a frame, also where it is read lazily."""
+    """Return a table of cells or genes as a frame, also where it is read lazily."""
     with _rows.reading():
         return table if isinstance(table, pd.DataFrame) else table.to_memory()
 

@@ -63,7 +63,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextCodec:
     """Chunks of texts: the length of each in four bytes and its UTF-8, compressed with a checksum."""
 
     width = None
@@ -71,8 +71,8 @@ class Texts:
     def meta(self) -> dict[str, object]:
         return {"dtype": "|O", "compressor": PACKER, "filters": [{"id": "vlen-utf8"}], "fill_value": ""}
 
-    def encode(self, block: Sequence[str] | Encoded, rows: int) -> bytes:
-        if isinstance(block, Encoded):
+    def encode(self, block: Sequence[str] | EncodedTexts, rows: int) -> bytes:
+        if isinstance(block, EncodedTexts):
             body, n = block.body, block.n
         else:
             texts = [text.encode() for text in block]
@@ -89,8 +89,8 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Texts of a block as :class:`Texts` writes them, each with its length before it."""
+class EncodedTexts:
+    """Texts of a block as :class:`TextCodec` writes them, each with its length before it."""
 
     body: bytes | memoryview
     n: int
@@ -114,7 +114,12 @@ class Chunks:
     """
 
     def __init__(
-        self, folder: Path, n_rows: int, size: int, codec: Numbers | Texts, attrs: Mapping[str, object] | None = None
+        self,
+        folder: Path,
+        n_rows: int,
+        size: int,
+        codec: Numbers | TextCodec,
+        attrs: Mapping[str, object] | None = None,
     ) -> None:
         self.folder, self.n_rows, self.size, self.codec = folder, n_rows, max(1, min(size, n_rows)), codec
         self.n = -(-n_rows // self.size)
@@ -122,7 +127,7 @@ class Chunks:
         folder.mkdir(parents=True, exist_ok=True)
         wide = [codec.width] if codec.width else []
         meta = {"zarr_format": 2, "shape": [n_rows, *wide], "chunks": [self.size, *wide], "order": "C", **codec.meta()}
-        kind = "string-array" if isinstance(codec, Texts) else "array"
+        kind = "string-array" if isinstance(codec, TextCodec) else "array"
         write_json(folder / ".zarray", meta, sync=False)
         write_json(folder / ".zattrs", attrs or encoding(kind, "0.2.0"), sync=False)
 

@@ -24,7 +24,7 @@ def importance_of(adata: AnnData, key: str = EXPLAIN) -> tuple[sparse.csr_matrix
 
 def top_of(matrix: sparse.csr_matrix, n: int) -> np.ndarray:
     """Return which entries of a CSR matrix are among the ``n`` largest of their row, and positive."""
-    found = np.zeros(matrix.nnz, dtype=bool)
+    is_top = np.zeros(matrix.nnz, dtype=bool)
     for start, stop in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
-        found[start + np.argsort(-matrix.data[start:stop], kind="stable")[:n]] = True
-    return found & (matrix.data > 0)
+        is_top[start + np.argsort(-matrix.data[start:stop], kind="stable")[:n]] = True
+    return is_top & (matrix.data > 0)

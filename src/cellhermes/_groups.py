@@ -84,12 +84,12 @@ def asked(
     if isinstance(groups, str) or not hasattr(groups, "__iter__"):
         msg = f"groups is the single value {groups!r}; expected a list of groups."
         raise TypeError(msg)
-    found = {label_of(group): known.get(label_of(group), known.get(str(group))) for group in groups}
+    names = {label_of(group): known.get(label_of(group), known.get(str(group))) for group in groups}
     there = sorted({*known.values()} - {""})
-    if not found:
+    if not names:
         msg = f"groups is empty; pass None for all groups {where}, or some of {there}."
         raise ValueError(msg)
-    if unknown := [label for label, name in found.items() if name is None]:
+    if unknown := [label for label, name in names.items() if name is None]:
         msg = f"No {what} in groups {unknown} {where}; the groups with {what} are {there}.{advice}"
         raise KeyError(msg)
-    return list(dict.fromkeys(found.values()))
+    return list(dict.fromkeys(names.values()))

@@ -49,7 +49,7 @@ def version() -> str:
 
 
 def label_of(value: object) -> str:
-    """What a group is called: the text of its value; a day is written 2020-01-01, a whole number without a point."""
+    """Name a group: the text of its value; a day is written 2020-01-01, a whole number without a point."""
     if isinstance(value, np.datetime64 | datetime):
         value = pd.Timestamp(value)
         return str(value.date() if value == value.normalize() and value.tz is None else value)
@@ -90,15 +90,15 @@ def merged_groups(old: pd.DataFrame | None, frame: pd.DataFrame) -> pd.DataFrame
 
 
 def _completed(frame: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the columns of another: missing values have no place beside texts in h5ad."""
+    """Join the columns of another frame: missing values have no place beside texts in h5ad."""
     lacking = [name for name in like if name not in frame]
     return frame.assign(**{n: like[n].dtype.type(0) if is_numeric_dtype(like[n]) else "" for n in lacking})
 
 
 def uns_of(adata: AnnData, key: str) -> Mapping[str, object]:
     """``uns[key]``; an empty mapping where there is none, or something else of that name."""
-    found = adata.uns.get(key)
-    return found if isinstance(found, Mapping) else {}
+    stored = adata.uns.get(key)
+    return stored if isinstance(stored, Mapping) else {}
 
 
 def write_groups(adata: AnnData, key: str, frame: pd.DataFrame, *, name: str = GROUPS) -> None:
@@ -113,12 +113,12 @@ def check_alike(table: pd.DataFrame, labels: Sequence[Hashable], tool: str) -> N
     ``table`` has a row for each label, and says in all columns but ``OF_ONE_GROUP`` how it was made by ``tool``.
     """
     rows = table.loc[list(labels)]
-    one = rows.iloc[0]
+    first = rows.iloc[0]
     for label, other in rows.iloc[1:].iterrows():
-        if unlike := [name for name in _deciding(one, other) if one[name] != other[name]]:
-            ways = "; ".join(f"{name} {_short(one[name])!r} and {_short(other[name])!r}" for name in unlike)
+        if unlike := [name for name in _deciding(first, other) if first[name] != other[name]]:
+            ways = "; ".join(f"{name} {_short(first[name])!r} and {_short(other[name])!r}" for name in unlike)
             msg = (
-                f"Groups {one.name!r} and {label!r} were made in different ways and can't be compared: {ways}. "
+                f"Groups {first.name!r} and {label!r} were made in different ways and can't be compared: {ways}. "
                 f"Make both by `ch.tl.{tool}` with the same arguments."
             )
             raise ValueError(msg)
@@ -130,10 +130,10 @@ def _short(value: object) -> object:
     return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 
-def _deciding(one: pd.Series, other: pd.Series) -> list[Hashable]:
-    """What two groups have to agree in; the names of a model only where its content differs or is not known."""
-    known = one.get(MODEL_HASH) and one[MODEL_HASH] == other[MODEL_HASH]
-    return [name for name in one.index if name not in OF_ONE_GROUP and not (known and name in NAMES_OF_MODEL)]
+def _deciding(first: pd.Series, other: pd.Series) -> list[Hashable]:
+    """Return what two groups have to agree in; the names of a model only where its content differs or is not known."""
+    known = first.get(MODEL_HASH) and first[MODEL_HASH] == other[MODEL_HASH]
+    return [name for name in first.index if name not in OF_ONE_GROUP and not (known and name in NAMES_OF_MODEL)]
 
 
 def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:
@@ -142,12 +142,12 @@ def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *
 
 
 def stored_params(params: Mapping[str, Param | None]) -> dict[str, Param]:
-    """What is stored of parameters: with the version, and an empty string for None, which has no place in h5ad."""
+    """Return parameters to store: with the version, and an empty string for None, which has no place in h5ad."""
     return {name: "" if value is None else value for name, value in params.items()} | {"version": version()}
 
 
 def modality_of(adata: AnnData, sentence_key: str = SENTENCE) -> str:
-    """What the words of the sentences are, as far as it is stored; ``""`` where it is not."""
+    """Return what the words of the sentences are, as far as it is stored; ``""`` where it is not."""
     return str(read_params(adata, sentence_key).get("modality", ""))
 
 

@@ -68,11 +68,11 @@ def networks_of(adata: AnnData, labels: Sequence[str | None], key: str = NETWORK
     ValueError
         If they were made in different ways.
     """
-    found = [weights_of(adata, label, key) for label in labels]
+    networks = [weights_of(adata, label, key) for label in labels]
     check_alike(
         network_groups(adata, key), ["" if label is None else label_of(label) for label in labels], "gene_network"
     )
-    return found
+    return networks
 
 
 def n_cells_key(network: str) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_string_dtype
 
 from ._blocks import STAMP, Shard, Sourced, Work, check_same, wait
-from ._chunks import Chunks, Numbers, Texts, encoding
+from ._chunks import Chunks, Numbers, TextCodec, encoding
 from ._disk import check_space, commit, file_hash, flush, noted, write_json
 from ._hash import hashed, hashed_column, total
 from ._keys import stored_params
@@ -118,9 +118,9 @@ class Result:
             If there is no room.
         """
         self.about = {"cells": len(self.names), "names_sha256": hashed(self.names), **about}
-        if (found := self._stamp()) is not None:
-            files, noted = found.pop(FILES, {}), found.pop(VALUES, None)
-            check_same(found, self.about, self.out)
+        if (stamp := self._stamp()) is not None:
+            files, noted = stamp.pop(FILES, {}), stamp.pop(VALUES, None)
+            check_same(stamp, self.about, self.out)
             check_same({VALUES: noted}, {VALUES: values and values()}, self.out)
             self._check_files(files)
             msg = f"Not computed: {self.out} is there already, made by the same call of the same data."
@@ -134,8 +134,8 @@ class Result:
 
     def _check_files(self, files: Mapping[str, str]) -> None:
         """Refuse a finished store of which files are missing or changed."""
-        found = {name: file_hash(self.out / name) if (self.out / name).is_file() else "" for name in files}
-        other = [name for name in files if found[name] != files[name]]
+        hashes = {name: file_hash(self.out / name) if (self.out / name).is_file() else "" for name in files}
+        other = [name for name in files if hashes[name] != files[name]]
         gathered = self.out / METADATA
         if not other and not (gathered.is_file() and gathered.read_bytes() == _metadata(self.out)):
             other.append(METADATA)
@@ -147,21 +147,21 @@ class Result:
             raise ValueError(msg)
 
     def _stamp(self) -> dict[str, object] | None:
-        """What a finished store depends on; None if there is none."""
+        """Return what a finished store depends on; None if there is none."""
         if not os.path.lexists(self.out):
             return None
-        found = noted(self.out / ".zattrs").get("cellhermes")
-        if not isinstance(found, dict):
+        stamp = noted(self.out / ".zattrs").get("cellhermes")
+        if not isinstance(stamp, dict):
             msg = f"{self.out} is there already and is no (whole) result of cellhermes. Write to another path."
             raise FileExistsError(msg)
-        return found
+        return stamp
 
-    def array(self, slot: str, size: int, codec: Numbers | Texts) -> Chunks:
-        """An array of the store, such as ``"obsm/X_cellhermes"``."""
+    def array(self, slot: str, size: int, codec: Numbers | TextCodec) -> Chunks:
+        """Return an array of the store, such as ``"obsm/X_cellhermes"``."""
         return Chunks(self.whole / slot, len(self.names), size, codec)
 
-    def staged(self, name: str, size: int, codec: Numbers | Texts) -> Chunks:
-        """An array that is not part of the store, from which some of it is made at the end."""
+    def staged(self, name: str, size: int, codec: Numbers | TextCodec) -> Chunks:
+        """Return an array that is not part of the store, from which some of it is made at the end."""
         return Chunks(self.work.folder / name, len(self.names), size, codec)
 
     def finish(self, keeper: Keeper, n: int, write: Callable[[], None]) -> bool:
@@ -195,14 +195,14 @@ class Result:
 
     def carried(self, obs: Mapping[str, Column]) -> dict[str, str]:
         """Hashes of columns of the cells that :meth:`carry` will write along, by what to call them in the stamp."""
-        found = {}
+        hashes = {}
         for name, column in obs.items():
             values = column[:]
             if _can_be_written(name, values):
-                found[f"obs[{name!r}]"] = hashed_column(values)
+                hashes[f"obs[{name!r}]"] = hashed_column(values)
             else:
                 logger.warning("obs[%r] (%s) is not written to %s.", name, values.dtype, self.out)
-        return found
+        return hashes
 
     def carry(self, obs: Mapping[str, Column]) -> list[str]:
         """Write columns of the cells along, one after another; return which could be written."""
@@ -228,11 +228,13 @@ class Result:
     def categories(self, slot: str, labels: Sequence[str]) -> None:
         """Begin a categorical column, whose codes are another array."""
         self.group(slot, {**encoding("categorical", "0.2.0"), "ordered": False})
-        Chunks(self.whole / slot / "categories", len(labels), len(labels), Texts()).write([labels] if labels else [])
+        Chunks(self.whole / slot / "categories", len(labels), len(labels), TextCodec()).write(
+            [labels] if labels else []
+        )
 
     def _names(self, slot: str) -> None:
         names = self.names.astype(str)
-        chunks = self.array(slot, NAMES, Texts())
+        chunks = self.array(slot, NAMES, TextCodec())
         chunks.write(names[chunks.rows(i)].tolist() for i in range(chunks.n))
 
     def group(self, slot: str, attrs: Mapping[str, object]) -> None:
@@ -255,14 +257,17 @@ class Result:
 
     def _complete(self, about: Mapping[str, object]) -> None:
         """Names, empty genes and attributes; then everything gets its place at once."""
-        for left in [*self.whole.rglob("*.part"), *self.whole.rglob("*.partial")]:  # ours, zarr's: a process was killed
-            if left.is_file():
-                left.unlink()
+        for partial in [
+            *self.whole.rglob("*.part"),
+            *self.whole.rglob("*.partial"),
+        ]:  # ours, zarr's: a process was killed
+            if partial.is_file():
+                partial.unlink()
         self._names("obs/_index")
         if not (self.whole / "obs" / ".zattrs").is_file():
             self.columns([])
         self.group("var", _frame([]))
-        Chunks(self.whole / "var" / "_index", 0, 1, Texts())
+        Chunks(self.whole / "var" / "_index", 0, 1, TextCodec())
         for slot in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
             if not (self.whole / slot / ".zgroup").is_file():
                 self.group(slot, encoding("dict", "0.1.0"))
@@ -284,9 +289,9 @@ def _can_be_written(name: str, values: pd.Series) -> bool:
 
 def _metadata(folder: Path) -> bytes:
     """All metadata in one file, which readers of remote stores look for."""
-    found = {
+    metadata = {
         path.relative_to(folder).as_posix(): json.loads(path.read_text("utf-8"))
         for path in sorted(folder.rglob(".z*"))
         if path.name in (".zarray", ".zattrs", ".zgroup")
     }
-    return json.dumps({"zarr_consolidated_format": 1, "metadata": found}, indent=1).encode()
+    return json.dumps({"zarr_consolidated_format": 1, "metadata": metadata}, indent=1).encode()

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def number_type(matrix: object) -> np.dtype:
-    """The type that values of a matrix are read as: one that sparse matrices have, in the order of this machine.
+    """Return the type that values of a matrix are read as: one that sparse matrices have, in the order of this machine.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def row_blocks(matrix: object, size: int) -> Iterator[tuple[int, sparse.csr_matr
 
 
 def by_rows(matrix: object) -> object:
-    """The matrix, if rows can be cut from it; a CSC matrix is read and turned first. Refuses one that is not whole."""
+    """Return a matrix whose rows can be cut; a CSC matrix is read and turned first. Refuse one that is not whole."""
     if getattr(matrix, "format", None) == "csc":
         return _csr(matrix if sparse.issparse(matrix) else _stored_columns(matrix))
     if not sparse.issparse(matrix) and hasattr(matrix, "group"):
@@ -82,7 +82,7 @@ def by_rows(matrix: object) -> object:
 
 
 def _stored_columns(matrix: object) -> sparse.csc_matrix:
-    """A CSC matrix on disk, read; ``to_memory`` of anndata can't where scipy has no such type."""
+    """Read a CSC matrix on disk; ``to_memory`` of anndata can't where scipy has no such type."""
     values, indices, indptr = (matrix.group[name][:] for name in ("data", "indices", "indptr"))
     return sparse.csc_matrix((values.astype(number_type(matrix), copy=False), indices, indptr), shape=matrix.shape)
 
@@ -206,7 +206,7 @@ def _map_dask(matrix: object, parts: Sequence[slice], function: Callable[[sparse
 
 
 def _on_rows(function: Callable[[sparse.csr_matrix], T], block: object) -> T | ValueError:
-    """The error comes back as a result, so that it is raised in the place of its part."""
+    """Return an error as a result, so that it is raised in the place of its part."""
     try:
         return function(_csr(block))
     except ValueError as error:
@@ -222,7 +222,7 @@ def parts_of(matrix: object, size: int) -> list[slice]:
 
 
 def about_matrix(matrix: object) -> dict[str, object]:
-    """What can be told of a matrix without reading it."""
+    """Describe what is known of a matrix without reading it."""
     about = {"shape": list(matrix.shape), "dtype": str(matrix.dtype)}
     if sparse.issparse(matrix) or hasattr(matrix, "group"):
         about["stored values"] = matrix.nnz if sparse.issparse(matrix) else len(matrix.group["data"])

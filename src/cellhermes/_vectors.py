@@ -118,12 +118,12 @@ def made_with(adata: AnnData, label: str, key: str) -> dict[str, Param]:
     return table.loc[label].drop(OF_ONE_GROUP, errors="ignore").to_dict() if label in table.index else {}
 
 
-def write_plain(adata: AnnData, key: str, values: np.ndarray, made: Mapping[str, Param | None]) -> None:
+def write_plain(adata: AnnData, key: str, values: np.ndarray, params: Mapping[str, Param | None]) -> None:
     """Store vectors along the genes of the object, and how they were made."""
-    table = pd.DataFrame({"label": [""], "array": "", "row": -1, **_texts(made)})
+    table = pd.DataFrame({"label": [""], "array": "", "row": -1, **_texts(params)})
     there = uns_of(adata, key)
     adata.varm[key] = values
-    adata.uns[key] = {**there, GROUPS: merged_groups(there.get(GROUPS), table), GENE_PARAMS: stored_params(made)}
+    adata.uns[key] = {**there, GROUPS: merged_groups(there.get(GROUPS), table), GENE_PARAMS: stored_params(params)}
 
 
 def write_groups_of(
@@ -132,7 +132,7 @@ def write_groups_of(
     array: Array,
     table: pd.DataFrame,
     contexts: pd.DataFrame,
-    made: Mapping[str, Param | None],
+    params: Mapping[str, Param | None],
     call: Mapping[str, Param],
 ) -> None:
     """Store the vectors of groups, their contexts, and how they were made, in place of what these groups had.
@@ -143,7 +143,7 @@ def write_groups_of(
     there = uns_of(adata, key)
     arrays = _without(there.get(VECTORS, {}), array["groups"])
     name = str(max(map(int, arrays), default=-1) + 1)
-    table = table.assign(array=name, row=range(len(table)), **_texts(made))
+    table = table.assign(array=name, row=range(len(table)), **_texts(params))
     groups = merged_groups(there.get(GROUPS), table)
     at = {label: row for one in arrays.values() for row, label in enumerate(one["groups"])}
     groups["row"] = [at.get(label, row) for label, row in zip(groups["label"], groups["row"], strict=True)]
@@ -152,13 +152,13 @@ def write_groups_of(
         VECTORS: {**arrays, name: array},
         GROUPS: _compact(groups),
         CONTEXTS: merged_groups(there.get(CONTEXTS), contexts),
-        GENE_PARAMS: stored_params({**made, **call}),
+        GENE_PARAMS: stored_params({**params, **call}),
     }
 
 
-def _texts(made: Mapping[str, Param | None]) -> dict[str, Param]:
+def _texts(params: Mapping[str, Param | None]) -> dict[str, Param]:
     """As columns; anndata takes the column ``dtype`` of a frame for the type of an array, and can't write it."""
-    return {{"dtype": "model_dtype"}.get(name, name): "" if value is None else value for name, value in made.items()}
+    return {{"dtype": "model_dtype"}.get(name, name): "" if value is None else value for name, value in params.items()}
 
 
 def _compact(groups: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def _compact(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without(arrays: Mapping[str, Array], labels: Sequence[str]) -> dict[str, Array]:
-    """The arrays without these groups."""
+    """Return the arrays without these groups."""
     kept = {}
     for name, array in arrays.items():
         rows = ~pd.Index(array["groups"]).isin(labels)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from .._disk import cache_folder, file_hash, whole
 from ._cache import check_space, difference, writable
-from ._unpack import _opened, _safe
+from ._unpack import opened_archive, safe_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,11 +68,11 @@ def _add_text(bundle: tarfile.TarFile, name: str, text: str) -> None:
 
 def read_bundle(source: Path) -> list[Path]:
     """Put the files of a bundle into both caches; what is there already and the same is left alone."""
-    with _opened(source) as bundle:
+    with opened_archive(source) as bundle:
         if not isinstance(bundle, tarfile.TarFile):
             msg = f"{source} is no bundle."
             raise ValueError(msg)
-        held = _safe(source, bundle)
+        held = safe_members(source, bundle)
         hashes = _hashes(source, bundle, held)
         check_space(cache_folder(), sum(size for _, size in held.values()), source.name)
         placed = []

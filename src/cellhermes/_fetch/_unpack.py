@@ -31,15 +31,15 @@ NO_FILE = re.compile(r"[:<>\"|?*\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d) 
 
 def members(archive: Path) -> dict[str, int]:
     """Sizes of the files of an archive by name; an archive that is not safe is a ValueError."""
-    with _opened(archive) as opened:
-        return {name: size for name, (_, size) in _safe(archive, opened).items()}
+    with opened_archive(archive) as opened:
+        return {name: size for name, (_, size) in safe_members(archive, opened).items()}
 
 
 @contextmanager
 def unpacked(archive: Path, pattern: str = "") -> Iterator[list[Path]]:
     """Unpack the files whose name matches a regular expression, in the order of the archive, for a while."""
-    with writable(), tempfile.TemporaryDirectory(dir=_scratch()) as folder, _opened(archive) as opened:
-        held = {name: found for name, found in _safe(archive, opened).items() if re.search(pattern, name, re.I)}
+    with writable(), tempfile.TemporaryDirectory(dir=_scratch()) as folder, opened_archive(archive) as opened:
+        held = {name: found for name, found in safe_members(archive, opened).items() if re.search(pattern, name, re.I)}
         check_space(Path(folder), sum(size for _, size in held.values()), archive.name)
         paths = []
         for name, (member, size) in held.items():
@@ -58,7 +58,7 @@ def _scratch() -> Path:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+def opened_archive(archive: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     try:
         is_zip = zipfile.is_zipfile(archive)
         with _zip_file(archive) if is_zip else tarfile.open(archive) as opened:
@@ -73,7 +73,7 @@ def _zip_file(archive: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(archive)
 
 
-def _safe(
+def safe_members(
     archive: Path, opened: zipfile.ZipFile | tarfile.TarFile
 ) -> dict[str, tuple[zipfile.ZipInfo | tarfile.TarInfo, int]]:
     """Files of an archive by name, if all of them may be unpacked."""

@@ -50,8 +50,8 @@ def answers(data: "AnnData | MuData", key: str, *, mod: str | None = None) -> pd
     if "fields" not in params:
         msg = f"`adata.obs[{key!r}]` is not of `ch.tl.predict`; pass the task's name, or what was its key_added."
         raise KeyError(msg)
-    found = pd.DataFrame({"answer": np.where(column.isna(), None, column.astype(object))}, index=adata.obs_names)
+    frame = pd.DataFrame({"answer": np.where(column.isna(), None, column.astype(object))}, index=adata.obs_names)
     if key in adata.obsm:
         probability = adata.obsm[key].set_axis([f"probability:{name}" for name in params["answers"]], axis=1)
-        found = pd.concat([found, probability.max(axis=1).rename("confidence"), probability], axis=1)
-    return found
+        frame = pd.concat([frame, probability.max(axis=1).rename("confidence"), probability], axis=1)
+    return frame

@@ -100,8 +100,8 @@ def _null(
     null = np.full(n_vars, np.nan)
     if not halves:
         return null[rows], null[rows]
-    at, one, two = degrees_of_both(*halves)
-    null[at] = one - two
-    sizes = np.sort(np.abs(one - two))
+    at, degrees, others = degrees_of_both(*halves)
+    null[at] = degrees - others
+    sizes = np.sort(np.abs(degrees - others))
     as_large = len(sizes) - np.searchsorted(sizes, np.abs(change), side="left")
     return null[rows], as_large / len(sizes)

@@ -74,9 +74,9 @@ def importance(
         order = np.argsort(-matrix.data[stored], kind="stable")[:n_top]
         position = {gene: i for i, gene in enumerate(str(sentences.iloc[row]).split(), 1)}
         genes = symbols[matrix.indices[stored][order]]
-        found = {"cell": adata.obs_names[row], "answer": str(answer.iloc[row]), "gene": genes}
-        found |= {"position": [position.get(gene, 0) for gene in genes], "importance": matrix.data[stored][order]}
-        parts.append(pd.DataFrame(found))
+        listed = {"cell": adata.obs_names[row], "answer": str(answer.iloc[row]), "gene": genes}
+        listed |= {"position": [position.get(gene, 0) for gene in genes], "importance": matrix.data[stored][order]}
+        parts.append(pd.DataFrame(listed))
     return pd.concat(parts, ignore_index=True)
 
 

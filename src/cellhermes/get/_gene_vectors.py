@@ -68,17 +68,17 @@ def gene_vectors(
         raise TypeError(msg)
     genes = None if genes is None else list(genes)
     labels = asked_vectors(adata, groups, key)
-    found = [_one(adata, label, genes, key) for label in labels]
+    vectors = [_one(adata, label, genes, key) for label in labels]
     if len(labels) > 1:
         check_alike(vector_groups(adata, key), labels, "embed_genes")
     index = pd.MultiIndex.from_arrays(
         [
-            np.concatenate([[], *(names for names, _ in found)]).astype(object),
-            np.repeat(np.array(labels, object), [len(names) for names, _ in found]),
+            np.concatenate([[], *(names for names, _ in vectors)]).astype(object),
+            np.repeat(np.array(labels, object), [len(names) for names, _ in vectors]),
         ],
         names=["gene", "group"],
     )
-    return pd.DataFrame(np.concatenate([values for _, values in found]), index)
+    return pd.DataFrame(np.concatenate([values for _, values in vectors]), index)
 
 
 def _one(adata: "AnnData", label: str, genes: Sequence[str] | None, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -89,9 +89,9 @@ def label_points(
         best = None
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
             reach = gap * scale * (0.75 if right and up else 1)
-            left = x + right * reach - width * (1 - right) / 2
+            start = x + right * reach - width * (1 - right) / 2
             low = y + up * reach - height * (1 - up) / 2
-            box = (left, low, left + width, low + height)
+            box = (start, low, start + width, low + height)
             cost = sum(_overlap(box, other) for other in taken) * 3
             inside = (around > box[:2]).all(axis=1) & (around < box[2:]).all(axis=1)
             cost += inside.sum() * height**2 + _outside(box, frame.extents) * 4

@@ -96,7 +96,7 @@ def _one(table: "pd.DataFrame", ax: "Axes | None", style: Mapping[str, object] |
 
 
 def _several(table: "pd.DataFrame", n_terms: int, ax: "Axes | None", style: Mapping[str, object] | None) -> "Axes":
-    """Lists as columns; the best gene sets of each as rows."""
+    """Arrange lists as columns, the best gene sets of each as rows."""
     enriched = table[table["pval_adj"] < ALPHA]
     if enriched.empty:
         msg = f"No list has a gene set with an adjusted p below {ALPHA}; pass of= to see the best ones of one list."
@@ -141,7 +141,7 @@ def _dots(ax: "Axes", x: np.ndarray, y: np.ndarray, table: "pd.DataFrame", style
 
 
 def _short(term: str) -> str:
-    """A term without its accession; a long one is cut in its middle, as many names differ at their ends."""
+    """Strip a term of its accession; a long one is cut in its middle, as many names differ at their ends."""
     term = re.sub(r"\s*\(GO:\d+\)$", "", term)
     if len(term) <= LONGEST:
         return term

@@ -134,7 +134,7 @@ def _changes(change: "pd.Series") -> dict[str, object]:
 def _members(
     data: "AnnData | MuData", of: str | int, group: str | None, whole: nx.Graph, modules_key: str, mod: str | None
 ) -> list[str]:
-    """A gene and its neighbours, or the genes of a module."""
+    """Select a gene and its neighbours, or the genes of a module."""
     if isinstance(of, str):
         if of not in whole:
             where = "the network" if group is None else f"the network of {group!r}"

@@ -108,7 +108,7 @@ def _look(ax: "Axes", kind: str) -> dict[str, str]:
 
 
 def _legend(ax: "Axes", group: str, n_genes: np.ndarray, area: np.ndarray) -> None:
-    """What colours and areas mean."""
+    """Explain what colours and areas mean."""
     for kind in KINDS:
         ax.scatter([], [], 35, **_look(ax, kind), linewidth=0.8, label=kind)
     for at in dict.fromkeys([int(n_genes.argmin()), int(n_genes.argmax())]):

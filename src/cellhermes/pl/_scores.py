@@ -93,19 +93,19 @@ def _rows(table: pd.DataFrame, metric: str, over: str, baselines: Sequence[str])
             "ch.metrics.classification, and put them below each other."
         )
         raise KeyError(msg)
-    found = table[table["metric"] == metric]
-    found = found[found["over"] == over] if "over" in found else found
-    if not len(found):
+    rows = table[table["metric"] == metric]
+    rows = rows[rows["over"] == over] if "over" in rows else rows
+    if not len(rows):
         msg = f"The table has no {metric!r} over {over}; it has {sorted(table['metric'].unique())}."
         raise ValueError(msg)
-    if unknown := [name for name in baselines if name not in {*found["method"]}]:
-        msg = f"The table has no methods {unknown}; it has {[*found['method'].unique()]}."
+    if unknown := [name for name in baselines if name not in {*rows["method"]}]:
+        msg = f"The table has no methods {unknown}; it has {[*rows['method'].unique()]}."
         raise ValueError(msg)
-    if (twice := found.duplicated(["task", "method"])).any():
-        task, method = found.loc[twice, ["task", "method"]].iloc[0]
+    if (twice := rows.duplicated(["task", "method"])).any():
+        task, method = rows.loc[twice, ["task", "method"]].iloc[0]
         msg = f"Method {method!r} has several values of {metric!r} for task {task!r}; expected one."
         raise ValueError(msg)
-    return found
+    return rows
 
 
 def _name(rows: pd.DataFrame, task: str) -> str:

@@ -111,7 +111,7 @@ def _by_step(log: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _learning_rate(ax: "Axes", rate: pd.Series) -> None:
-    """The learning rate, on an axis of its own at the right and behind the losses."""
+    """Draw the learning rate on an axis of its own at the right and behind the losses."""
     other = ax.twinx()
     other.plot(rate.index, rate, color=QUIET, linewidth=1, zorder=0)
     other.set_ylabel("learning rate", color="#888888")

@@ -110,7 +110,7 @@ def write_mask(adata: AnnData, key: str, mask: np.ndarray, params: dict[str, Par
 
 
 def modality_told(adata: AnnData, mod: str | None, given: str | None, *, use_raw: bool) -> Modality:
-    """What the words of the sentences are: as given, else as feature types or the name in the MuData say, else genes.
+    """Tell what the words of sentences are: as given, else as feature types or the name in the MuData say, else genes.
 
     Genes stand before others where an object has several feature types, as 10x files of antibodies and genes have.
     """
@@ -119,9 +119,9 @@ def modality_told(adata: AnnData, mod: str | None, given: str | None, *, use_raw
     var = _adata.var_of(adata, use_raw=use_raw)
     types = var[FEATURES].dropna().astype(str).unique() if FEATURES in var else []
     known = [*map(Modality.load, Modality.names())]
-    told = [one for one in known if any(re.search(one.features, name) for name in types)]
+    by_type = [one for one in known if any(re.search(one.features, name) for name in types)]
     named = [one for one in known if mod is not None and re.search(one.features, mod)]
-    return (told or named or [Modality.load("rna")])[0]
+    return (by_type or named or [Modality.load("rna")])[0]
 
 
 def names_of_modality(adata: AnnData, names: np.ndarray, of: Modality, *, use_raw: bool) -> np.ndarray:
@@ -184,16 +184,16 @@ def _check_matched(names: np.ndarray, known: frozenset[str]) -> None:
     if named and n_matched >= MIN_MATCHED * len(named):
         return
     if not n_matched:
-        found = f"none of the {len(names):,} genes has a human symbol (e.g. {[str(n) for n in names[:3]]})."
+        fault = f"none of the {len(names):,} genes has a human symbol (e.g. {[str(n) for n in names[:3]]})."
         if sum(name.upper() in known for name in named) >= MIN_MATCHED * max(len(named), 1):
-            found += " They look like symbols of another species, e.g. mouse: map them to human orthologues first."
+            fault += " They look like symbols of another species, e.g. mouse: map them to human orthologues first."
     else:
-        found = (
+        fault = (
             f"only {n_matched:,} of {len(named):,} named genes ({n_matched / len(named):.0%}) have a human symbol, "
             f"unlike {unknown[:3]}; expected at least {MIN_MATCHED:.0%}."
         )
     msg = (
-        f"{found} Pass the var column with human symbols as gene_symbols=, or to `ch.pp.cell_sentences` as gene_mask= "
+        f"{fault} Pass the var column with human symbols as gene_symbols=, or to `ch.pp.cell_sentences` as gene_mask= "
     )
     msg += "a boolean var column of your own."
     raise ValueError(msg)

@@ -124,14 +124,14 @@ def perturbation_effects(
             here, labels = matrix[lines == line], perturbed[lines == line]
             tested = _enough(labels, min_cells, dropped)
             asked = np.flatnonzero(is_asked & (here.getnnz(axis=0) >= min_cells))
-            found = [
+            tables = [
                 _tested(here[:, asked], labels, name, symbols[asked], method, progress).assign(cell_line=line)
                 for name in tested
             ]
-            if found:
+            if tables:
                 mean = sparse.csr_matrix(here[labels == ""].mean(axis=0))
                 sentence = _cell.cell_sentences(mean, vocabulary, n_genes)[0]
-                parts.append(pd.concat(found).assign(**{SENTENCE: sentence}))
+                parts.append(pd.concat(tables).assign(**{SENTENCE: sentence}))
     if not parts:
         msg = f"no perturbation and control have {min_cells} cells in one line. Left out: {dict(dropped)}."
         raise ValueError(msg)
@@ -159,7 +159,7 @@ def _names(column: pd.Series, control: str) -> np.ndarray:
 
 
 def _checked(matrix: object) -> sparse.csr_matrix:
-    """The expression in memory, if it is log-normalised."""
+    """Read the expression into memory, if it is log-normalised."""
     blocks = [block for _, block in _rows.row_blocks(matrix, BLOCK)]
     values = sparse.vstack(blocks, format="csr")
     if values.nnz and not (np.isfinite(values.data).all() and values.data.min() >= 0):
@@ -196,14 +196,14 @@ def _tested(
     table = AnnData(matrix[rows], obs=pd.DataFrame({"side": sides}, index=names), var=pd.DataFrame(index=list(genes)))
     options = {"tie_correct": True} if method == "wilcoxon" else {}
     sc.tl.rank_genes_groups(table, "side", groups=["perturbed"], reference="control", method=method, **options)
-    found = sc.get.rank_genes_groups_df(table, "perturbed").set_index("names").loc[list(genes)]
+    tests = sc.get.rank_genes_groups_df(table, "perturbed").set_index("names").loc[list(genes)]
     progress.update()
     return pd.DataFrame(
         {
             "perturbation": name,
             "gene": genes,
-            "log2fc": found["logfoldchanges"].to_numpy(np.float32),
-            "padj": found["pvals_adj"].fillna(1).to_numpy(),  # no variance, no change
+            "log2fc": tests["logfoldchanges"].to_numpy(np.float32),
+            "padj": tests["pvals_adj"].fillna(1).to_numpy(),  # no variance, no change
         }
     )
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .. import _adata, _rows
 from .._blocks import Sourced, missing
-from .._chunks import Encoded, Texts
+from .._chunks import EncodedTexts, TextCodec
 from .._entries import check_free, written
 from .._hash import hashed_rows, total
 from .._keys import GENE_MASK, SENTENCE, write_params
@@ -156,8 +156,8 @@ def cell_sentences(
         with written(adata, key_added, [f"obs/{key_added}"]):
             adata.obs[key_added] = pd.Series(sentences, index=adata.obs_names, dtype=object)
             if stored is None:
-                made = {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)}
-                write_mask(adata, gene_mask, mask, made)
+                mask_params = {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)}
+                write_mask(adata, gene_mask, mask, mask_params)
                 logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
             write_params(adata, key_added, params)
         n_empty = sentences.count("")
@@ -226,7 +226,7 @@ class _Writer:
                 about, needed=BYTES * self.n_genes * len(self.cells), values=partial(self._values, size)
             ):
                 return 0
-            array = result.array(f"obs/{key}", size, Texts())
+            array = result.array(f"obs/{key}", size, TextCodec())
             digests: dict[int, str] = {}
             kept = Sourced(array, result.work.folder / "sources", digests.pop)
             kept.check(array.n, lambda begun: self._hashes([*map(array.rows, begun)]))
@@ -273,17 +273,17 @@ class _Writer:
 
 
 def _encoded(block: object, *, vocabulary: _cell.Vocabulary, n_genes: int, size: int) -> tuple[bytes, int, str]:
-    """A chunk of the store, how many of its sentences are empty, and a hash of the values; in threads and processes."""
+    """Encode a chunk of the store; count its empty sentences, and hash the values; in threads and processes."""
     digest = hashed_rows(block)
     body, n_empty = _cell.encoded_sentences(block, vocabulary, n_genes)
-    return Texts().encode(Encoded(body.data, block.shape[0]), size), n_empty, digest
+    return TextCodec().encode(EncodedTexts(body.data, block.shape[0]), size), n_empty, digest
 
 
 def _what_is_bad(error: _cell.BadValueError, cell: str, gene: str) -> str:
-    found = f"the value of gene {gene!r} in cell {cell!r} is {error.value:g}"
+    fault = f"the value of gene {gene!r} in cell {cell!r} is {error.value:g}"
     if error.value < 0 and np.isfinite(error.value):
         return (
-            f"{found}; expected counts or log-normalised values, which are not negative (scaled values are). Pass the "
+            f"{fault}; expected counts or log-normalised values, which are not negative (scaled values are). Pass the "
             "layer that holds them as layer=, or use_raw=True."
         )
-    return f"{found}; expected finite values. Replace or remove it, or pass another matrix with layer= or use_raw=True."
+    return f"{fault}; expected finite values. Replace or remove it, or pass another matrix with layer= or use_raw=True."

@@ -16,8 +16,8 @@ def answer_in(text: str, answers: tuple[str, ...] | None, pattern: str = "") -> 
     same = [answer for answer in answers if answer.casefold() == bare]
     if len(same) == 1:
         return same[0]
-    found = {(match.group(2), bool(match.group(1))) for match in _finder(tuple(answers)).finditer(text)}
-    answer, is_denied = found.pop() if len(found) == 1 else (None, False)
+    answers_there = {(match.group(2), bool(match.group(1))) for match in _finder(tuple(answers)).finditer(text)}
+    answer, is_denied = answers_there.pop() if len(answers_there) == 1 else (None, False)
     return None if is_denied else answer
 
 

@@ -278,19 +278,19 @@ def _select(rows, indices, values, rank, limits, n_genes, keys):  # noqa: ANN001
     longest = 0
     for row in range(len(limits)):
         longest = max(longest, rows[row + 1] - rows[row])
-    found = np.empty(longest + 1, np.uint64)
+    positions = np.empty(longest + 1, np.uint64)
     candidates = np.empty(longest + 1, keys.dtype)
     nothing = values.dtype.type(0)
     for row in range(len(limits)):
-        n, is_bad = _at_least(limits[row], values, rows[row], rows[row + 1], found)
+        n, is_bad = _at_least(limits[row], values, rows[row], rows[row + 1], positions)
         if is_bad:
             for j in range(rows[row], rows[row + 1]):
                 if _is_bad(values[j]):
                     return j
-        n = _keys_of(found[:n], indices, values, rank, candidates)
+        n = _keys_of(positions[:n], indices, values, rank, candidates)
         if n < n_genes and limits[row] > nothing:  # the limit was too high
-            n, _ = _at_least(nothing, values, rows[row], rows[row + 1], found)
-            n = _keys_of(found[:n], indices, values, rank, candidates)
+            n, _ = _at_least(nothing, values, rows[row], rows[row + 1], positions)
+            n = _keys_of(positions[:n], indices, values, rank, candidates)
         if n > keys.shape[1]:
             _partition(candidates, n, n_genes)
             n = n_genes
@@ -299,25 +299,25 @@ def _select(rows, indices, values, rank, limits, n_genes, keys):  # noqa: ANN001
 
 
 @jit
-def _at_least(limit, values, start, stop, found):  # noqa: ANN001, ANN202
+def _at_least(limit, values, start, stop, positions):  # noqa: ANN001, ANN202
     """Find the values of a row that reach a limit, without a branch; also say whether there is a bad one.
 
     Here and below, unsigned indices spare the check for negative ones.
     """
     n, is_bad = np.uint64(0), False
     for j in range(np.uint64(start), np.uint64(stop)):
-        found[n] = j
+        positions[n] = j
         n += np.uint64(values[j] >= limit)
         is_bad |= _is_bad(values[j])
     return np.int64(n), is_bad
 
 
 @jit
-def _keys_of(found, indices, values, rank, keys):  # noqa: ANN001, ANN202
+def _keys_of(positions, indices, values, rank, keys):  # noqa: ANN001, ANN202
     """Keys of the found values that are not zero and belong to a gene of the mask."""
     zero = _key(values.dtype.type(0), np.int32(0))
     n = np.uint64(0)
-    for j in found:
+    for j in positions:
         place = rank[np.uint32(indices[j])]
         keys[n] = _key(values[j], place)
         n += np.uint64((place >= 0) & _before(keys[n], zero))

@@ -18,7 +18,7 @@ SHOWN = 5  # examples in a message
 
 
 def column(frame: "Frame", name: str, task: str, *, lists: bool = True) -> list[str | list[str]]:
-    """A column as strings or, where ``lists``, as lists of genes; every row must have a value."""
+    """Return a column as strings or, where ``lists``, as lists of genes; every row must have a value."""
     check_column(frame, name, task)
     values = [_value(value, name if lists else "") for value in frame[name]]
     if empty := [row for row, value in enumerate(values) if not value]:
@@ -40,7 +40,7 @@ def check_column(frame: "Frame", name: str, task: str) -> None:
 
 
 def _value(value: object, name: str) -> str | list[str]:
-    """What is written for a value, ``""`` for a missing one; whole numbers without a point."""
+    """Return what is written for a value, ``""`` for a missing one; whole numbers without a point."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     if isinstance(value, float | np.floating):

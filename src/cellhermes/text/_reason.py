@@ -34,12 +34,12 @@ class Reasoned:
 
 
 def reason_prompt(question: Prompt) -> Prompt:
-    """A question that asks for the reason first, then for the answer."""
+    """Return a question that asks for the reason first, then for the answer."""
     return Template.load("reason_then_answer").fill(question=question.text)
 
 
 def write_reasoned(reason: str, answer: str) -> str:
-    """A reason and an answer in their tags, as :func:`reason_prompt` asks for them."""
+    """Return a reason and an answer in their tags, as :func:`reason_prompt` asks for them."""
     return f"<reason>{reason}</reason><output>{answer}</output>"
 
 

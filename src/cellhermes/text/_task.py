@@ -167,7 +167,7 @@ class Task:
         return self.expression is not None or SENTENCE in self.fields
 
     def with_answers(self, answers: Iterable[str]) -> "Task":
-        """The same task with these answers, such as the labels of your cells.
+        """Return the same task with these answers, such as the labels of your cells.
 
         Parameters
         ----------
@@ -198,7 +198,7 @@ class Task:
         return replace(self, answers=answers, labels={k: v for k, v in self.labels.items() if v in answers})
 
     def in_words(self, modality: str) -> "Task":
-        """The same task about cells whose sentences are of a modality, such as surface proteins.
+        """Return the same task about cells whose sentences are of a modality, such as surface proteins.
 
         Parameters
         ----------
@@ -321,7 +321,7 @@ class Task:
         ]
 
     def columns(self, frame: "Frame", *, expression: bool | None = None) -> dict[str, list[str | list[str]]]:
-        """What questions are made of: the columns that a question shows, checked, each value as it is written.
+        """Return what questions are made of: the columns that a question shows, checked, each value as it is written.
 
         Parameters
         ----------
@@ -339,15 +339,15 @@ class Task:
         {'genes': [['TP53', 'MDM2']]}
         """
         slots = self.wordings(expression=expression).slots
-        found = {slot: column(frame, slot, self.name) for slot in slots if slot != ANSWERS}
-        lengths = {name: len(values) for name, values in found.items()}
+        texts = {slot: column(frame, slot, self.name) for slot in slots if slot != ANSWERS}
+        lengths = {name: len(values) for name, values in texts.items()}
         if len(set(lengths.values())) > 1:
             msg = f"Task {self.name!r}: columns have different lengths, {lengths}."
             raise ValueError(msg)
-        return found
+        return texts
 
     def answers_of(self, frame: "Frame") -> list[str]:
-        """True answers of each row: the label column, in the words of the task.
+        """Return true answers of each row: the label column, in the words of the task.
 
         Parameters
         ----------
@@ -371,8 +371,8 @@ class Task:
         >>> ch.text.Task.load("cell_fitness").answers_of({"answer": [1, 0, "Yes"]})
         ['Yes', 'No', 'Yes']
         """
-        found = [self.labels.get(label, label) for label in column(frame, self.label, self.name, lists=False)]
-        if self.answers is not None and (outside := sorted(set(found) - set(self.answers))):
+        truths = [self.labels.get(label, label) for label in column(frame, self.label, self.name, lists=False)]
+        if self.answers is not None and (outside := sorted(set(truths) - set(self.answers))):
             msg = (
                 f"{len(outside)} labels in column {self.label!r} are no answers of task {self.name!r}, such as "
                 f"{outside[:SHOWN]}. Expected {listed(self.answers)}"
@@ -380,7 +380,7 @@ class Task:
                 + ". Rename them, or pass the answers that you want."
             )
             raise ValueError(msg)
-        return found
+        return truths
 
     def parse(self, text: str) -> str | None:
         """Read the answer from generated text; None where there is none, or more than one. Never a guess.
@@ -425,7 +425,7 @@ class Task:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _wrong(self) -> str:
-        """What does not fit together, ``""`` if all does."""
+        """Return what does not fit together, ``""`` if all does."""
         if self.unit not in get_args(Unit):
             return f"unit is {self.unit!r}; expected one of {get_args(Unit)}"
         if not self.fields or any("{}" in text for text in self.template.variants):
@@ -468,10 +468,10 @@ def _variants(
 ) -> list[int]:
     if rng is not None:
         return np.random.default_rng(rng).integers(n_variants, size=n_rows).tolist()
-    found = [variant] * n_rows if isinstance(variant, int) else list(variant)
-    if len(found) != n_rows or not all(0 <= number < n_variants for number in found):
+    numbers = [variant] * n_rows if isinstance(variant, int) else list(variant)
+    if len(numbers) != n_rows or not all(0 <= number < n_variants for number in numbers):
         msg = (
             f"variant={variant!r}; expected numbers from 0 to {n_variants - 1} for the {n_rows} rows of task {task!r}."
         )
         raise ValueError(msg)
-    return found
+    return numbers

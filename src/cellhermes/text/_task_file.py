@@ -49,5 +49,5 @@ def fields_of(name: str, content: bytes) -> dict[str, Any]:
 
 
 def _template(name: str, version: int, instructions: Sequence[str], blocks: Sequence[str]) -> Template:
-    """An instruction, a line break and the input: what the released files keep apart."""
+    """Return an instruction, a line break and the input: what the released files keep apart."""
     return Template(name, version, tuple("\n".join(filter(None, [one, *blocks])) for one in instructions))

@@ -261,28 +261,28 @@ class Template:
 @cache
 def _shipped() -> dict[str, Template]:
     """Read all templates from ``text/templates/*.toml``, by name."""
-    found: dict[str, Template] = {}
+    templates: dict[str, Template] = {}
     for name, entry in entries().items():
         if "kinds" in entry:
-            found |= {template.name: template for template in _expand(name).values()}
+            templates |= {template.name: template for template in _expand(name).values()}
         elif "variants" in entry:
             words = entry.get("words")
             about = {key: value for key, value in entry.items() if key != "words"}
             for of in entries()[words] if words else [""]:
                 variants = tuple(_named(reworded(text, of), of) for text in entry["variants"])
-                found[in_words(name, of)] = Template(in_words(name, of), **about | {"variants": variants})
-    return found
+                templates[in_words(name, of)] = Template(in_words(name, of), **about | {"variants": variants})
+    return templates
 
 
 @cache
 def entries() -> dict[str, dict]:
-    """What stands in all files: templates, objectives, and (under the name of their file) tables of words."""
-    found: dict[str, dict] = {}
+    """Return what stands in all files: templates, objectives, and (under the name of their file) tables of words."""
+    tables: dict[str, dict] = {}
     for file in sorted((files(__package__) / "templates").iterdir(), key=lambda f: f.name):
         table = tomllib.loads(file.read_text("utf-8"))
         is_words = not any({"kinds", "variants"} & set(entry) for entry in table.values())
-        found |= {file.name.removesuffix(".toml"): table} if is_words else table
-    return found
+        tables |= {file.name.removesuffix(".toml"): table} if is_words else table
+    return tables
 
 
 @cache
@@ -293,13 +293,13 @@ def _expand(task: str) -> dict[tuple[str, str], Template]:
     """
     entry = entries()[task]
     tables = entries()[entry["words"]]
-    found = {}
+    templates = {}
     for of, words in tables.items():
         for kind, block in entry["kinds"].items():
             name = f"{task}/{kind}" if of == next(iter(tables)) else f"{task}/{kind}/{of}"
             variants = tuple(_put(f"{text}\n{block}", words) for text in entry["descriptions"])
-            found[of, kind] = Template(name, entry["version"], variants, entry["answer"])
-    return found
+            templates[of, kind] = Template(name, entry["version"], variants, entry["answer"])
+    return templates
 
 
 def in_words(name: str, of: str) -> str:
@@ -308,13 +308,13 @@ def in_words(name: str, of: str) -> str:
 
 
 def reworded(text: str, of: str) -> str:
-    """A wording whose list of a cell's genes is announced in the words of another modality."""
+    """Return a wording whose list of a cell's genes is announced in the words of another modality."""
     default, *_ = entries()["modalities"].values()
     return text.replace(default["sentence"], entries()["modalities"].get(of, default)["sentence"])
 
 
 def _named(text: str, of: str) -> str:
-    """A wording that calls the one gene it is about what the modality calls it."""
+    """Return a wording that calls the one gene it is about what the modality calls it."""
     noun = entries()["modalities"][of]["noun"] if of else "gene"
     return text.replace("Gene {gene}", f"{noun.capitalize()} {{gene}}")
 
@@ -327,9 +327,9 @@ def _put(text: str, words: Mapping[str, str]) -> str:
 
 def kinds(task: str, of: str) -> dict[str, Template]:
     """Templates of an objective of the corpus, by kind, in the words of a modality or relation."""
-    found = {kind: found for (words, kind), found in _expand(task).items() if words == of}
-    if not found:
+    templates = {kind: templates for (words, kind), templates in _expand(task).items() if words == of}
+    if not templates:
         known = dict.fromkeys(words for words, _ in _expand(task))
         msg = f"{task} has no words for {of!r}. Known: {', '.join(known)}."
         raise KeyError(msg)
-    return found
+    return templates

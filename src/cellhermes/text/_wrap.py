@@ -117,14 +117,14 @@ class Wrap:
         if set(parts) - {"name"} != set(needed) or not all(isinstance(part, str) for part in parts.values()):
             msg = f"A wrap is {dict(parts)}; expected texts for {list(needed)}, and a name if you like."
             raise ValueError(msg)
-        made = cls(**{"name": "own"} | dict(parts))
-        if _shipped().get(made.name, made) != made:
-            msg = f"A wrap of your own is called {made.name!r}, which has other parts. Give it another name."
+        wrap = cls(**{"name": "own"} | dict(parts))
+        if _shipped().get(wrap.name, wrap) != wrap:
+            msg = f"A wrap of your own is called {wrap.name!r}, which has other parts. Give it another name."
             raise ValueError(msg)
-        if "{bos}" in made.head[1:] + made.tail + made.lead + made.end or "{eos}" in made.head + made.tail + made.lead:
+        if "{bos}" in wrap.head[1:] + wrap.tail + wrap.lead + wrap.end or "{eos}" in wrap.head + wrap.tail + wrap.lead:
             msg = f"{{bos}} may stand at the beginning of head and {{eos}} in end, found {dict(parts)}."
             raise ValueError(msg)
-        return made
+        return wrap
 
     def note(self) -> str | dict[str, str]:
         """How it is noted beside weights: by name, or with its parts where the name does not tell them.

@@ -139,25 +139,25 @@ class Asked:
     def block(self, i: int) -> np.ndarray:
         """(rows, answers) log-probabilities, or (rows,) texts; NaN, or nothing, where nothing is asked."""
         part = self.rows.parts[i]
-        found = _compute(self.question, self._prompts(part), self.model, self.batch_size)
+        values = _compute(self.question, self._prompts(part), self.model, self.batch_size)
         filled = self.filled[part]
         if filled.all():
-            return found
-        whole = np.full((len(filled), *found.shape[1:]), np.nan if found.dtype.kind == "f" else "", found.dtype)
-        whole[filled] = found
+            return values
+        whole = np.full((len(filled), *values.shape[1:]), np.nan if values.dtype.kind == "f" else "", values.dtype)
+        whole[filled] = values
         return whole
 
     def found(self, part: slice, blocks: list[np.ndarray]) -> pd.DataFrame:
         """Answers to the rows of some blocks, as :func:`answer` returns them; missing where nothing was asked."""
         filled = self.filled[part]
         if self.question.decode == "generate":
-            made = _generated(self.question, np.concatenate([np.empty(0, dtype=str), *blocks])[filled])
+            table = _generated(self.question, np.concatenate([np.empty(0, dtype=str), *blocks])[filled])
         else:
             empty = np.empty((0, len(self.question.answers)))
-            made = _scored(self.question, np.concatenate([empty, *blocks])[filled], self.prior)
+            table = _scored(self.question, np.concatenate([empty, *blocks])[filled], self.prior)
         if not filled.all():
-            made = made.set_axis(np.flatnonzero(filled)).reindex(np.arange(len(filled)))
-        return made.set_axis(self.rows.index[part])
+            table = table.set_axis(np.flatnonzero(filled)).reindex(np.arange(len(filled)))
+        return table.set_axis(self.rows.index[part])
 
     @cached_property
     def prior(self) -> np.ndarray:
@@ -203,11 +203,11 @@ def warn_of_collapse(counts: Mapping[str, int], question: Question, *, stackleve
         return
     top = max(counts, key=counts.__getitem__)
     never = [answer for answer in known if not counts.get(answer)] if n >= FEW * len(known) else []
-    told = [f"{top!r} is the answer to {counts[top]:,} of them"] if counts[top] > MOST * n else []
-    told += [f"never an answer: {', '.join(map(repr, never))}"] if never else []
-    if told:
+    signs = [f"{top!r} is the answer to {counts[top]:,} of them"] if counts[top] > MOST * n else []
+    signs += [f"never an answer: {', '.join(map(repr, never))}"] if never else []
+    if signs:
         msg = (
-            f"{n:,} questions of {question.task.name!r} were answered zero-shot, and {'; '.join(told)}. "
+            f"{n:,} questions of {question.task.name!r} were answered zero-shot, and {'; '.join(signs)}. "
             "They may say more of the words of the answers than of the questions: do not use them unmeasured."
         )
         warnings.warn(msg, UserWarning, stacklevel=stacklevel)
@@ -234,23 +234,23 @@ def _scored(question: Question, scores: np.ndarray, prior: np.ndarray) -> pd.Dat
     best = probability.argmax(axis=1)
     confidence = probability[np.arange(len(best)), best]
     sure = confidence >= (question.abstain_below or 0)
-    found = {
+    scored = {
         "answer": np.where(sure, answers[best], None),
         "status": np.where(sure, ANSWERED, ABSTAINED),
         "confidence": confidence,
         **{f"{LOG_PROBABILITY}{name}": column for name, column in zip(answers, scores.T, strict=True)},
         **{f"{PROBABILITY}{name}": column for name, column in zip(answers, probability.T, strict=True)},
     }
-    return pd.DataFrame(found)
+    return pd.DataFrame(scored)
 
 
 def _generated(question: Question, texts: np.ndarray) -> pd.DataFrame:
     texts = [str(text) for text in texts]
-    found = [question.task.parse(text) for text in texts]
-    status = [UNPARSED if one is None else ANSWERED for one in found]
-    return pd.DataFrame({"answer": np.array(found, dtype=object), "status": status, "text": texts})
+    parsed = [question.task.parse(text) for text in texts]
+    status = [UNPARSED if one is None else ANSWERED for one in parsed]
+    return pd.DataFrame({"answer": np.array(parsed, dtype=object), "status": status, "text": texts})
 
 
-def counted(found: pd.DataFrame) -> str:
+def counted(table: pd.DataFrame) -> str:
     """How many rows have an answer, and why others have none."""
-    return ", ".join(f"{n:,} {status}" for status, n in found["status"].value_counts().items())
+    return ", ".join(f"{n:,} {status}" for status, n in table["status"].value_counts().items())

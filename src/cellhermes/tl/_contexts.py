@@ -47,7 +47,7 @@ class Source:
     """Of a sentence, at most."""
 
     def contexts(self, groups: Grouping, context: Context, rng: np.random.Generator) -> Contexts:
-        """The contexts of each group, in the order of the labels."""
+        """Return the contexts of each group, in the order of the labels."""
         labels, codes = groups.labels, np.where(self.sentences == "", -1, groups.codes)
         if empty := [label for i, label in enumerate(labels) if not (codes == i).any()]:
             msg = f"Every cell of groups {empty} has an empty sentence; leave them out with groups=."
@@ -76,7 +76,7 @@ class Source:
         return blocks(self.adata, self.layer, use_raw=self.use_raw, counts="normalise")
 
     def _profiles(self, codes: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-        """(groups, genes) mean log-normalised expression, 0 outside the mask; and how many cells express each gene."""
+        """Return mean log-normalised expression of groups, 0 outside the mask, and how many cells express each gene."""
         sums = np.zeros((n_groups, len(self.symbols)))
         n_expressing = np.zeros(sums.shape, np.int32)
         for start, block in self._blocks():

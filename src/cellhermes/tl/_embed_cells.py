@@ -169,7 +169,7 @@ def _to_store(way: "_Sentences | _Weighted", names: pd.Index, out: str | Path, k
         result.finish(kept, vectors.n, lambda: result.params(key, {**way.about, "method": method}))
 
 
-class Texts:
+class SentenceColumn:
     """Sentences of cells, read by rows; ``""`` where a cell has none. Writing h5ad may have made them categorical."""
 
     def __init__(self, adata: AnnData, key: str) -> None:
@@ -191,7 +191,7 @@ class Texts:
 
 def sentences_of(adata: AnnData, key: str) -> list[str]:
     """Sentences of all cells."""
-    return Texts(adata, key)[:]
+    return SentenceColumn(adata, key)[:]
 
 
 class _Sentences:
@@ -200,7 +200,7 @@ class _Sentences:
     reason = "an empty sentence"
 
     def __init__(self, adata: AnnData, model: str | Path | CellHermes, key: str, batch_size: int | None) -> None:
-        self.sentences, self.names = Texts(adata, key), adata.obs_names
+        self.sentences, self.names = SentenceColumn(adata, key), adata.obs_names
         self.key, self.batch_size, self.size = key, batch_size, BLOCK
         self.parts = _parts(len(self.names), self.size)
         self._model, self.n_empty = model, 0
@@ -303,7 +303,7 @@ class _Weighted:
         _adata.warn_unlogged(self.adata, first)
 
     def texts(self) -> Iterator[str]:
-        """What can be told of the data without reading them, for a checkpoint."""
+        """Describe what is known of the data without reading them, for a checkpoint."""
         genes = hashlib.sha256(self.genes.tobytes() + self.known.tobytes()).hexdigest()
         yield json.dumps({**_rows.about_matrix(self.matrix), "genes": genes})
 

@@ -177,14 +177,14 @@ def embed_genes(
         for some in _parts(np.arange(len(asked))):
             values[row, some] = _behind(model, prompt, asked[some], behind, batch_size)
     stands, n_cells = (context, 1) if isinstance(context, str) else ("cells", int(context))
-    made = {**provenance(model, prompt), "gene_symbols": gene_symbols, "context": stands, "n_cells": n_cells}
-    made |= _about(source, read, sentence_key)
+    params = {**provenance(model, prompt), "gene_symbols": gene_symbols, "context": stands, "n_cells": n_cells}
+    params |= _about(source, read, sentence_key)
     array = {"values": values, "genes": asked, "groups": np.array(labels, object)}
     array["n_expressing"] = contexts.n_expressing[:, columns]
     table = pd.DataFrame({"label": labels, "groupby": groupby, "n_in_group": contexts.n_in_group})
     seed = int(rng) if isinstance(rng, int | np.integer) else "unknown"
     with written(adata, key_added, entries):
-        write_groups_of(adata, key_added, array, table, contexts.rows, made, {"groupby": groupby, "seed": seed})
+        write_groups_of(adata, key_added, array, table, contexts.rows, params, {"groupby": groupby, "seed": seed})
         _flag_unseen(adata, model, asked, gene_symbols, key_added)
     logger.info("%s genes embedded in %d groups, uns[%r]['vectors'].", f"{len(asked):,}", len(labels), key_added)
 
@@ -268,7 +268,7 @@ def _source(
 
 
 def _about(source: Source, read: dict[str, Param], sentence_key: str) -> dict[str, Param | None]:
-    """What contexts depend on besides the model."""
+    """Return what contexts depend on besides the model."""
     masked = " ".join(sorted(source.symbols[source.mask].tolist()))
     sentences = {f"sentence_{name}": value for name, value in read.items() if name != "version"}
     return {
@@ -290,10 +290,10 @@ def _behind(
         # where the sentence's genes stand is not needed here, and takes as much memory as a vector
         prompts = [replace(prompt.fill(genes=listed, gene=symbol), spans={}) for symbol in symbols]
         try:
-            found = model.embed(prompts, batch_size=batch_size)
+            vectors = model.embed(prompts, batch_size=batch_size)
         except PromptLengthError as error:
             error.add_note(f"It is the sentence of {cell or 'a mean profile'}, with {len(listed)} genes.")
             raise
-        found /= len(contexts)
-        total += found
+        vectors /= len(contexts)
+        total += vectors
     return total

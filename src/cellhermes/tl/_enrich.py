@@ -140,12 +140,12 @@ def enrich(
     tested = _summary(lists, members, group)
     sets, source = gene_sets_of(gene_sets)
     usable = _usable(sets, background, min_size, source)
-    found = [
+    tables = [
         frame.assign(of=name)
         for name, genes in tqdm(members.items(), desc="enrich", delay=2, leave=False)
         if (frame := _over_representation(genes, usable, background)) is not None
     ]
-    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(COLUMNS))
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
     table = table.assign(group=group or "")[list(COLUMNS)].astype(COLUMNS)
     params = {"gene_sets": source, "gene_sets_sha256": fingerprint(sets), "n_sets": len(sets), "n_tested": len(usable)}
     params |= {"n_background": len(background), "min_size": min_size, "group": group, "of": _described(of)}
@@ -158,7 +158,7 @@ def enrich(
 
 
 def _check_lists(background: object, of: object) -> None:
-    """The caller's background is for the caller's lists."""
+    """Refuse a background of the caller's for lists that are not the caller's."""
     if of is None or isinstance(of, str):
         msg = f"background= is for lists of your own, and of={of!r} is read from a network. Pass lists as of=."
         raise ValueError(msg)
@@ -222,7 +222,7 @@ def _neighbourhood(gene: str, group: str | None, weights: object, symbols: np.nd
 
 
 def _summary(lists: Mapping[str, Sequence[str]], members: Mapping[str, pd.Index], group: str | None) -> pd.DataFrame:
-    """What is tested, and how many genes of it are outside the network; a list that is all outside is refused."""
+    """Return tested lists, and how many genes of it are outside the network; a list that is all outside is refused."""
     if not lists:
         msg = "There is nothing to test: of= is empty, or no gene is in a module."
         raise ValueError(msg)
@@ -244,9 +244,9 @@ def _usable(
     sets: Mapping[str, Sequence[str]], background: pd.Index, min_size: int, source: str
 ) -> dict[str, np.ndarray]:
     """Gene sets as positions in the background; those with too few genes in it are left out."""
-    found = {term: background.get_indexer(pd.Index(genes, dtype=object)) for term, genes in sets.items()}
-    found = {term: np.unique(at[at >= 0]) for term, at in found.items()}
-    usable = {term: at for term, at in found.items() if len(at) >= max(min_size, 1)}
+    places = {term: background.get_indexer(pd.Index(genes, dtype=object)) for term, genes in sets.items()}
+    places = {term: np.unique(at[at >= 0]) for term, at in places.items()}
+    usable = {term: at for term, at in places.items() if len(at) >= max(min_size, 1)}
     if not usable:
         some = next((genes[0] for genes in sets.values() if len(genes)), "")
         msg = (
@@ -295,7 +295,7 @@ def _over_representation(genes: pd.Index, sets: Mapping[str, np.ndarray], backgr
 
 
 def _described(of: str | Sequence[str] | Mapping[str, Sequence[str]] | None) -> str:
-    """What ``of`` was, for the stored parameters; the lists themselves stand in their frame."""
+    """Return what ``of`` was, for the stored parameters; the lists themselves stand in their frame."""
     if of is None:
         return "modules"
     return of if isinstance(of, str) else f"{'dict' if isinstance(of, Mapping) else 'list'} of {len(of)}"

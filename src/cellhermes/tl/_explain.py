@@ -205,7 +205,7 @@ def _check_head(head: int | str, model: CellHermes) -> None:
 
 
 def _explainable(question: Question) -> Question:
-    """The question with known answers that shows the genes of the cell, and gives an answer to each."""
+    """Return the question with known answers that shows the genes of the cell, and gives an answer to each."""
     if not question.task.takes_expression or question.expression is False:
         msg = f"Task {question.task.name!r} has no place for the genes of a cell, or expression=False hides them, so "
         msg += "that there is nothing to explain."
@@ -314,8 +314,8 @@ def _recurrence(matrix: sparse.csr_matrix, answer: pd.Categorical, symbols: np.n
         total = np.bincount(mine.indices, mine.data, minlength=matrix.shape[1])
         tops = np.bincount(mine.indices[top_of(mine, n_top)], minlength=matrix.shape[1])
         there = np.flatnonzero(n_listed)
-        found = {"n_listed": n_listed[there], "n_top": tops[there], "frequency": tops[there] / mine.shape[0]}
-        found = {"answer": name, "gene": symbols[there], "n_cells": mine.shape[0], **found}
-        part = pd.DataFrame({**found, "mean_importance": total[there] / n_listed[there]})
+        counts = {"n_listed": n_listed[there], "n_top": tops[there], "frequency": tops[there] / mine.shape[0]}
+        counts = {"answer": name, "gene": symbols[there], "n_cells": mine.shape[0], **counts}
+        part = pd.DataFrame({**counts, "mean_importance": total[there] / n_listed[there]})
         parts.append(part.sort_values(["frequency", "mean_importance", "gene"], ascending=[False, False, True]))
     return pd.concat(parts, ignore_index=True)

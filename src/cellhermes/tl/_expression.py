@@ -55,7 +55,7 @@ def columns_in(adata: AnnData, gene_symbols: str | None, *, use_raw: bool) -> np
 
 
 def log_normalised(counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Counts of cells scaled to 10,000 each, as log(1 + x) in float32."""
+    """Scale counts of cells to 10,000 each, as log(1 + x) in float32."""
     total = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     scaled = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
     scaled.data *= np.repeat(TARGET_SUM / np.where(total > 0, total, 1), np.diff(scaled.indptr))

@@ -136,7 +136,7 @@ def faithfulness(
     explained = np.flatnonzero(answer.notna())
     rows = drawn(adata.obs_names, explained, cells, rng)
     frame = rows_of(data, mod, question).read(slice(None))
-    every = _Cells.of(adata, frame[sentence_key].to_numpy()[explained], explained, matrix, sentence_key)
+    every = _ExplainedCells.of(adata, frame[sentence_key].to_numpy()[explained], explained, matrix, sentence_key)
     compared = _agreements(adata, key, markers, others, every, answer.iloc[explained], n_top)
     model = as_model(model)
     check_model(model, adata, key)
@@ -147,8 +147,10 @@ def faithfulness(
     full = softmax(score(question, model, frame.iloc[rows], some.genes, **options), axis=1)
     read = np.empty((len(rows), 2, len(ORDERS), len(steps), 2))  # tests, orders, steps; probability, same answer
     for part, asked, genes in _reduced(some, steps, rng):
-        found = softmax(score(question, model, frame.iloc[rows[asked]], genes, **options), axis=1)
-        given = np.stack([found[np.arange(len(found)), codes[asked]], found.argmax(1) == codes[asked]], axis=1)
+        probability = softmax(score(question, model, frame.iloc[rows[asked]], genes, **options), axis=1)
+        given = np.stack(
+            [probability[np.arange(len(probability)), codes[asked]], probability.argmax(1) == codes[asked]], axis=1
+        )
         read[part] = given.reshape(len(part), *read.shape[1:])
 
     names = answer.iloc[rows].astype(str).to_numpy()
@@ -175,7 +177,7 @@ def _checked_steps(steps: Sequence[int]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cells:
+class _ExplainedCells:
     """Genes of some cells in the order of their sentences, their columns, and their importance."""
 
     rows: np.ndarray
@@ -186,7 +188,7 @@ class _Cells:
     @classmethod
     def of(
         cls, adata: AnnData, sentences: Sequence[str], rows: np.ndarray, matrix: sparse.csr_matrix, sentence_key: str
-    ) -> "_Cells":
+    ) -> "_ExplainedCells":
         listed = Listed.of(adata, sentences, sentence_key)
         values = [in_order(matrix, row, columns) for row, columns in zip(rows, listed.columns, strict=True)]
         if changed := [row for row, found in zip(rows, values, strict=True) if found is None]:
@@ -197,9 +199,9 @@ class _Cells:
             raise ValueError(msg)
         return cls(rows, listed.genes, listed.columns, values)
 
-    def of_rows(self, rows: np.ndarray) -> "_Cells":
+    def of_rows(self, rows: np.ndarray) -> "_ExplainedCells":
         at = np.searchsorted(self.rows, rows)
-        return _Cells(rows, *([part[i] for i in at] for part in (self.genes, self.columns, self.values)))
+        return _ExplainedCells(rows, *([part[i] for i in at] for part in (self.genes, self.columns, self.values)))
 
 
 def in_order(matrix: sparse.csr_matrix, row: int, columns: np.ndarray) -> np.ndarray | None:
@@ -218,7 +220,7 @@ def in_order(matrix: sparse.csr_matrix, row: int, columns: np.ndarray) -> np.nda
 
 
 def _reduced(
-    cells: _Cells, steps: Sequence[int], rng: np.random.Generator
+    cells: _ExplainedCells, steps: Sequence[int], rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list[list[str]]]]:
     """Cells of a block, the cell of each question, and the genes that are left in it.
 
@@ -238,16 +240,16 @@ def _reduced(
 
 
 def orders_of(values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Importances, the same shuffled within strata of a sentence, and shuffled altogether."""
+    """Return importances, the same shuffled within strata of a sentence, and shuffled altogether."""
     within = [rng.permutation(values[at : at + STRATUM]) for at in range(0, len(values), STRATUM)]
     return [values, np.concatenate(within), rng.permutation(values)]
 
 
 def _left(genes: list[str], rank: np.ndarray, k: int, *, inserts: bool) -> list[str]:
-    """What is left of a sentence without its first k genes by rank, or with nothing else."""
+    """Return what is left of a sentence without its first k genes by rank, or with nothing else."""
     top = {*rank[: min(k, max(1, len(genes) - 1))].tolist()}
-    left = [gene for i, gene in enumerate(genes) if (i in top) == inserts]
-    return left or genes  # a cell of one gene keeps it
+    remaining = [gene for i, gene in enumerate(genes) if (i in top) == inserts]
+    return remaining or genes  # a cell of one gene keeps it
 
 
 def _curves(read: np.ndarray, start: np.ndarray, steps: Sequence[int], names: np.ndarray) -> pd.DataFrame:
@@ -291,7 +293,7 @@ def _compared(
 
 
 def _error(values: np.ndarray) -> float:
-    """Standard error of a mean; NaN for a single value."""
+    """Return standard error of a mean; NaN for a single value."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
@@ -303,15 +305,17 @@ def _agreements(
     key: str,
     markers: str | Sequence[str] | Mapping[str, Sequence[str]] | None,
     others: Sequence[str],
-    cells: _Cells,
+    cells: _ExplainedCells,
     answer: pd.Series,
     n_top: int,
 ) -> list[pd.DataFrame]:
     """Rows of the table for everything there is to agree with."""
     names = answer.astype(str).to_numpy()
     sets: dict[str, list[set[str] | None]] = {}
-    if (told := adata.uns[key].get("reasons")) is not None and len(told):
-        named = {cell: {*genes.split(";")} for cell, genes in zip(told["cell"], told["genes"].astype(str), strict=True)}
+    if (reasons := adata.uns[key].get("reasons")) is not None and len(reasons):
+        named = {
+            cell: {*genes.split(";")} for cell, genes in zip(reasons["cell"], reasons["genes"].astype(str), strict=True)
+        }
         sets["reasons"] = [named.get(cell) for cell in answer.index]
     if markers is not None:
         known = _markers(adata, markers, names)
@@ -320,7 +324,7 @@ def _agreements(
         matrix, _ = importance_of(adata, other)
         each = zip(cells.rows, cells.genes, cells.columns, strict=True)
         sets[other] = [_tops(matrix, row, genes, columns, n_top) for row, genes, columns in each]
-    found = []
+    agreements = []
     for name, each in sets.items():
         there = [i for i, one in enumerate(each) if one is not None]
         if not there:
@@ -329,8 +333,8 @@ def _agreements(
             )
             raise ValueError(msg)
         both = np.array([overlap(cells.genes[i], cells.values[i], each[i], n_top) for i in there])
-        found.append(_compared("agreement", name, *both.T, names[there]))
-    return found
+        agreements.append(_compared("agreement", name, *both.T, names[there]))
+    return agreements
 
 
 def _markers(

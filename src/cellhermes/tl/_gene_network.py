@@ -149,14 +149,14 @@ def gene_network(
     else:
         grouping = groups_of(data, groupby, groups, mod=mod)
         labels, of_cell = grouping.labels, grouping.of_cell
-    made = {"source": source, "n_neighbors": n_neighbors, "min_cells": min_cells}
+    origin = {"source": source, "n_neighbors": n_neighbors, "min_cells": min_cells}
     if source == "embedding":
         if groupby is not None:
             check_alike(vector_groups(adata, use_rep), labels, "embed_genes")
-        made |= made_with(adata, labels[0], use_rep)
+        origin |= made_with(adata, labels[0], use_rep)
     else:
-        made |= {"layer": layer or "", "use_raw": use_raw}
-    made["gene_symbols"] = gene_symbols = gene_symbols or made.get("gene_symbols", "")
+        origin |= {"layer": layer or "", "use_raw": use_raw}
+    origin["gene_symbols"] = gene_symbols = gene_symbols or origin.get("gene_symbols", "")
     symbols = _adata.symbols(adata, gene_symbols or None)
     of_symbol = _adata.columns_of_symbols(adata, gene_symbols or None)
     columns = of_symbol.to_numpy() if genes is None else _adata.columns_of_genes(of_symbol, genes)
@@ -176,7 +176,7 @@ def gene_network(
     n_genes = [len(profiles[label].columns) for label in labels]
     table = pd.DataFrame({"label": labels, "key": [keys[label] for label in labels], "groupby": groupby or ""})
     table = table.assign(n_in_group=[profiles[label].n_in_group for label in labels])
-    table = table.assign(n_genes=n_genes, n_without=[len(columns) - n for n in n_genes], **made)
+    table = table.assign(n_genes=n_genes, n_without=[len(columns) - n for n in n_genes], **origin)
     params = {"groupby": groupby, "use_rep": use_rep, "n_neighbors": n_neighbors, "metric": "cosine"}
     params |= {"gene_symbols": gene_symbols}
     with written(adata, key_added, entries):
@@ -222,7 +222,7 @@ def _vectors(
     adata: AnnData, labels: list[str], key: str, symbols: np.ndarray, columns: np.ndarray
 ) -> dict[str, _Profiles]:
     """Vectors of each group's genes, by symbol."""
-    found, table = {}, vector_groups(adata, key)
+    profiles, table = {}, vector_groups(adata, key)
     if labels == [""]:
         vectors = np.asarray(_adata.require_varm(adata, key, "Run `ch.tl.embed_genes(adata)` first."))[columns]
         has = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)  # a vector of zeros has no direction
@@ -232,7 +232,7 @@ def _vectors(
         at = pd.Index(stored.genes).get_indexer(symbols[columns])
         has = at >= 0
         has[has] = stored.values[at[has]].any(axis=1)
-        found[label] = _Profiles(
+        profiles[label] = _Profiles(
             stored.values[at[has]], columns[has], stored.n_expressing[at[has]], int(table.loc[label, "n_in_group"])
         )
         if outside := [gene for gene in stored.genes if gene not in set(symbols)]:
@@ -241,7 +241,7 @@ def _vectors(
                 "network. Make it in `adata.raw.to_adata()`, with the same uns, if you need them.",
                 label, f"{len(outside):,}", ", ".join(outside[:5]),
             )  # fmt: skip
-    return found
+    return profiles
 
 
 def _expression(

@@ -34,10 +34,10 @@ class Listed:
     @classmethod
     def of(cls, adata: AnnData, sentences: Sequence[str], sentence_key: str) -> "Listed":
         """Find the columns, as the sentences were made."""
-        made = read_params(adata, sentence_key)
-        gene_symbols = str(made.get("gene_symbols", ""))
+        stored = read_params(adata, sentence_key)
+        gene_symbols = str(stored.get("gene_symbols", ""))
         symbols = _adata.symbols(adata, gene_symbols or None)
-        mask = str(made.get("gene_mask", GENE_MASK))
+        mask = str(stored.get("gene_mask", GENE_MASK))
         column = _adata.columns_of_symbols(adata, gene_symbols or None, gene_mask=mask).to_dict()
         genes = [sentence.split() for sentence in sentences]
         if missing := sorted({gene for listed in genes for gene in listed} - set(column)):
@@ -89,7 +89,7 @@ class Attention:
         checkpoint: Path | None,
         rng: np.random.Generator,
     ) -> tuple[list[np.ndarray], pd.DataFrame]:
-        """Importance of the genes of each cell, and what stands beside it.
+        """Return importance of the genes of each cell, and what stands beside it.
 
         Blocks are of random cells, so that the first may choose the head of all, and no other has to keep the weights
         of every head.
@@ -117,12 +117,14 @@ class Attention:
 
     def _look(self, frame: pd.DataFrame, genes: list[list[str]], head: int | str, width: int) -> np.ndarray:
         """(cells, heads + heads + width): entropies, gene shares, and weights of the head that is chosen."""
-        found = self.model.attend(prompts_of(self.question, frame, genes), batch_size=self.batch_size)
-        entropy = np.stack([one.gene_entropy if self.over == "genes" else one.entropy for one in found])
-        share = np.stack([one.gene_share for one in found])
-        weights = np.zeros((len(found), width), np.float32)
-        for row, one, chosen in zip(weights, found, _chosen(entropy, head), strict=True):
-            row[: len(one.genes)] = one.weights[chosen]
+        attentions = self.model.attend(prompts_of(self.question, frame, genes), batch_size=self.batch_size)
+        entropy = np.stack(
+            [attention.gene_entropy if self.over == "genes" else attention.entropy for attention in attentions]
+        )
+        share = np.stack([attention.gene_share for attention in attentions])
+        weights = np.zeros((len(attentions), width), np.float32)
+        for row, attention, chosen in zip(weights, attentions, _chosen(entropy, head), strict=True):
+            row[: len(attention.genes)] = attention.weights[chosen]
             if self.over == "genes":
                 row /= row.sum() or 1
         return np.concatenate([entropy, share, weights], axis=1)
@@ -144,8 +146,8 @@ def _chosen(entropy: np.ndarray, head: int | str) -> np.ndarray:
 
 def _table_of_heads(parts: list[tuple[np.ndarray, ...]], heads: np.ndarray, n: int) -> pd.DataFrame:
     total, n_seen, share = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
-    found = {"head": np.arange(n), "entropy": total / np.maximum(n_seen, 1), "gene_share": share / len(heads)}
-    return pd.DataFrame({**found, "n_cells": np.bincount(heads, minlength=n)})
+    summary = {"head": np.arange(n), "entropy": total / np.maximum(n_seen, 1), "gene_share": share / len(heads)}
+    return pd.DataFrame({**summary, "n_cells": np.bincount(heads, minlength=n)})
 
 
 @dataclass(slots=True)
@@ -166,7 +168,7 @@ class Occlusion:
         checkpoint: Path | None,
         rng: np.random.Generator,
     ) -> tuple[list[np.ndarray], pd.DataFrame]:
-        """Importance of the genes of each cell; nothing stands beside it."""
+        """Return importance of the genes of each cell; nothing stands beside it."""
         size = max(1, BLOCK // max(1, listed.longest))
         texts = (" ".join(genes) for genes in listed.genes)
         values = []

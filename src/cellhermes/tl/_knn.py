@@ -96,10 +96,10 @@ def _normalised(
     return rows.multiply(1 / norm[:, None]).tocsr(), np.sqrt(d) * mean / norm
 
 
-def _distances(product: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _distances(product: np.ndarray, above: np.ndarray, right: np.ndarray) -> np.ndarray:
     """1 - cosine, written over ``product``: with many genes, each copy of a block counts."""
     if right.any():
-        product -= np.outer(left, right)
+        product -= np.outer(above, right)
     np.subtract(1, product, out=product)
     np.clip(product, 0, 2, out=product)
     return np.round(product, DECIMALS, out=product)

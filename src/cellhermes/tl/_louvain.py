@@ -30,8 +30,8 @@ def partition(weights: sparse.csr_matrix, *, resolution: float, seed: int) -> np
     import community
 
     graph = _graph(weights)
-    found = community.best_partition(graph, weight="weight", resolution=resolution, random_state=seed)
-    nodes, numbers = np.array(list(found)), np.array(list(found.values()))
+    communities = community.best_partition(graph, weight="weight", resolution=resolution, random_state=seed)
+    nodes, numbers = np.array(list(communities)), np.array(list(communities.values()))
     size, first = np.bincount(numbers), np.full(numbers.max() + 1, weights.shape[0])
     np.minimum.at(first, numbers, nodes)
     rank = np.empty_like(size)

@@ -44,10 +44,10 @@ def halved(halves: Sequence[sparse.csr_matrix], own: np.ndarray, rule: Rule) -> 
     """Hold the modules of one half of the group's cells against the other's, and the group's against both."""
     if not halves:
         return Null(np.nan)
-    one, two = (partition(weights, resolution=rule.resolution, seed=rule.seed) for weights in halves)
-    called = np.mean([specific(own, half, rule) for half in (one, two)], axis=0)
-    shares = [_share(one, two, rule), _share(two, one, rule)]
-    return Null(called, shares, [large(half, rule).sum() for half in (one, two)], halves)
+    first, second = (partition(weights, resolution=rule.resolution, seed=rule.seed) for weights in halves)
+    called = np.mean([specific(own, half, rule) for half in (first, second)], axis=0)
+    shares = [_share(first, second, rule), _share(second, first, rule)]
+    return Null(called, shares, [large(half, rule).sum() for half in (first, second)], halves)
 
 
 def summary(
@@ -58,7 +58,7 @@ def summary(
     halves: Null,
     rule: Rule,
 ) -> pd.DataFrame:
-    """A row for what was observed and for each null: modules, share of specific ones, changes of degree."""
+    """Return a row for what was observed and for each null: modules, share of specific ones, changes of degree."""
     enough = large(own, rule)
     share = [] if other is None else [_share(own, other, rule)]
     rows = {"observed": Null(np.nan, share, [enough.sum()], networks), "reseed": reseed, "halves": halves}

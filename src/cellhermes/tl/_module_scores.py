@@ -135,8 +135,8 @@ def wilcoxon(scores: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.
     with np.errstate(all="ignore"):  # it also takes logs of the scores, which have no meaning
         # tie_correct: scores of small modules are equal in many cells
         sc.tl.rank_genes_groups(table, "side", groups=["group"], method="wilcoxon", tie_correct=True, **options)
-    found = sc.get.rank_genes_groups_df(table, "group").set_index("names")
-    pvals[:, tested] = found.loc[tested.astype(str), ["pvals", "pvals_adj"]].to_numpy(float).T
+    tests = sc.get.rank_genes_groups_df(table, "group").set_index("names")
+    pvals[:, tested] = tests.loc[tested.astype(str), ["pvals", "pvals_adj"]].to_numpy(float).T
     return pvals[0], pvals[1]
 
 

@@ -164,13 +164,13 @@ def modules(
     entries = [f"obsm/{key_added}", *(f"var/{key}" for key in keys.values())]
     check_free(adata, key_added, entries)
     groupby = "" if group is None else groupby or _groupby(network_groups(adata, network_key).loc[labels, "groupby"])
-    cells = _Cells() if group is None else _cells(groups_of(data, groupby, labels, mod=mod), reference)
+    cells = _SidesOfReference() if group is None else _cells(groups_of(data, groupby, labels, mod=mod), reference)
     donors = None if donor_key is None else groups_of(data, donor_key, mod=mod).of_cell
     expression = sparse.vstack([block for _, block in blocks(adata, layer, use_raw=use_raw)], format="csr")
     at = columns_in(adata, gene_symbols_of(adata, group, network_key), use_raw=use_raw)
 
-    found = {label: _partition(weights, rule, label) for label, weights in networks.items()}
-    own, other = found[labels[0]], found[labels[1]] if len(labels) > 1 else None
+    partitions = {label: _partition(weights, rule, label) for label, weights in networks.items()}
+    own, other = partitions[labels[0]], partitions[labels[1]] if len(labels) > 1 else None
     table, overlap = _overlaps(own, other, rule)
     own_null = reseeded(networks[labels[0]], own, rule, n_null)
     half_null = halved(halves, own, rule)
@@ -188,7 +188,7 @@ def modules(
     params |= {**asdict(rule), "n_null": n_null, "null_groups": list(null_groups), "network_key": network_key}
     columns = table["module"].astype(str).tolist()
     with written(adata, key_added, entries):
-        for label, numbers in found.items():
+        for label, numbers in partitions.items():
             adata.var[keys[label]] = pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == OUTSIDE)
         adata.obsm[key_added] = pd.DataFrame(scores, index=adata.obs_names, columns=columns)
         adata.uns[key_added] = {TABLE: table, JACCARD: overlap, NULLS: nulls}
@@ -229,7 +229,7 @@ def _rule(
 
 
 def _groupby(columns: pd.Series) -> str:
-    """The one column that all networks are of."""
+    """Return the one column that all networks are of."""
     if columns.nunique() > 1:
         msg = (
             f"The networks of {list(columns.index)} come from different columns of obs, {list(columns.unique())}, so "
@@ -240,17 +240,17 @@ def _groupby(columns: pd.Series) -> str:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _SidesOfReference:
     """Rows of the cells that are compared; None without a group."""
 
     group: np.ndarray | None = None
     reference: np.ndarray | None = None
 
 
-def _cells(grouping: Grouping, reference: str | None) -> _Cells:
+def _cells(grouping: Grouping, reference: str | None) -> _SidesOfReference:
     """Cells of the group and of its reference; without a reference, of all other groups."""
     others = grouping.has_group & (grouping.codes != 0) if reference is None else grouping.codes == 1
-    return _Cells(np.flatnonzero(grouping.codes == 0), np.flatnonzero(others))
+    return _SidesOfReference(np.flatnonzero(grouping.codes == 0), np.flatnonzero(others))
 
 
 def _partition(weights: sparse.csr_matrix, rule: Rule, label: str | None) -> np.ndarray:
@@ -286,7 +286,7 @@ def _overlaps(own: np.ndarray, other: np.ndarray | None, rule: Rule) -> tuple[pd
     return table, overlap
 
 
-def _warn(table: pd.DataFrame, without_control: list[int], cells: _Cells) -> None:
+def _warn(table: pd.DataFrame, without_control: list[int], cells: _SidesOfReference) -> None:
     n = len(table)
     messages = []
     if silent := int((table["n_expressed"] == 0).sum()):

@@ -13,8 +13,7 @@ from anndata import AnnData
 
 from .. import _adata
 from .._blocks import fill
-from .._chunks import Chunks, Numbers
-from .._chunks import Texts as Strings
+from .._chunks import Chunks, Numbers, TextCodec
 from .._entries import check_free, is_ours, written
 from .._hash import hashed
 from .._keys import SENTENCE, write_params
@@ -34,7 +33,7 @@ from ._ask import (
     of_sentences,
     warn_of_collapse,
 )
-from ._embed_cells import Texts
+from ._embed_cells import SentenceColumn
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -158,12 +157,12 @@ def _counts(n_of: "pd.Series | Counter", n_cells: int) -> dict[str, int]:
 
 
 def rows_of(data: "AnnData | MuData", mod: str | None, question: Question) -> Rows:
-    """The cells with the columns that a question shows."""
+    """Return the cells with the columns that a question shows."""
     adata, shown = _adata.resolve(data, mod), question.shown
     hint = f"Task {question.task.name!r} asks with {[*shown]}; name your columns of obs by `Question(fields=)`."
     columns = {name: _adata.obs_column(data, name, hint, mod=mod) for field, name in shown.items() if field != SENTENCE}
     if SENTENCE in shown:
-        columns[shown[SENTENCE]] = Texts(adata, shown[SENTENCE])
+        columns[shown[SENTENCE]] = SentenceColumn(adata, shown[SENTENCE])
 
     def read(part: slice) -> pd.DataFrame:
         return pd.DataFrame({name: column[part] for name, column in columns.items()}).set_axis(adata.obs_names[part])
@@ -213,7 +212,7 @@ def _to_store(
         width = len(question.answers or ()) if scored else question.max_new_tokens
         if not result.begin(about, needed=(16 if scored else 4) * len(rows) * width):
             return counts
-        codec = Numbers("<f8", width) if scored else Strings()
+        codec = Numbers("<f8", width) if scored else TextCodec()
         kept = result.staged("blocks", BLOCK, codec)
         fill(kept, kept.n, asked.block, result.shard, desc=question.task.name, of=BLOCK)
         result.finish(kept, kept.n, lambda: _complete(result, asked, kept, key))
@@ -232,9 +231,9 @@ def _complete(result: Result, asked: Asked, kept: Chunks, key: str) -> None:
 
     n_of: Counter = Counter()
     n_given: Counter = Counter()
-    for found in parts():
-        n_of.update(found["status"].dropna())
-        n_given.update(found["answer"].dropna())
+    for table in parts():
+        n_of.update(table["status"].dropna())
+        n_given.update(table["answer"].dropna())
     categories = list(question.answers or sorted(n_given))
     size = TOGETHER * kept.size
     columns = {f"obs/{key}/codes": Numbers(np.min_scalar_type(-max(1, len(categories))).newbyteorder("<").str)}
@@ -243,14 +242,14 @@ def _complete(result: Result, asked: Asked, kept: Chunks, key: str) -> None:
         columns |= {f"obsm/{key}/{name}": Numbers("<f8") for name in names}
         result.frame(f"obsm/{key}", list(names))
     else:
-        columns[f"obs/{key}_text"] = Strings()
+        columns[f"obs/{key}_text"] = TextCodec()
     arrays = {name: result.array(name, size, codec) for name, codec in columns.items()}
     result.categories(f"obs/{key}", categories)
     result.columns([key, f"{key}_text"] if question.decode == "generate" else [key])
-    for i, found in enumerate(parts()):
-        codes = pd.Categorical(found["answer"], categories=categories).codes
-        values = [found[f"{PROBABILITY}{name}"] for name in question.answers or () if question.decode == "score"]
-        texts = [found["text"].fillna("").astype(str)] if question.decode == "generate" else []
+    for i, table in enumerate(parts()):
+        codes = pd.Categorical(table["answer"], categories=categories).codes
+        values = [table[f"{PROBABILITY}{name}"] for name in question.answers or () if question.decode == "score"]
+        texts = [table["text"].fillna("").astype(str)] if question.decode == "generate" else []
         for array, column in zip(arrays.values(), [codes, *values, *texts], strict=True):
             array.save(i, column)
     result.params(key, {**asked.how, **_counts(n_of, len(asked.rows))})

@@ -146,8 +146,8 @@ def read_reason(
     """
     given, reason = "", text
     if reason_first:
-        found = read_reasoned(text)
-        given, reason = task.parse(found.output) or "", found.reason
+        reasoned = read_reasoned(text)
+        given, reason = task.parse(reasoned.output) or "", reasoned.reason
     answers = "|".join(map(re.escape, sorted(task.answers or (), key=len, reverse=True)))
     bare = re.sub(rf"(?<!\w)(?:{answers})(?!\w)", " ", reason) if answers else reason
     genes = [word for word in dict.fromkeys(WORD.findall(bare)) if word in symbols]

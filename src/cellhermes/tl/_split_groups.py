@@ -78,8 +78,8 @@ def split_groups(
     adata = _adata.writable(data, mod)
     entry = f"obs/{key_added}"
     check_free(adata, key_added, [entry])
-    found = groups_of(data, groupby, groups, mod=mod)
-    cells = {label: np.flatnonzero(found.codes == i) for i, label in enumerate(found.labels)}
+    grouping = groups_of(data, groupby, groups, mod=mod)
+    cells = {label: np.flatnonzero(grouping.codes == i) for i, label in enumerate(grouping.labels)}
     if small := [label for label, at in cells.items() if len(at) < 2]:
         msg = f"Groups {small} of obs[{groupby!r}] have fewer than two cells and can't be split; leave them out."
         raise ValueError(msg)
