@@ -572,3 +572,36 @@ def test_a_table_of_questions_is_the_same_for_training_and_for_answers(run, tmp_
     run("predict", path, tmp_path / f"out{ending}", "--task", "question", "--answer", "Yes", "--answer", "No")
     trained, answered = (data.where(data.notna(), None).to_dict("list") for data in seen)
     assert trained == answered == frame.to_dict("list")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_na_is_text_and_an_empty_cell_is_missing_in_training_as_in_prediction(run, tmp_path, monkeypatch, suffix):
+    from cellhermes.train import _run_file
+
+    seen = []
+
+    def answer(frame, *_, **__):
+        seen.append(frame)
+        return pd.DataFrame({"answer": frame["gene"]})
+
+    monkeypatch.setattr(ch.tl, "answer", answer)
+    monkeypatch.setattr(_run_file, "reinforce", lambda frame, **options: seen.append(frame) or options["out"])
+    frame = pd.DataFrame({"gene": ["NA", "TP53", ""], "answer": ["Yes", "", "NA"]})
+    path = tmp_path / f"questions{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    (tmp_path / "run.toml").write_text(
+        f'out = "adapter"\n[reinforce]\n[questions]\npath = "{path.name}"\ntask = "cell_fitness"\n'
+    )
+    for words in (
+        ("predict", path, tmp_path / "answers.csv", "--task", "cell_fitness"),
+        ("train", tmp_path / "run.toml"),
+    ):
+        done = run(*words)
+        assert done.exit_code == 0, done.output
+    assert len(seen) == 2
+    for table in seen:
+        assert table["gene"].tolist()[:2] == ["NA", "TP53"]
+        assert table.isna().to_numpy().tolist() == [[False, False], [False, True], [True, False]]

@@ -137,13 +137,13 @@ def test_tables_of_all_endings_are_the_same(tmp_path):
     frame = pd.DataFrame({"gene": ["NA", "MARCH1", 'say "it", \t'], "answer": ["1", None, "x"]}, dtype=object)
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_csv(tmp_path / "a.tsv.gz", index=False, sep="\t")
-    frame.to_parquet(tmp_path / "a.parquet")
+    frame.fillna("").to_parquet(tmp_path / "a.parquet")
     for name in ("a.csv", "a.tsv.gz", "a.parquet"):
         found = ch.io.read_table(tmp_path / name)
         assert found["gene"].str.strip().tolist() == frame["gene"].str.strip().tolist()
         assert found["answer"].isna().tolist() == [False, True, False]
     (tmp_path / "a.txt").touch()
-    with pytest.raises(ValueError, match=r"expected .csv, .tsv or .parquet"):
+    with pytest.raises(ValueError, match=r"expected .csv, .tsv, .json, .jsonl or .parquet"):
         ch.io.read_table(tmp_path / "a.txt")
 
 
@@ -272,4 +272,4 @@ def test_text_in_another_encoding_is_not_garbled(tmp_path):
 def test_an_answer_of_blanks_is_none(tmp_path):
     (tmp_path / "q.json").write_text('[{"instruction": "Is it?", "output": " "}]')
     with pytest.raises(ValueError, match="record 1: expected instruction, input and output"):
-        ch.io.read_questions(tmp_path / "q.json")
+        ch.io.read_table(tmp_path / "q.json")

@@ -18,7 +18,7 @@ RECORDS = [
 def test_lists_and_lines_are_read_alike_and_as_pairs_are(tmp_path: Path, layout: str) -> None:
     path = tmp_path / ("GI_synthetic_test.json" if layout == "list" else "GI.jsonl")
     path.write_text(json.dumps(RECORDS) if layout == "list" else "\n".join(map(json.dumps, RECORDS)))
-    found = ch.io.read_questions(path)
+    found = ch.io.read_table(path)
     assert found["question"].tolist() == ["Do they interact?\nBRCA1 PARP1", "Is TP53 a gene?", "Is it?"]
     assert found["answer"].tolist() == ["Yes", "Yes", "No"]
     assert found["question"].tolist() == [pair.prompt.text for pair in ch.train.corpus.read(path)]
@@ -40,4 +40,4 @@ def test_wrong_files_say_what_is_wrong(tmp_path: Path, text: str, said: str) -> 
     path = tmp_path / "questions.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=said):
-        ch.io.read_questions(path)
+        ch.io.read_table(path)

@@ -59,7 +59,7 @@ def questions(name: str, split: str = "train") -> pd.DataFrame:
         msg = f"split={split!r}; {name} has one part only, 'train'."
         raise ValueError(msg)
     with member(entry, pattern.replace("{split}", escape(split))) as path:
-        return io.read_questions(path)
+        return io.read_table(path)
 
 
 def _gene_pairs(split: str) -> pd.DataFrame:

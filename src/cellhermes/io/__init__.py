@@ -9,7 +9,6 @@ from ._genetic_interactions import read_genetic_interactions
 from ._gmt import read_gmt
 from ._graphs import read_biogrid, read_edges, read_string
 from ._perturbation_effects import read_perturbation_effects
-from ._questions import read_questions
 from ._tables import read_table
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "read_genetic_interactions",
     "read_gmt",
     "read_perturbation_effects",
-    "read_questions",
     "read_string",
     "read_table",
 ]

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .._disk import BOM
 from ._files import records
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def read_questions(path: str | Path) -> pd.DataFrame:
-    """Read questions and answers as the authors release them, or as :meth:`~cellhermes.train.corpus.Pairs.write` does.
 
-    Parameters
-    ----------
-    path
-        A JSON list or JSON lines; each record has ``instruction``, ``output`` and, optionally, ``input``.
-
-    Returns
-    -------
-    ``question`` (instruction, line break, input), ``answer``, and the two parts as ``instruction`` and ``input``; a
-    frame for the task ``"question"``. ``attrs`` holds ``"source"``, the name of the file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is no JSON, or a record lacks a field (the message says which record).
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import cellhermes as ch
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "GI_synthetic_test.json")
-    ...     _ = path.write_text('[{"instruction": "Do they interact?", "input": "BRCA1 PARP1", "output": "Yes"}]')
-    ...     frame = ch.io.read_questions(path)
-    >>> task = ch.text.Task.load("question").with_answers(["Yes", "No"])
-    >>> print(task.prompts(frame)[0].text)
-    Do they interact?
-    BRCA1 PARP1
-    """
-    path = Path(path)
+def released_questions(path: Path) -> pd.DataFrame:
+    """Read questions and answers as the authors release them; a record that lacks a field is a ``ValueError``."""
     rows = []
     with path.open("rb") as file:  # which of both is seen from the text, not from the name
         is_list = file.read(2**16).removeprefix(BOM).lstrip()[:1] == b"["

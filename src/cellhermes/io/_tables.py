@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import pandas as pd
 
 from ._files import lines, told_of_na, unpacked
+from ._questions import released_questions
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -26,13 +27,18 @@ logger = logging.getLogger("cellhermes")
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NAN", "<NA>", "None", "null", "NULL")  # among numbers; in texts, only ""
 HEAD = 200  # lines in which a header is looked for
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+JSON = (".json", ".jsonl")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    r"""A table of questions, cells or genes: ``.csv``, ``.tsv`` (plain, gzip or zip) or ``.parquet``.
+    r"""Read a table of questions, cells or genes.
 
-    Text stays as it is written: ``NA``, ``MARCH1``, ``1E5`` and ``007`` may be names. Only an empty field is missing.
-    Columns of a parquet file keep their types.
+    Files end with ``.csv`` or ``.tsv`` (plain, gzip or zip), ``.parquet``, ``.json`` or ``.jsonl``. Text stays as it is
+    written: ``NA``, ``MARCH1``, ``1E5`` and ``007`` may be names. Only an empty cell is missing, in all of these
+    formats. Columns of a parquet file keep their types.
+
+    JSON is a list or lines of the records that the authors release and :meth:`~cellhermes.train.corpus.Pairs.write`
+    writes: ``instruction``, ``output`` and, optionally, ``input``.
 
     Parameters
     ----------
@@ -41,15 +47,17 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Returns
     -------
-    One row a line, columns by the names in the first line.
+    One row a line, columns by the names in the first line. Of JSON, one row a record for the task ``"question"``:
+    ``question`` (instruction, line break, input), ``answer``, and the two parts as ``instruction`` and ``input``;
+    ``attrs`` holds ``"source"``, the name of the file.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it ends otherwise, is damaged, or a line has more or fewer fields than the first (the message has its
-        number).
+        If it ends otherwise, is damaged, a line has more or fewer fields than the first, or a record lacks one (the
+        message has its number).
 
     Examples
     --------
@@ -66,12 +74,20 @@ def read_table(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     suffix = Path(re.sub(r"\.(gz|zip)$", "", path.name.lower())).suffix
     if suffix == ".parquet":
-        return read_parquet(path, str(path))
-    if suffix not in SEPARATORS:
-        msg = f"{path} ends with {path.suffix!r}; expected {', '.join(SEPARATORS)} or .parquet."
+        frame = read_parquet(path, str(path))
+    elif path.suffix.lower() in JSON:
+        frame = released_questions(path)
+    elif suffix in SEPARATORS:
+        frame = read_texts(path, None, first_line(path, None, SEPARATORS[suffix]))
+    else:
+        msg = f"{path} ends with {path.suffix!r}; expected {', '.join([*SEPARATORS, *JSON])} or .parquet."
         raise ValueError(msg)
-    frame = read_texts(path, None, first_line(path, None, SEPARATORS[suffix]))
-    return frame.mask(frame == "")
+    return frame.mask(frame.astype(object) == "") if _has_empty(frame) else frame
+
+
+def _has_empty(frame: pd.DataFrame) -> bool:
+    """Tell whether a cell is an empty text."""
+    return any((frame.iloc[:, i].astype(object) == "").any() for i in range(frame.shape[1]))
 
 
 def read_parquet(path: Path, where: str) -> pd.DataFrame:
