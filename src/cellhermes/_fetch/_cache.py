@@ -29,7 +29,7 @@ NOTES = (RECORD, ".part", ".part.etag")  # what stands beside a file
 
 
 def offline() -> str:
-    """The variable that forbids the network, ``""`` if none does."""
+    """Return the variable that forbids the network, ``""`` if none does."""
     return next((f"{name}={os.environ[name]}" for name in OFFLINE if _is_on(os.environ.get(name, ""))), "")
 
 

@@ -26,7 +26,7 @@ def place(entry: Entry, file: File) -> str:
 
 
 def data_file(entry: Entry, file: File, *, check: Callable[[Path], object] = lambda path: None) -> Path:
-    """A file of a data set, downloaded if it is not there; its licence is shown before that."""
+    """Download a file of a data set if it is not there; its licence is shown before that."""
     name = place(entry, file)
     path = cache_folder() / name
     known = file.known
@@ -81,7 +81,7 @@ def announce(entry: Entry, what: str, size: int = 0) -> None:
 def derived(
     entry: Entry, url: str, name: str, size: int = 0, *, check: Callable[[Path], object] = lambda path: None
 ) -> Path:
-    """A file that an index of the entry names."""
+    """Return a file that an index of the entry names."""
     from ._registry import FIRST_USE, File
 
     return data_file(entry, File(name, (url,), FIRST_USE, size), check=check)

@@ -77,7 +77,7 @@ def open_url(url: str, headers: Mapping[str, str] | None = None) -> http.client.
 
 
 def read_url(url: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """A small page, such as what a host tells of its files; errors name it."""
+    """Read a small page, such as what a host tells of its files; errors name it."""
     try:
         return _patiently(lambda: _page(url, headers), url)
     except ConnectionError as error:
@@ -173,7 +173,7 @@ def _length(part: Path | None) -> int:
 
 
 def _sorted_out(error: Exception) -> Exception:
-    """What can be tried again, and what is final."""
+    """Sort errors into what can be tried again and what is final."""
     if isinstance(error, HTTPError):
         error.close()
         if error.code in LATER:

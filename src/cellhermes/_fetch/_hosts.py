@@ -23,7 +23,7 @@ def endpoint() -> str:
 
 
 def login() -> dict[str, str]:
-    """The user's login to the model hub, if there is one."""
+    """Return the user's login to the model hub, if there is one."""
     from huggingface_hub import get_token
 
     token = get_token()
@@ -31,7 +31,7 @@ def login() -> dict[str, str]:
 
 
 def of_zenodo(file: File) -> File:
-    """A file with the hash and size that its Zenodo record lists."""
+    """Return a file with the hash and size that its Zenodo record lists."""
     parts = urlsplit(file.urls[0])
     match = re.match(r"/records?/(\d+)/files/([^/?]+)", parts.path)
     if match is None:

@@ -71,7 +71,7 @@ def _check_text(start: bytes) -> None:
 
 
 def _check_hdf5(path: Path) -> None:
-    """A file knows its end: HDF5 file format specification, section II.A."""
+    """Check that an HDF5 file ends where it says: HDF5 file format specification, section II.A."""
     with path.open("rb") as file:
         head = file.read(64)
     # version of the superblock to where its addresses begin: base, another one, end of file

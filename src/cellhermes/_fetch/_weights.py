@@ -90,7 +90,7 @@ def _locked(entry: Entry) -> Repository:
 
 
 def read_lock(path: Path) -> Repository:
-    """What was recorded of a repository."""
+    """Return what was recorded of a repository."""
     try:
         held = json_object(path.read_bytes(), "it")
         files = {name: File(**{**file, "urls": tuple(file["urls"])}) for name, file in held["files"].items()}
@@ -217,7 +217,7 @@ def cached_base(repository: str, commit: str = "") -> Path | None:
 
 
 def _incomplete(folder: Path) -> str:
-    """What a model's folder lacks, ``""`` for nothing."""
+    """Return what a model's folder lacks, ``""`` for nothing."""
     names = {path.name for path in folder.iterdir() if path.exists()}  # a link may lead nowhere
     if "config.json" not in names:
         return "no config.json"

@@ -25,7 +25,7 @@ WRITTEN = "card.json"  # beside finished blocks: which file became of them
 
 
 def loaded(model: str, dtype: str | None, quantize: str) -> "str | CellHermes":
-    """The model in the numbers that are asked for, or its name, with which functions look at their input first."""
+    """Return the model in the numbers asked for, or its name, with which functions look at their input first."""
     import cellhermes as ch
 
     ch.model.ModelCard.load(model)  # says at once that it is not known
@@ -74,7 +74,7 @@ def add_sentences(data: "AnnData | MuData", expression: dict[str, object], **opt
 
 
 def with_sentences(source: Path, target: Path, expression: dict[str, object]) -> tuple[Path, str | None]:
-    """A file with the sentences, and the modality in it: the source, or a store of them beside the target."""
+    """Return a file with the sentences, and the modality in it: the source, or a store of them beside the target."""
     import pandas as pd
 
     import cellhermes as ch
@@ -94,7 +94,7 @@ def with_sentences(source: Path, target: Path, expression: dict[str, object]) ->
 
 
 def read_cells(source: Path, target: Path, mod: str | None) -> "tuple[AnnData | MuData, AnnData]":
-    """What IN holds, and the cells in it that are meant; OUT has to be a name for the same."""
+    """Return what IN holds, and the cells in it that are meant; OUT has to be a name for the same."""
     from .._adata import resolve
 
     ending = ".h5mu" if source.suffix.lower() == ".h5mu" else ".h5ad"
@@ -179,7 +179,7 @@ def finish(write: Callable[[Path], None], target: Path, blocks: Path) -> None:
 
 
 def _identity(path: Path) -> dict[str, int]:
-    """What a file keeps when it is renamed."""
+    """Return what a file keeps when it is renamed."""
     about = path.lstat()
     return {"device": about.st_dev, "inode": about.st_ino, "size": about.st_size, "changed": about.st_mtime_ns}
 

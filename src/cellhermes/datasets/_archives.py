@@ -36,7 +36,7 @@ def picked(entry: _fetch.Entry, pattern: str) -> tuple[Path, str]:
 
 @contextmanager
 def member(entry: _fetch.Entry, pattern: str) -> Iterator[Path]:
-    """The one file of a data set's archive whose name matches, for as long as it is read."""
+    """Open the one file of a data set's archive whose name matches, for as long as it is read."""
     archive, name = picked(entry, pattern)
     with _fetch.unpacked(archive, f"^{re.escape(name)}$") as (path,):
         yield path

@@ -139,7 +139,7 @@ def _melanoma() -> AnnData:
 
 
 def _counts(path: Path) -> AnnData:
-    """A table with a row for each gene and a column for each cell, read a few genes at a time."""
+    """Read a table with a row for each gene and a column for each cell, a few genes at a time."""
     import pandas as pd
     from anndata import AnnData
     from scipy import sparse
@@ -204,7 +204,7 @@ def _read(
 
 
 def _drawn(adata: AnnData, subsample: int | None, rng: int | np.random.Generator | None) -> AnnData:
-    """Some cells at random, in the order of the file."""
+    """Draw some cells at random, in the order of the file."""
     if subsample is None:
         return adata
     n_obs = min(subsample, adata.n_obs)

@@ -196,7 +196,7 @@ def _read(
 
 
 def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
-    """A file as text under our names of columns, and its format; it needs the junctions that are compared."""
+    """Read a file as text under our names of columns, and its format; it needs the junctions that are compared."""
     header = first_line(path, None)
     columns = header.names
     kind, known = ("AIRR", AIRR) if "cell_id" in columns else ("10x", TENX)
@@ -284,7 +284,7 @@ def _ranked(contigs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_cell(chains: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell; its chains side by side."""
+    """Build a row for each cell; its chains side by side."""
     frame = chains.drop_duplicates("cell").set_index("cell")[["barcode", "sample"]].sort_index()
     n_of = chains.groupby(["cell", "arm"]).size().unstack(fill_value=0).reindex(columns=["VJ", "VDJ"], fill_value=0)
     first = {arm: _chain(chains, arm, 1)["locus"].reindex(frame.index) for arm in n_of}
@@ -311,7 +311,7 @@ def _pairing(n_vj: np.ndarray, n_vdj: np.ndarray) -> np.ndarray:
 
 
 def _groups(frame: pd.DataFrame, cells: pd.DataFrame, within: str | Mapping[str, str] | None) -> np.ndarray:
-    """What clonotypes stay within, for each cell."""
+    """Return what clonotypes stay within, for each cell."""
     if within is None:
         return np.full(len(frame), "")
     if isinstance(within, Mapping):
@@ -345,7 +345,7 @@ def _clonotypes(frame: pd.DataFrame, group: np.ndarray, receptor_arms: str, fiel
 
 
 def _joined(keys: pd.DataFrame) -> np.ndarray:
-    """Connected components of cells that share a chain of either arm, within a group."""
+    """Find connected components of cells that share a chain of either arm, within a group."""
     n = len(keys)
     links, n_chains = [], 0
     for arm in [*keys][1:]:

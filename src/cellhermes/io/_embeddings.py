@@ -120,13 +120,13 @@ def _name(path: Path, member: str | None) -> str:
 
 
 def _where(path: Path, name: str) -> str:
-    """What errors call the file, or the one in the archive."""
+    """Return what errors call the file, or the one in the archive."""
     return f"{path}: {name}" if path.suffix.lower() == ".zip" else str(path)
 
 
 @contextmanager
 def _whole(path: Path, name: str) -> Iterator[Path]:
-    """The file, or the one in the archive, unpacked for as long as it is read."""
+    """Open the file, or the one in the archive, unpacked for as long as it is read."""
     if path.suffix.lower() != ".zip":
         yield path
         return

@@ -44,7 +44,7 @@ def undamaged(path: Path) -> Iterator[None]:
 
 @contextmanager
 def unpacked(path: Path, member: str | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """The text of a file, behind a byte-order mark, and the file itself; what is damaged is a ``ValueError``."""
+    """Open the text of a file, behind a byte-order mark, and the file itself; damage is a ``ValueError``."""
     with path.open("rb") as raw, undamaged(path), _member(raw, path, member) as text:
         start = text.peek(3)[:3]
         if start[:2] in UTF16:
@@ -104,7 +104,7 @@ def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
 
 
 def records(path: Path, *, is_list: bool) -> Iterator[tuple[str, object]]:
-    """Records of a JSON list, or of JSON lines, with where each stands."""
+    """Yield records of a JSON list, or of JSON lines, with where each stands."""
     if not is_list:
         return _record_lines(path)
     found = parsed(path.read_bytes(), path)

@@ -112,7 +112,7 @@ def read_gene_categories(path: str | Path, *, species: str | None = "Human", mem
 
 
 def _categories(path: Path, member: str | None, species: str | None, dropped: Counter[str]) -> tuple[str, pd.DataFrame]:
-    """The name of a table's layout, and its genes and categories."""
+    """Return the name of a table's layout, and its genes and categories."""
     name, header = _header(path, member)
     layout = LAYOUTS[name]
     columns = {"gene": layout.gene, "category": layout.category, **layout.extra}

@@ -318,7 +318,7 @@ class _Edges:
                 self._flush()
 
     def symbol(self, raw: bytes) -> str:
-        """The symbol, ``""`` for what is none: nothing, a dash, or words."""
+        """Return the symbol, ``""`` for what is none: nothing, a dash, or words."""
         found = self._symbols.get(raw)
         if found is None:
             text = raw.decode("utf-8", "replace").strip().strip('"')

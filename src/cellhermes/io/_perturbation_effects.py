@@ -32,7 +32,7 @@ def read_perturbation_effects(
     min_log2fc: float = 0.0,
     member: str | None = None,
 ) -> pd.DataFrame:
-    r"""A table of differential expression after perturbations, such as those of Perturbase.
+    r"""Read a table of differential expression after perturbations, such as those of Perturbase.
 
     A row is a gene under a perturbation. Columns are found by the names that common tools give them (DESeq2, edgeR,
     limma, scanpy, Seurat), upper or lower case. Of several perturbed genes (``"AHR;FEV"``, ``"AHR_FEV"``), those that

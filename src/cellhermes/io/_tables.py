@@ -91,7 +91,7 @@ def _has_empty(frame: pd.DataFrame) -> bool:
 
 
 def read_parquet(path: Path, where: str) -> pd.DataFrame:
-    """A parquet file; errors of pyarrow, which name no file, do so."""
+    """Read a parquet file; errors of pyarrow, which name no file, do so."""
     try:
         return pd.read_parquet(path)
     except ImportError as error:
@@ -113,12 +113,12 @@ class Header(NamedTuple):
 
 
 def beginning(path: Path, member: str | None) -> list[str]:
-    """The lines in which a header is looked for."""
+    """Read the lines in which a header is looked for."""
     return [line.decode("utf-8", "replace").rstrip("\r\n") for line in islice(lines(path, member), HEAD)]
 
 
 def first_line(path: Path, member: str | None, sep: str | None = None) -> Header:
-    """The header of a table; blank lines are passed over, and comments, which have fewer fields than what follows."""
+    """Find the header of a table below blank lines and comments, which have fewer fields than what follows."""
     head = beginning(path, member)
     at = next((i for i, line in enumerate(head) if line.strip() and not line.startswith("#")), 0)
     line = head[at] if head else ""
@@ -243,7 +243,7 @@ def numbers(values: pd.Series, path: Path, name: str) -> pd.Series:
 
 @contextmanager
 def opened(path: Path, member: str | None) -> Iterator[BinaryIO]:
-    """The bytes of a text file; what cannot be read is a ``ValueError`` that names the file."""
+    """Open the bytes of a text file; what cannot be read is a ``ValueError`` that names the file."""
     with unpacked(path, member) as (file, _):
         try:
             yield file
@@ -253,14 +253,14 @@ def opened(path: Path, member: str | None) -> Iterator[BinaryIO]:
 
 
 def once(frame: pd.DataFrame, key: Sequence[str], path: Path, dropped: Counter[str], **about: object) -> pd.DataFrame:
-    """The first row of each key."""
+    """Keep the first row of each key."""
     first = ~frame.duplicated(list(key))
     dropped["repeated"] += int((~first).sum())
     return told(frame[first].reset_index(drop=True), path, dropped, **about)
 
 
 def told(frame: pd.DataFrame, path: Path, dropped: Counter[str], **about: object) -> pd.DataFrame:
-    """The frame with what was read and dropped in its ``attrs`` and in the log."""
+    """Note in the frame's ``attrs`` and in the log what was read and dropped."""
     counts = {reason: number for reason, number in dropped.items() if number}
     listed = ", ".join(f"{reason}: {number:,}" for reason, number in counts.items()) or "nothing"
     if frame.empty:

@@ -268,6 +268,6 @@ def _over_groups(each: np.ndarray, n_draws: int, rng: np.random.Generator) -> tu
 
 
 def _quantiles(draws: np.ndarray, edges: list[float]) -> Iterator[np.ndarray]:
-    """Ends of the intervals, NaN where no draw has the measure."""
+    """Return ends of the intervals, NaN where no draw has the measure."""
     for edge in edges:
         yield np.array([np.quantile(d, edge) if len(d := c[np.isfinite(c)]) else np.nan for c in draws.T])

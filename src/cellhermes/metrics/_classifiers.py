@@ -11,7 +11,7 @@ Name = Literal["rf", "xgb", "logistic"]
 
 
 def make(classifier: Name | ClassifierMixin, seed: int) -> ClassifierMixin:
-    """A new, seeded classifier: one of the names, or a copy of the caller's."""
+    """Return a new, seeded classifier: one of the names, or a copy of the caller's."""
     from sklearn.base import clone
 
     if isinstance(classifier, str):

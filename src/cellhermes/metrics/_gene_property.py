@@ -122,7 +122,7 @@ def _one_class_each(frame: pd.DataFrame) -> tuple[pd.Series, dict[str, int]]:
 
 
 def _classes(task: str, labels: pd.Series, positive: str | None, n_splits: int) -> object:
-    """The positive class of a task that can be cross-validated."""
+    """Return the positive class of a task that can be cross-validated."""
     sizes = labels.value_counts(sort=False)
     if len(sizes) != 2:
         msg = f"Task {task!r} has the classes {sizes.to_dict()} among genes with vectors; expected two classes."

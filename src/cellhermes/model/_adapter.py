@@ -192,7 +192,7 @@ def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _lora_problem(lm: "PreTrainedModel", part: str, kind: str, shape: tuple[int, ...]) -> str:
-    """What is wrong with ``lora_<kind>`` of a layer: A is (rank, in), B is (out, rank)."""
+    """Say what is wrong with ``lora_<kind>`` of a layer: A is (rank, in), B is (out, rank)."""
     layer = _get(lm.get_submodule, part.replace(".base_layer", ""))  # peft puts one around another for each parameter
     sizes = [] if layer is None else _sizes(layer)
     if not sizes:
@@ -217,7 +217,7 @@ def _size_problem(part: str, kind: str, shape: tuple[int, ...], n_in: int, n_out
 
 
 def _weight_problem(lm: "PreTrainedModel", part: str, shape: tuple[int, ...]) -> str:
-    """What is wrong with a tensor that takes the place of one of the model's (``modules_to_save``)."""
+    """Say what is wrong with a tensor that takes the place of one of the model's (``modules_to_save``)."""
     weight = _get(lm.get_parameter, part.replace(".base_layer", ""))
     if weight is None:
         return f"its weight {part} is not there"
@@ -232,7 +232,7 @@ def _get(find: Callable[[str], torch.nn.Module | torch.nn.Parameter], name: str)
 
 
 def _sizes(layer: torch.nn.Module) -> list[tuple[int, int]]:
-    """(inputs, outputs), of each weight where a layer holds several, as experts do."""
+    """Return (inputs, outputs), of each weight where a layer holds several, as experts do."""
     if hasattr(layer, "in_features"):  # the weight of a layer in four bits does not show them
         return [(layer.in_features, layer.out_features)]
     if isinstance(layer, torch.nn.Embedding | Conv1D):  # kept as (in, out)
@@ -242,7 +242,7 @@ def _sizes(layer: torch.nn.Module) -> list[tuple[int, int]]:
 
 
 def _check_tensors(tuned: "PeftModel", adapter: str | Path, adapter_name: str) -> None:
-    """The tensors that the config asks for and those of the file must be the same; peft draws what it does not find.
+    """Compare the tensors that the config asks for with those of the file; peft draws what it does not find.
 
     The file may hold embeddings of the base besides.
     """

@@ -166,7 +166,7 @@ def resolve(name: str | Path) -> ModelCard:
 
 
 def _of_hub(name: str) -> ModelCard:
-    """A hub repository, at the revision and with the reading of ``models.toml`` where it stands there."""
+    """Return a hub repository, at the revision and with the reading of ``models.toml`` where it stands there."""
     for card in named().values():
         if name == (card.adapters[-1] if card.adapters else card.base):  # the repository on top of the chain
             return replace(card, name=name)
@@ -183,7 +183,7 @@ def _of_path(path: Path, above: tuple[Path, ...]) -> ModelCard:
 
 
 def _of_folder(folder: Path, above: tuple[Path, ...]) -> ModelCard:
-    """A model's folder, or an adapter's, whose bases are followed down to a model."""
+    """Return a model's folder, or an adapter's, whose bases are followed down to a model."""
     if (folder / ADAPTER).is_file():
         if folder.resolve() in above:
             msg = f"Adapter {str(folder)!r} is its own base, by way of {above[-1] / ADAPTER}."
@@ -197,7 +197,7 @@ def _of_folder(folder: Path, above: tuple[Path, ...]) -> ModelCard:
 
 
 def trained_on(folder: Path) -> str:
-    """What an adapter names as its base, written as :func:`reference` does; word for word, if that is not there."""
+    """Return an adapter's base, written as :func:`reference` does; word for word, if that is not there."""
     named_base = _named_base(folder)
     try:
         return reference(_base_of(folder, (folder.resolve(),)))
@@ -292,7 +292,7 @@ def trained_tasks(facts: Mapping[str, object]) -> list[str]:
 
 
 def reference(card: ModelCard) -> str:
-    """What an adapter that was trained on this model names as its base: a name, a hub id or an absolute path."""
+    """Return what adapters trained on this model name as their base: a name, a hub id or an absolute path."""
     entry = named().get(card.name)
     if entry is not None:
         return card.name if entry.adapters or entry.base.startswith("bundled:") else entry.base
@@ -300,7 +300,7 @@ def reference(card: ModelCard) -> str:
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """What ``cellhermes.json`` of a folder says, checked; nothing where there is none."""
+    """Read ``cellhermes.json`` of a folder, checked; nothing where there is none."""
     path = folder / NOTE
     if not path.is_file():
         return {}
@@ -337,7 +337,7 @@ def _check_wrap(wrap: str | dict[str, str], where: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """The object in a JSON file."""
+    """Read the object in a JSON file."""
     try:
         return json_object(path.read_bytes(), path)
     except ValueError as error:

@@ -24,7 +24,7 @@ CLOCK = "{% macro strftime_now(form) %}{{ form" + DATED + " }}{% endmacro %}"
 
 
 def chat_wrap(tokenizer: "PreTrainedTokenizerBase", system: str | None = None) -> Wrap:
-    """What the template writes around one user turn, with the start of the answer and no tools.
+    """Return what the template writes around one user turn, with the start of the answer and no tools.
 
     Parameters
     ----------

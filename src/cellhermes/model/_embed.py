@@ -51,7 +51,7 @@ def _vectors(
 def _shared(
     encoded: Sequence[Encoded], spans: Sequence[tuple[int, int]], *, enabled: bool
 ) -> list[tuple[list[int], int]]:
-    """Groups of prompts with the length of the beginning they share, 0 for those better computed whole.
+    """Return groups of prompts with the length of the beginning they share, 0 for those better computed whole.
 
     Sharing pays when the beginning is at least as long as what follows it and occurs more than once.
     """

@@ -55,7 +55,7 @@ def _attention(
 
 @torch.compiler.disable
 def _tapped(hermes: Tap, *args: object, **kwargs: object) -> torch.Tensor:
-    """What stands in for a layer's attention is never compiled: it keeps what it sees, layer by layer."""
+    """Call what stands in for a layer's attention, uncompiled: it keeps what it sees, layer by layer."""
     return hermes(*args, **kwargs)
 
 
@@ -92,7 +92,7 @@ def _softcapped(
 
 
 def _causal(n_queries: int, n_keys: int, device: torch.device) -> torch.Tensor:
-    """(queries, keys) True where a query may look, the last query being the last key."""
+    """Return (queries, keys) True where a query may look, the last query being the last key."""
     return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
 
 
@@ -139,7 +139,7 @@ def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None
 
 
 def _scale(config: PretrainedConfig) -> float:
-    """What families multiply their logits by; whether this is all is checked when a model is loaded."""
+    """Return what families multiply their logits by; whether this is all is checked when a model is loaded."""
     if config.model_type == "hyperclovax":
         return config.logits_scaling
     names = ("logit_scale", "lm_head_multiplier", "logits_scaling")
@@ -171,7 +171,7 @@ def grow(
 def grow_whole(
     decoder: PreTrainedModel, rows: Sequence[list[int]], *, device: torch.device
 ) -> Generator[torch.Tensor, list[int], None]:
-    """The same as :func:`grow`, with each row computed anew for each token."""
+    """Do the same as :func:`grow`, with each row computed anew for each token."""
     while True:
         batch = Batch.pad(rows, device=device)
         tokens = yield hidden(decoder, batch)[torch.arange(len(rows), device=device), batch.last]
@@ -179,7 +179,7 @@ def grow_whole(
 
 
 def size(config: PretrainedConfig, name: str, default: int) -> int:
-    """A size of a config; the largest, where layers differ in it."""
+    """Return a size of a config; the largest, where layers differ in it."""
     per_layer = getattr(config, "per_layer_config", None) or [config]
     found = [getattr(one, name, None) or default for one in per_layer]
     return max(max(one) if isinstance(one, list | tuple) else one for one in found)

@@ -24,7 +24,7 @@ def generate(
     batch_size: int | None,
     rng: int | np.random.Generator | None,
 ) -> list[str]:
-    """An answer to each prompt."""
+    """Generate an answer to each prompt."""
     check_batch_size(batch_size)
     if not 0 <= temperature < np.inf or not max_new_tokens >= 1:
         got = f"got {temperature} and {max_new_tokens}"
@@ -53,7 +53,7 @@ def _write(
     temperature: float,
     members: list[int],
 ) -> list[list[int]]:
-    """New token ids of one batch."""
+    """Generate new token ids of one batch."""
     streams = [np.random.default_rng(seeds[i]) for i in members]
     grow = _forward.grow if reader.able.caches else _forward.grow_whole
     rows = grow(reader.decoder, [encoded[i].ids for i in members], device=reader.device)

@@ -54,7 +54,7 @@ def unpacked(path: Path) -> Path:
 
 @contextmanager
 def _named(path: Path, folder: Path) -> Iterator[Path]:
-    """The file under a name that ends with .gguf, which transformers insists on."""
+    """Return the file under a name that ends with .gguf, which transformers insists on."""
     if path.suffix == ".gguf":
         yield path
         return
@@ -92,7 +92,7 @@ def _unpack(file: Path, folder: Path, name: str) -> None:
 
 
 def _plain(file: Path, skeleton: "PreTrainedModel", name: str) -> "PreTrainedModel":
-    """The model without anything that remembers the blocks of bits, which transformers refuses to save."""
+    """Return the model without anything that remembers the blocks of bits, which transformers refuses to save."""
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -115,7 +115,7 @@ def _plain(file: Path, skeleton: "PreTrainedModel", name: str) -> "PreTrainedMod
 
 
 def _tokenizer(file: Path, n_tokens: int, name: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer with the tokens of the file alone, cutting texts into words as the file says."""
+    """Return the tokenizer with the tokens of the file alone, cutting texts into words as the file says."""
     from tokenizers import Tokenizer, pre_tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

@@ -60,7 +60,7 @@ def load(
 
 
 def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
-    """The tokenizer that lies beside the topmost adapter that has one, as what it was trained with, else the base's."""
+    """Find the tokenizer beside the topmost adapter that has one, as what it was trained with, else the base's."""
     card = located(card)
     own = (name for name in reversed(card.adapters) if (Path(name) / "tokenizer.json").is_file())
     place = next(own, base := _card.location(card))
@@ -99,7 +99,7 @@ def config_of(base: str, **options: str | None) -> "PretrainedConfig":
 
 
 def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTrainedModel":
-    """A card's base with its adapters merged, on the CPU unless ``options`` of transformers say otherwise.
+    """Load a card's base with its adapters merged, on the CPU unless ``options`` of transformers say otherwise.
 
     Adapters are merged in float32, in their order, and the sum is cast.
     """
@@ -132,7 +132,7 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
 
 
 def _read(base: str, *, attn_implementation: str, **options: object) -> "tuple[PreTrainedModel, dict[str, set]]":
-    """The weights, and which tensors were found."""
+    """Load the weights, and note which tensors were found."""
     try:
         return AutoModelForCausalLM.from_pretrained(
             base,
@@ -166,7 +166,7 @@ def _dtype_before(adapters: Sequence[str], dtype: torch.dtype) -> torch.dtype | 
 
 
 def skeleton(card: "ModelCard") -> "PreTrainedModel":
-    """A card's base without weights, to count and to compare."""
+    """Build a card's base without weights, to count and to compare."""
     return without_weights(_config(located(card)))
 
 

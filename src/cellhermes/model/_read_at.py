@@ -19,7 +19,7 @@ def check_read_at(read_at: ReadAt | Mapping[str, ReadAt], where: str = "") -> No
 
 
 def read_at_of(kind: str, read_at: ReadAt | Mapping[str, ReadAt]) -> ReadAt:
-    """What is read of a kind of prompt (the name of its template)."""
+    """Return what is read of a kind of prompt (the name of its template)."""
     if isinstance(read_at, str):
         return read_at
     plain = kind.partition("/")[0]  # "cell" of "cell/protein"

@@ -67,7 +67,7 @@ class Reader:
         return str(self.lm.dtype).removeprefix("torch.")
 
     def prefix(self, ids: list[int]) -> _forward.Prefix:
-        """The beginning of prompts, computed once."""
+        """Compute the beginning of prompts once."""
         return _forward.read_prefix(self.decoder, Batch.pad([ids], device=self.device))
 
     def encode(

@@ -126,7 +126,7 @@ def _step_scores(reader: "Reader", states: torch.Tensor, trie: Trie) -> torch.Te
 
 
 def _alike(rows: Sequence[list[int]], *, enabled: bool) -> list[tuple[list[int], int]]:
-    """Groups of rows of ids with the length of the beginning they share, 0 for those better computed whole.
+    """Return groups of rows of ids with the length of the beginning they share, 0 for those better computed whole.
 
     Beginnings are found, where templates tell them: rows of a task share its instruction, and often a cell.
     Something of each row is left behind them: the first row of a group gives its last token, and in sorted order no

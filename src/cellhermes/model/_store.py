@@ -14,7 +14,7 @@ from ._gguf import unpacked
 
 
 def located(card: ModelCard) -> ModelCard:
-    """A card whose base and adapters are folders where they are released weights or a GGUF file.
+    """Return a card whose base and adapters are folders where they are released weights or a GGUF file.
 
     A repository that is named as an adapter may hold merged weights: it is the base then, and what stands below it in
     the card is not needed.
@@ -53,7 +53,7 @@ def _of_package(place: str) -> Path | None:
 
 
 def _packaged(place: str) -> Path | None:
-    """The model's file in an installed package, which is not imported."""
+    """Return the model's file in an installed package, which is not imported."""
     package, _, name = place.partition("/")
     spec = find_spec(package) if package else None
     file = Path(spec.submodule_search_locations[0], name) if spec and spec.submodule_search_locations else None

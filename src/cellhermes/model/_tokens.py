@@ -296,7 +296,7 @@ def warn_of_plain(tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap | Non
 
 
 def _copy(source: str, frame: str) -> Tokenizer:
-    """The same tokenizer, in which all that marks a turn is special, so that no text can imitate it."""
+    """Return the same tokenizer, in which all that marks a turn is special, so that no text can imitate it."""
     made = Tokenizer.from_str(source)
     plain = {t.content for t in made.get_added_tokens_decoder().values() if not t.special and t.content in frame}
     if marks := {content for content in plain if content.strip() and not content.isalnum()}:
@@ -385,7 +385,7 @@ def check_batch_size(batch_size: int | None) -> None:
 
 
 def plan(lengths: Sequence[int], *, batch_size: int | None, budget: int) -> list[list[int]]:
-    """Indices in batches of similar length, longest first.
+    """Return indices in batches of similar length, longest first.
 
     A batch has ``batch_size`` prompts, or without it as many as keep prompts x longest within ``budget`` tokens.
     """
@@ -427,7 +427,7 @@ def run_batches(batches: list[list[int]], compute: Callable[[list[int]], T]) -> 
 
 
 def _fits(compute: Callable[[list[int]], T], batch: list[int]) -> T | None:
-    """The result, or None if memory ran out; a function of its own, so that the failed try's tensors are freed."""
+    """Return the result, or None if memory ran out; a function, so that the failed try's tensors are freed."""
     try:
         return compute(batch)
     except RuntimeError as error:  # torch.OutOfMemoryError on accelerators, a plain RuntimeError from the CPU allocator
