@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import cellhermes as ch
-from cellhermes.tl._gene_sets import read_gmt
+from cellhermes.io import read_gmt
 
 SETS = "go_bp_enrichr2021.gmt.gz"
 GENES = "human_genes_grch38.tsv.gz"

@@ -17,7 +17,7 @@ import pandas as pd
 import scanpy as sc
 
 import cellhermes as ch
-from cellhermes.tl._gene_sets import read_gmt
+from cellhermes.io import read_gmt
 
 from ._run import COLORS, main, untrained
 

@@ -45,11 +45,11 @@ def recorded(path: Path) -> str:
     record = path.with_name(path.name + RECORD)
     if not record.is_file():
         return ""
-    found = re.match(rb"[0-9a-f]{64}\b", record.read_bytes())
-    if not found:
+    digest = re.match(rb"[0-9a-f]{64}\b", record.read_bytes())
+    if not digest:
         msg = f"{record} is damaged: it does not begin with a SHA-256. Delete it and {path.name}, and download again."
         raise ValueError(msg)
-    return f"sha256:{found[0].decode()}"
+    return f"sha256:{digest[0].decode()}"
 
 
 def record(path: Path, digest: str) -> None:
@@ -61,8 +61,8 @@ def record(path: Path, digest: str) -> None:
 def difference(path: Path, known: str) -> str:
     """How a file differs from its hash, with both; ``""`` if it does not."""
     kind, _, expected = known.partition(":")
-    found = file_hash(path, kind)
-    return "" if found == expected else f"its {kind} is {found}, but was {expected}"
+    digest = file_hash(path, kind)
+    return "" if digest == expected else f"its {kind} is {digest}, but was {expected}"
 
 
 # ---- writing

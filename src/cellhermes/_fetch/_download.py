@@ -229,8 +229,8 @@ def _stream(url: str, part: Path, size: int, headers: Mapping[str, str] | None, 
         check_space(part.parent, (size or total) - start, part.name.removesuffix(".part"))
         _note(url, part, response)
         _write(response, part, start, size or total)
-    if (found := _length(part)) < (size or total):
-        msg = f"the connection ended after {found:,} of {size or total:,} bytes"
+    if (n_bytes := _length(part)) < (size or total):
+        msg = f"the connection ended after {n_bytes:,} of {size or total:,} bytes"
         raise _TryAgainError(msg)
     return 2 if start else 1
 

@@ -38,9 +38,9 @@ def of_zenodo(file: File) -> File:
         msg = f"{file.urls[0]} is not the address of a file of a Zenodo record."
         raise ValueError(msg)
     page = f"{parts.scheme}://{parts.netloc}/api/records/{match[1]}"
-    told = _json(page)
-    with _understood(page, told):
-        listed = {entry.get("key") or entry.get("filename"): entry for entry in told.get("files", [])}
+    record = _json(page)
+    with _understood(page, record):
+        listed = {entry.get("key") or entry.get("filename"): entry for entry in record.get("files", [])}
         if match[2] not in listed:
             msg = f"{page} lists no file {match[2]!r}; it has {sorted(map(str, listed))}"
             raise ValueError(msg)
@@ -64,22 +64,22 @@ class Repository:
 def of_hub(repository: str, commit: str) -> Repository:
     """List the files of a repository, at a commit or (``""``) at the newest."""
     page = f"{endpoint()}/api/models/{repository}/revision/{commit or 'main'}?blobs=true"
-    told = _json(page, login())
-    found = str(told.get("sha", ""))
-    if not COMMIT.fullmatch(found) or (commit and commit != found):
-        msg = f"{page} tells of commit {found!r}; expected {commit or '40 hexadecimal digits'}"
+    listing = _json(page, login())
+    revision = str(listing.get("sha", ""))
+    if not COMMIT.fullmatch(revision) or (commit and commit != revision):
+        msg = f"{page} tells of commit {revision!r}; expected {commit or '40 hexadecimal digits'}"
         raise ValueError(msg)
     held = {}
-    with _understood(page, told):
-        for entry in told.get("siblings", []):
+    with _understood(page, listing):
+        for entry in listing.get("siblings", []):
             name, large = entry["rfilename"], entry.get("lfs") or {}
             known = f"sha256:{large['sha256']}" if large else f"git:{entry.get('blobId', '')}"
-            url = f"{endpoint()}/{repository}/resolve/{found}/{quote(name)}"
+            url = f"{endpoint()}/{repository}/resolve/{revision}/{quote(name)}"
             held[name] = File(name, (url,), known, int(large.get("size") or entry.get("size") or 0))
     if not any(name.endswith(".safetensors") for name in held):
         msg = f"{page} lists no weights (safetensors); it has {sorted(held)[:20]}"
         raise ValueError(msg)
-    return Repository(found, held)
+    return Repository(revision, held)
 
 
 def _json(page: str, headers: dict[str, str] | None = None) -> dict:

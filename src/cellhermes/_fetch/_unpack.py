@@ -77,7 +77,7 @@ def safe_members(
     archive: Path, opened: zipfile.ZipFile | tarfile.TarFile
 ) -> dict[str, tuple[zipfile.ZipInfo | tarfile.TarInfo, int]]:
     """Files of an archive by name, if all of them may be unpacked."""
-    found: dict[str, tuple[zipfile.ZipInfo | tarfile.TarInfo, int]] = {}
+    members: dict[str, tuple[zipfile.ZipInfo | tarfile.TarInfo, int]] = {}
     seen: dict[str, str] = {}  # names that are one file for Windows and macOS
     for member in opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened.getmembers():
         is_zip = isinstance(member, zipfile.ZipInfo)
@@ -87,16 +87,16 @@ def safe_members(
         if problem := _problem(name, member):
             msg = f"{archive} is not unpacked: its member {name!r} {problem}."
             raise ValueError(msg)
-        if (before := seen.setdefault(name.replace("\\", "/").casefold(), name)) in found:
+        if (before := seen.setdefault(name.replace("\\", "/").casefold(), name)) in members:
             msg = f"{archive} is not unpacked: it has two members {before!r}"
             msg += "." if before == name else f" and {name!r}, which are one file on some systems."
             raise ValueError(msg)
-        found[name] = (member, member.file_size if is_zip else member.size)
-    total, packed = sum(size for _, size in found.values()), archive.stat().st_size
+        members[name] = (member, member.file_size if is_zip else member.size)
+    total, packed = sum(size for _, size in members.values()), archive.stat().st_size
     if total > LARGEST or (total > SMALL and total > RATIO * packed):
         msg = f"{archive} is not unpacked: {size_text(packed)} would become {size_text(total)}."
         raise ValueError(msg)
-    return found
+    return members
 
 
 def _problem(name: str, member: zipfile.ZipInfo | tarfile.TarInfo) -> str:

@@ -78,15 +78,15 @@ def _locked(entry: Entry) -> Repository:
         if path.is_file():  # another process was faster
             return read_lock(path)
         with _explained(entry.name):
-            found = _hosts.of_hub(entry.name, entry.commit if COMMIT.fullmatch(entry.commit) else "")
+            listing = _hosts.of_hub(entry.name, entry.commit if COMMIT.fullmatch(entry.commit) else "")
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = {"commit": found.commit, "files": {name: asdict(file) for name, file in found.files.items()}}
+        held = {"commit": listing.commit, "files": {name: asdict(file) for name, file in listing.files.items()}}
         write_json(path, held)
     logger.warning(
         "%s is used at commit %s, the newest one today; commit and hashes are kept in `%s`.",
-        entry.name, found.commit, path,
+        entry.name, listing.commit, path,
     )  # fmt: skip
-    return found
+    return listing
 
 
 def read_lock(path: Path) -> Repository:
@@ -171,9 +171,9 @@ def _prepare(repository: str, commit: str) -> None:
     from huggingface_hub import constants
 
     with _explained(repository):
-        told = _hosts.of_hub(repository, commit)
-        read_url(f"{_hosts.endpoint()}/{repository}/resolve/{told.commit}/config.json", _hosts.login())
-    size = sum(file.size for file in told.files.values() if _is_wanted(file.name))
+        repository_state = _hosts.of_hub(repository, commit)
+        read_url(f"{_hosts.endpoint()}/{repository}/resolve/{repository_state.commit}/config.json", _hosts.login())
+    size = sum(file.size for file in repository_state.files.values() if _is_wanted(file.name))
     check_space(Path(constants.HF_HUB_CACHE), size, repository)
     if is_registered(repository):
         announce(find("model", repository), "the base model", size)

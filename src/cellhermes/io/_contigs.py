@@ -229,11 +229,11 @@ def _table(path: Path, field: str) -> tuple[pd.DataFrame, str]:
 
 
 def _numbers(values: pd.Series, name: str, path: Path) -> pd.Series:
-    found = numbers(values, path, name)
-    if (bad := found.abs() > 2**53).any():  # too large for a whole number
+    counts = numbers(values, path, name)
+    if (bad := counts.abs() > 2**53).any():  # too large for a whole number
         msg = f"{path}: column {name!r} has {values[bad].iloc[0]!r}; expected a count."
         raise ValueError(msg)
-    return found.round().astype("Int64")
+    return counts.round().astype("Int64")
 
 
 def _flags(values: pd.Series, name: str, path: Path) -> pd.Series:
@@ -361,10 +361,10 @@ def _joined(keys: pd.DataFrame) -> np.ndarray:
 def _names(frame: pd.DataFrame, names: str | None, source: str) -> pd.Index:
     if names is None:
         names = "{sample}_{barcode}" if (frame["sample"] != "").any() else "{barcode}"
-    made = [names.format(sample=s, barcode=b) for s, b in zip(frame["sample"], frame["barcode"], strict=True)]
-    found = pd.Index(made, dtype=object)
-    if (twice := found.duplicated()).any():
-        example = found[twice][0]
+    labels = [names.format(sample=s, barcode=b) for s, b in zip(frame["sample"], frame["barcode"], strict=True)]
+    index = pd.Index(labels, dtype=object)
+    if (twice := index.duplicated()).any():
+        example = index[twice][0]
         msg = f"{source}: {twice.sum():,} cells would share a name, such as {example!r}; put {{sample}} in names=."
         raise ValueError(msg)
-    return found
+    return index

@@ -110,15 +110,15 @@ def read_depmap(
 
 def _depmap_symbols(path: Path, columns: list[str]) -> list[str]:
     """Symbols of the columns but the first."""
-    found = [re.fullmatch(r"(\S+) \([^()]*\)", name) for name in columns[1:]]
-    if not found or not all(found):
-        other = [name for name, match in zip(columns[1:], found, strict=True) if not match]
+    matches = [re.fullmatch(r"(\S+) \([^()]*\)", name) for name in columns[1:]]
+    if not matches or not all(matches):
+        other = [name for name, match in zip(columns[1:], matches, strict=True) if not match]
         msg = (
             f"{path}: expected CRISPRGeneEffect.csv of DepMap, with identifiers in the first column and columns "
             f"'SYMBOL (ENTREZ)' behind it. Found {len(columns)} columns, such as {(other or columns)[:3]}."
         )
         raise ValueError(msg)
-    return [match.group(1) for match in found]
+    return [match.group(1) for match in matches]
 
 
 def _depmap_lines(keys: pd.Index, models: str | Path | None) -> pd.DataFrame:

@@ -107,11 +107,11 @@ def records(path: Path, *, is_list: bool) -> Iterator[tuple[str, object]]:
     """Yield records of a JSON list, or of JSON lines, with where each stands."""
     if not is_list:
         return _record_lines(path)
-    found = parsed(path.read_bytes(), path)
-    if not isinstance(found, list):
-        msg = f"{path} holds {type(found).__name__}; expected a list of records."
+    content = parsed(path.read_bytes(), path)
+    if not isinstance(content, list):
+        msg = f"{path} holds {type(content).__name__}; expected a list of records."
         raise ValueError(msg)
-    return ((f"{path}, record {number}", record) for number, record in enumerate(found, 1))
+    return ((f"{path}, record {number}", record) for number, record in enumerate(content, 1))
 
 
 def _record_lines(path: Path) -> Iterator[tuple[str, object]]:

@@ -53,14 +53,14 @@ def read_gmt(path: str | Path, member: str | None = None) -> dict[str, list[str]
     {'T cell receptor': ['CD3D', 'CD3E']}
     """
     path = Path(path)
-    found = _terms(path, member)
-    if not found:
+    terms = _terms(path, member)
+    if not terms:
         msg = f"{path.name} holds no gene sets."
         raise ValueError(msg)
-    first = 0 if _without_description(path, found) else 1
+    first = 0 if _without_description(path, terms) else 1
     sets: dict[str, list[str]] = {}
     shared: list[str] = []
-    for term, *fields in found:
+    for term, *fields in terms:
         genes = [*dict.fromkeys(gene for field in fields[first:] if (gene := WEIGHT.sub("", field).strip()))]
         name, number = term, 1
         while name in sets and set(sets[name]) != set(genes):
@@ -78,7 +78,7 @@ def read_gmt(path: str | Path, member: str | None = None) -> dict[str, list[str]
 
 def _terms(path: Path, member: str | None) -> list[list[str]]:
     """Fields of each line."""
-    found = []
+    terms = []
     for number, line in enumerate(lines(path, member), 1):
         try:
             text = line.decode("utf-8")
@@ -92,8 +92,8 @@ def _terms(path: Path, member: str | None) -> list[list[str]]:
             msg = f"{path.name}, line {number}: expected term, description and genes separated by tabs, "
             msg += f"got {text.strip()[:60]!r}."
             raise ValueError(msg)
-        found.append(fields)
-    return found
+        terms.append(fields)
+    return terms
 
 
 def _without_description(path: Path, found: list[list[str]]) -> bool:

@@ -306,24 +306,24 @@ class _Edges:
         self._n_edges = 0
 
     def add(self, a: bytes, b: bytes) -> None:
-        left, right = self.symbol(a), self.symbol(b)
-        if not left or not right:
+        source, right = self.symbol(a), self.symbol(b)
+        if not source or not right:
             self.dropped["no symbol"] += 1
-        elif left == right:
-            self._graph.add_node(left)
+        elif source == right:
+            self._graph.add_node(source)
             self.dropped["self-loop"] += 1
         else:
-            self._waiting.append((left, right))
+            self._waiting.append((source, right))
             if len(self._waiting) == BLOCK:
                 self._flush()
 
     def symbol(self, raw: bytes) -> str:
         """Return the symbol, ``""`` for what is none: nothing, a dash, or words."""
-        found = self._symbols.get(raw)
-        if found is None:
+        symbol = self._symbols.get(raw)
+        if symbol is None:
             text = raw.decode("utf-8", "replace").strip().strip('"')
-            found = self._symbols[raw] = text if is_symbol(text) else ""
-        return found
+            symbol = self._symbols[raw] = text if is_symbol(text) else ""
+        return symbol
 
     def _flush(self) -> None:
         self._graph.add_edges_from(self._waiting)

@@ -82,25 +82,25 @@ def read_perturbation_effects(
     path = Path(path)
     header = first_line(path, member)
     by_lower = {name.strip().lower(): name for name in reversed(header.names)}
-    found = {
+    positions = {
         what: next((by_lower[alias] for alias in aliases if alias in by_lower), None)
         for what, aliases in EFFECTS.items()
     }
-    missing = [what for what, name in found.items() if name is None and not (what == "cell_line" and cell_line)]
+    missing = [what for what, name in positions.items() if name is None and not (what == "cell_line" and cell_line)]
     if missing:
-        known = {what: name for what, name in found.items() if name}
+        known = {what: name for what, name in positions.items() if name}
         hint = " Pass cell_line= for a table of one kind of cells." if "cell_line" in missing else ""
         msg = (
             f"{path}: no column for {', '.join(missing)}. Recognised: {known or 'nothing'}; all columns: "
             f"{header.names[:30]}. Rename a column to one of {', '.join(EFFECTS[missing[0]])}.{hint}"
         )
         raise ValueError(msg)
-    table = read_texts(path, member, header, columns=[name for name in found.values() if name])
-    table = table.rename(columns={name: what for what, name in found.items() if name})
+    table = read_texts(path, member, header, columns=[name for name in positions.values() if name])
+    table = table.rename(columns={name: what for what, name in positions.items() if name})
     if "cell_line" not in table:
         table["cell_line"] = cell_line
     for what in ("log2fc", "padj"):
-        table[what] = numbers(table[what], path, found[what])
+        table[what] = numbers(table[what], path, positions[what])
     table = table.mask(table == "")
     dropped: Counter[str] = Counter()
     table["perturbation"] = table["perturbation"].map(_perturbed, na_action="ignore")

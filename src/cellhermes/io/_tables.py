@@ -158,14 +158,14 @@ def read_texts(
         msg = f"{path} has several columns {', '.join(map(repr, twice))}; expected names that differ."
         raise ValueError(msg)
     kept = [i for i, name in enumerate(names) if columns is None or name in columns]
-    found: list[list[str]] = [[] for _ in kept]
+    texts: list[list[str]] = [[] for _ in kept]
     with opened(path, member) as file:
         for number, row in _rows(path, file, header, quoting):
-            for values, i in zip(found, kept, strict=True):
+            for values, i in zip(texts, kept, strict=True):
                 if not row[i].isascii():
                     _check_text(row[i], f"{path}, line {number}")
                 values.append(sys.intern(row[i]))  # one string a value, however often it occurs
-    columns_by_name = {names[i]: values for i, values in zip(kept, found, strict=True)}
+    columns_by_name = {names[i]: values for i, values in zip(kept, texts, strict=True)}
     return pd.DataFrame(columns_by_name, dtype=object)
 
 
@@ -234,11 +234,11 @@ def numbers(values: pd.Series, path: Path, name: str) -> pd.Series:
     """Texts as numbers, missing ones as NaN."""
     texts = values.str.strip()
     missing = texts.str.lower().isin({text.lower() for text in MISSING})
-    found = pd.to_numeric(texts.mask(missing), errors="coerce")
-    if (bad := found.isna() & ~missing).any():
+    parsed_numbers = pd.to_numeric(texts.mask(missing), errors="coerce")
+    if (bad := parsed_numbers.isna() & ~missing).any():
         msg = f"{path}: column {name!r} has values that are no numbers, such as {values[bad].iloc[0]!r}."
         raise ValueError(msg)
-    return found.astype(float)
+    return parsed_numbers.astype(float)
 
 
 @contextmanager
