@@ -22,7 +22,7 @@ CACHES = (".pyc", ".nbi", ".nbc")
 
 
 def problems(distribution: Path) -> list[str]:
-    """What is wrong with a distribution, one line each."""
+    """List what is wrong with a distribution, one line each."""
     return _of_source(distribution) if distribution.name.endswith(".tar.gz") else _of_wheel(distribution)
 
 

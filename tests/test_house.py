@@ -286,6 +286,74 @@ def test_public_classes_are_described_with_an_example(name: str) -> None:
     assert ">>> " in section(public(inspect.isclass)[name].__doc__, "Examples")
 
 
+# ---- size and words
+
+
+def lines_of(paths: list[Path]) -> int:
+    return sum(len(path.read_text("utf-8").splitlines()) for path in paths)
+
+
+def test_public_names_are_few() -> None:
+    top = [name for name in ch.__all__ if name not in NAMESPACES]
+    assert len(public(lambda _: True)) + len([name for name in top if name not in ch.model.__all__]) <= 116
+
+
+LONG = {"tl.modules": 16, "tl.embed_genes": 14, "tl.explain": 13, "pp.perturbation_effects": 13}  # to be shortened
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_public_functions_have_at_most_twelve_arguments(name: str) -> None:
+    assert len(arguments(CALLABLES[name])) <= LONG.get(name, 12)
+
+
+def test_rooms_and_files_are_of_a_size_to_be_read() -> None:
+    assert {name_of(path): n for path in MODULES if (n := lines_of([path])) > 500} == {}
+    rooms: dict[str, list[Path]] = {}
+    for path in MODULES:
+        rooms.setdefault(floor_of(path), []).append(path)
+    total = lines_of(MODULES)
+    assert {room: share for room, paths in rooms.items() if (share := lines_of(paths) / total) > 0.15} == {}
+
+
+def test_no_name_with_an_underscore_is_imported_from_another_file() -> None:
+    parts = {part.removesuffix(".py") for path in MODULES for part in path.relative_to(PACKAGE).parts}
+    hits = [
+        f"{name_of(path)}:{line} {name}"
+        for path in MODULES
+        for line, name in imported(path)
+        if name.startswith("cellhermes.") and (last := name.rsplit(".", 1)[1]).startswith("_") and last not in parts
+    ]
+    assert hits == []
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name_of(path))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+VAGUE = {"found", "made", "told", "left", "one", "thing", "stuff"}
+WAITING = {"model", "metrics"}  # rooms that still have such names
+
+
+def stored(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, name) of what is assigned, but for the variables of comprehensions."""
+    tree = ast.parse(path.read_text("utf-8"))
+    short = {id(n) for node in ast.walk(tree) if isinstance(node, ast.comprehension) for n in ast.walk(node.target)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in short:
+            yield node.lineno, node.id
+
+
+def test_variables_are_nouns_that_say_what_they_hold() -> None:
+    paths = [path for path in MODULES if floor_of(path) not in WAITING]
+    hits = [f"{name_of(path)}:{line} {name}" for path in paths for line, name in stored(path) if name in VAGUE]
+    assert hits == []
+
+
 # ---- data files
 
 

@@ -356,13 +356,13 @@ def _string_symbols(path: Path) -> dict[bytes, bytes]:
 
 
 def places(path: str | Path, header: Row, names: Sequence[str], why: str) -> dict[str, int]:
-    """Where the named columns stand; the first name may have a ``#`` before it."""
+    """Find the places of named columns; the first name may have a ``#`` before it."""
     number, fields = header
-    found = [name.decode("utf-8", "replace").strip().strip('"') for name in fields]
-    found[0] = found[0].lstrip("#")
-    missing = [name for name in names if name not in found]
+    headings = [name.decode("utf-8", "replace").strip().strip('"') for name in fields]
+    headings[0] = headings[0].lstrip("#")
+    missing = [name for name in names if name not in headings]
     if missing:
         msg = f"{path}, line {number}: no column {', '.join(map(repr, missing))} ({why}). "
-        msg += f"Found: {', '.join(found)[:200]!r}."
+        msg += f"Found: {', '.join(headings)[:200]!r}."
         raise ValueError(msg)
-    return {name: found.index(name) for name in names}
+    return {name: headings.index(name) for name in names}
