@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from . import _adata
 from ._keys import EXPLAIN, read_params
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
     from scipy import sparse
 
@@ -28,3 +29,23 @@ def top_of(matrix: sparse.csr_matrix, n: int) -> np.ndarray:
     for start, stop in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
         is_top[start + np.argsort(-matrix.data[start:stop], kind="stable")[:n]] = True
     return is_top & (matrix.data > 0)
+
+
+def recurrence_of(adata: AnnData, n_top: int, key: str = EXPLAIN) -> pd.DataFrame:
+    """Count how often each gene is among the ``n_top`` most important ones, by answer; the most frequent first."""
+    matrix, answer = importance_of(adata, key)
+    symbols = _adata.symbols(adata, read_params(adata, key)["gene_symbols"] or None)
+    parts = []
+    for name in answer.cat.categories:
+        mine = matrix[(answer == name).to_numpy()]
+        if not mine.shape[0]:
+            continue
+        n_listed = np.bincount(mine.indices, minlength=matrix.shape[1])
+        total = np.bincount(mine.indices, mine.data, minlength=matrix.shape[1])
+        tops = np.bincount(mine.indices[top_of(mine, n_top)], minlength=matrix.shape[1])
+        listed = np.flatnonzero(n_listed)
+        counts = {"answer": name, "gene": symbols[listed], "n_cells": mine.shape[0], "n_listed": n_listed[listed]}
+        counts |= {"n_top": tops[listed], "frequency": tops[listed] / mine.shape[0]}
+        part = pd.DataFrame({**counts, "mean_importance": total[listed] / n_listed[listed]})
+        parts.append(part.sort_values(["frequency", "mean_importance", "gene"], ascending=[False, False, True]))
+    return pd.concat(parts, ignore_index=True)

@@ -1,7 +1,7 @@
 """Every use of a seed, each with a stream of its own, so that no two uses draw the same numbers.
 
 What is drawn for a thing depends on seed, use and number of the thing alone: not on what was drawn before, nor on
-processes. A new use is a new line of :class:`Use`.
+processes. A new use is a new last line of :class:`Use`: one in between would change the draws of those below it.
 """
 
 from __future__ import annotations

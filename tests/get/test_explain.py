@@ -31,11 +31,12 @@ def test_importance_is_the_layer_in_falling_order_with_positions_of_the_sentence
 
 def test_readers_give_what_is_stored_and_never_the_table_itself(cells):
     table = ch.get.explain(cells)
-    assert table.equals(cells.uns["explain"]["genes"])
     answer = table["answer"].iloc[0]
     assert set(ch.get.explain(cells, answer=answer)["answer"]) == {answer}
-    table.loc[:, "n_top"] = -1
-    assert (cells.uns["explain"]["genes"]["n_top"] >= 0).all()
+    heads = ch.get.explain(cells, "heads")
+    assert heads.equals(cells.uns["explain"]["heads"])
+    heads.loc[:, "entropy"] = -1
+    assert (cells.uns["explain"]["heads"]["entropy"] >= 0).all()
 
 
 def test_html_shades_genes_in_the_order_of_the_sentence_and_escapes_names(cells):

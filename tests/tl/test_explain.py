@@ -117,14 +117,14 @@ def test_a_gene_that_the_question_names_twice_is_known_in_the_sentence():
 
 
 def test_recurrence_counts_top_genes_of_each_answer(cells, tiny):
-    ch.tl.explain(cells, tiny, TASK, n_top=2)
+    ch.tl.explain(cells, tiny, TASK)
     expected = {}
     for cell in cells.obs_names:
         rows = ch.get.importance(cells, cell)
         for i, (gene, value) in enumerate(zip(rows["gene"], rows["importance"], strict=True)):
             listed = expected.setdefault((rows["answer"].iloc[0], gene), [])
             listed.append((i < 2, value))
-    table = ch.get.explain(cells)
+    table = ch.get.explain(cells, n_top=2)
     assert len(table) == len(expected)
     n_of = cells.obs["explain_answer"].value_counts()
     for row in table.itertuples():

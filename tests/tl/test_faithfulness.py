@@ -144,10 +144,12 @@ def test_expected_overlap_is_the_mean_over_many_shuffles(n, seed, n_top):
 
 def test_agreement_with_reasons_markers_and_another_explanation(planted, tiny, monkeypatch):
     monkeypatch.setattr(type(tiny), "generate", lambda self, prompts, **_: ["because of KEY"] * len(prompts))
-    ch.tl.explain(planted, tiny, TASK, method="occlusion", key_added="occlusion", n_top=1)
+    ch.tl.explain(planted, tiny, TASK, method="occlusion", key_added="occlusion")
     ch.tl.reasons(planted, tiny, TASK, key="occlusion")
-    ch.tl.explain(planted, tiny, TASK, head=0, n_top=1)
-    ch.tl.faithfulness(planted, tiny, TASK, key="occlusion", others=["explain"], markers={"Reactive": ["KEY", "NO"]})
+    ch.tl.explain(planted, tiny, TASK, head=0)
+    ch.tl.faithfulness(
+        planted, tiny, TASK, key="occlusion", n_top=1, others=["explain"], markers={"Reactive": ["KEY", "NO"]}
+    )
     table = ch.get.faithfulness(planted, "quality", key="occlusion").set_index(["test", "against", "answer"])
     assert table.loc[("agreement", "reasons", "Reactive"), ["n_cells", "value"]].tolist() == [4, 1]
     assert table.loc[("agreement", "markers", ""), ["n_cells", "value"]].tolist() == [4, 1]
@@ -160,11 +162,11 @@ def test_agreement_with_reasons_markers_and_another_explanation(planted, tiny, m
 def test_markers_of_scanpy(planted, tiny):
     import scanpy as sc
 
-    ch.tl.explain(planted, tiny, TASK, method="occlusion", n_top=1)
+    ch.tl.explain(planted, tiny, TASK, method="occlusion")
     planted.X = np.random.default_rng(0).random(planted.shape)
     planted.X[:4, 0] += 5
     sc.tl.rank_genes_groups(planted, "explain_answer")
-    ch.tl.faithfulness(planted, tiny, TASK, steps=STEPS, markers="rank_genes_groups")
+    ch.tl.faithfulness(planted, tiny, TASK, steps=STEPS, n_top=1, markers="rank_genes_groups")
     table = ch.get.faithfulness(planted, "quality").set_index(["test", "against", "answer"])
     assert table.loc[("agreement", "markers", "Reactive"), "value"] == 1
 
@@ -172,6 +174,7 @@ def test_markers_of_scanpy(planted, tiny):
 @pytest.mark.parametrize(
     ("task", "options", "error", "message"),
     [
+        (TASK, {"n_top": 0}, ValueError, "n_top=0; expected at least 1"),
         (TASK, {"steps": [0]}, ValueError, r"steps=\[0\]; expected"),
         (TASK, {"key": "none"}, KeyError, r"layers\['none'\]` is no explanation"),
         (TASK, {"markers": "degs"}, KeyError, "sc.tl.rank_genes_groups"),

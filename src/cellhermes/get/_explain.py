@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
-from .._explained import importance_of
+from .._explained import importance_of, recurrence_of
 from .._keys import EXPLAIN, SENTENCE, read_params, uns_of
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def explain(
     table: Literal["recurrence", "heads", "reasons"] = "recurrence",
     *,
     answer: str | None = None,
+    n_top: int = 10,
     key: str = EXPLAIN,
     mod: str | None = None,
 ) -> pd.DataFrame:
@@ -99,6 +100,8 @@ def explain(
         read from. ``"reasons"``: rationales in the model's own words.
     answer
         Only cells with this answer; None takes all answers.
+    n_top
+        Of ``"recurrence"``: how many genes of a cell count as its top genes.
     key
         Entry of ``uns`` with the explanation.
     mod
@@ -107,16 +110,18 @@ def explain(
     Returns
     -------
     ``"recurrence"``: one row for each gene of a sentence and answer, the most frequent first: ``answer``, ``gene``,
-    ``n_cells``, ``n_listed``, ``n_top``, ``frequency``, ``mean_importance``. ``"heads"``: ``head``, ``entropy``,
-    ``gene_share``, ``n_cells`` (see :func:`cellhermes.tl.explain`). ``"reasons"``: ``cell``, ``answer``, ``given``,
-    ``reason``, ``text``, ``genes``, ``n_genes``, ``n_absent`` (see :func:`cellhermes.tl.reasons`).
+    ``n_cells`` (with the answer), ``n_listed`` (which list the gene), ``n_top`` (among whose ``n_top`` genes with a
+    positive importance it is), ``frequency`` (``n_top`` / ``n_cells``) and ``mean_importance`` (where it is listed).
+    ``"heads"``: ``head``, ``entropy``, ``gene_share``, ``n_cells`` (see :func:`cellhermes.tl.explain`). ``"reasons"``:
+    ``cell``, ``answer``, ``given``, ``reason``, ``text``, ``genes``, ``n_genes``, ``n_absent`` (see
+    :func:`cellhermes.tl.reasons`).
 
     Raises
     ------
     KeyError
         If there is no such table, or no explained cell with the answer.
     ValueError
-        If ``table`` is not known, or has no answers.
+        If ``table`` is not known, or has no answers, or ``n_top`` is below 1.
 
     Examples
     --------
@@ -129,14 +134,15 @@ def explain(
     >>> list(ch.get.explain(adata, "heads"))
     ['head', 'entropy', 'gene_share', 'n_cells']
     """
-    names = {"recurrence": "genes", "heads": "heads", "reasons": "reasons"}
-    if table not in names:
-        msg = f"table={table!r} is not known; expected one of {[*names]}."
+    known = ("recurrence", "heads", "reasons")
+    if table not in known or n_top < 1:
+        msg = f"table={table!r}, n_top={n_top}; expected one of {known}, and at least 1."
         raise ValueError(msg)
-    stored = uns_of(_adata.resolve(data, mod), key).get(names[table])
+    adata = _adata.resolve(data, mod)
+    stored = recurrence_of(adata, n_top, key) if table == "recurrence" else uns_of(adata, key).get(table)
     if stored is None:
         tool = "reasons" if table == "reasons" else "explain"
-        msg = f"`adata.uns[{key!r}][{names[table]!r}]` not found. Run `ch.tl.{tool}(adata, model, task)` first."
+        msg = f"`adata.uns[{key!r}][{table!r}]` not found. Run `ch.tl.{tool}(adata, model, task)` first."
         raise KeyError(msg)
     if answer is None:
         return stored.reset_index(drop=True)

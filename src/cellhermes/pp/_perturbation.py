@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cellhermes")
 
 BLOCK = 4096  # cells read at once
+N_GENES = 100  # of the sentence of the mean control cell, at most, as of other sentences
 
 
 def perturbation_effects(
@@ -36,7 +37,6 @@ def perturbation_effects(
     min_log2fc: float = 0.25,
     min_cells: int = 10,
     method: Literal["wilcoxon", "t-test"] = "wilcoxon",
-    n_genes: int = 100,
     layer: str | None = None,
     use_raw: bool = False,
     gene_symbols: str | None = None,
@@ -68,8 +68,6 @@ def perturbation_effects(
         least so many cells of the line express it.
     method
         Test.
-    n_genes
-        Genes of the control's sentence, at most.
     layer
         Layer to read; default: ``X``.
     use_raw
@@ -130,7 +128,7 @@ def perturbation_effects(
             ]
             if tables:
                 mean = sparse.csr_matrix(here[labels == ""].mean(axis=0))
-                sentence = _cell.cell_sentences(mean, vocabulary, n_genes)[0]
+                sentence = _cell.cell_sentences(mean, vocabulary, N_GENES)[0]
                 parts.append(pd.concat(tables).assign(**{SENTENCE: sentence}))
     if not parts:
         msg = f"no perturbation and control have {min_cells} cells in one line. Left out: {dict(dropped)}."

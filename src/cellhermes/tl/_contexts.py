@@ -73,7 +73,11 @@ class Source:
         )
 
     def _blocks(self) -> Iterator[tuple[int, sparse.csr_matrix]]:
-        return blocks(self.adata, self.layer, use_raw=self.use_raw, counts="normalise")
+        try:
+            yield from blocks(self.adata, self.layer, use_raw=self.use_raw, counts="normalise")
+        except ValueError as error:
+            error.add_note("Contexts read what the sentences were made of: choose it in `ch.pp.cell_sentences`.")
+            raise
 
     def _profiles(self, codes: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean log-normalised expression of groups, 0 outside the mask, and how many cells express each gene."""

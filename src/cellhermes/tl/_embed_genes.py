@@ -42,8 +42,6 @@ def embed_genes(
     context: Context = "medoid",
     sentence_key: str = SENTENCE,
     gene_symbols: str | None = None,
-    layer: str | None = None,
-    use_raw: bool | None = None,
     batch_size: int | None = None,
     rng: int | np.random.Generator | None = 0,
     key_added: str = EMBEDDING,
@@ -73,13 +71,11 @@ def embed_genes(
         vectors behind as many cells, drawn from the group. Counts are scaled to 10,000 a cell and logarithmised for
         this, so that they give the same context as log-normalised values.
     sentence_key
-        Column of ``obs`` with the sentences.
+        Column of ``obs`` with the sentences. Medoids and mean profiles are computed from the expression, counts or
+        log-normalised, that :func:`cellhermes.pp.cell_sentences` made them of. If that was ``raw``, genes that only
+        ``raw`` has can be embedded too.
     gene_symbols
         Column of ``var`` with gene symbols; None takes what the sentences were made with, else ``var_names``.
-    layer, use_raw
-        Expression of counts or log-normalised values that medoids and mean profiles are computed from; None takes what
-        the sentences were made with. With ``use_raw=True`` and ``groupby``, genes that only ``raw`` has can be embedded
-        too.
     batch_size
         Prompts per forward pass; None chooses from the memory that is free.
     rng
@@ -165,9 +161,8 @@ def embed_genes(
     grouping = groups_of(data, groupby, groups, mod=mod)
     labels = grouping.labels
     check_context(context)
-    use_raw = bool(read.get("use_raw", False)) if use_raw is None else use_raw
-    source = _source(adata, sentence_key, read, gene_symbols, gene_mask, layer or read.get("layer") or None, use_raw)
-    columns = _columns(adata, source.symbols, genes, gene_symbols, gene_mask, use_raw=use_raw)
+    source = _source(adata, sentence_key, read, gene_symbols, gene_mask)
+    columns = _columns(adata, source.symbols, genes, gene_symbols, gene_mask, use_raw=source.use_raw)
     contexts = source.contexts(grouping, context, np.random.default_rng(rng))
     values = _room((len(labels), len(columns), dim_of(model)), f"uns[{key_added!r}]['vectors']")
     model, prompt = as_model(model), Template.load(in_words("gene_in_cell", of))
@@ -257,11 +252,10 @@ def _source(
     read: dict[str, Param],
     gene_symbols: str | None,
     gene_mask: str,
-    layer: str | None,
-    use_raw: bool,  # noqa: FBT001
 ) -> Source:
     """Sentences, and the expression that decides which of them stands for a group."""
     sentences = np.array(sentences_of(adata, sentence_key), dtype=object)
+    layer, use_raw = read.get("layer") or None, bool(read.get("use_raw", False))
     symbols = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     mask = _mask(adata, gene_mask, use_raw=use_raw)
     return Source(adata, sentences, symbols, mask, layer, use_raw, int(read.get("n_genes", 100)))

@@ -14,7 +14,6 @@ from scipy import sparse
 
 from .. import _adata
 from .._entries import check_free, written
-from .._explained import top_of
 from .._hash import hashed
 from .._keys import EXPLAIN, MODEL_HASH, SENTENCE, read_params, write_params
 from ..model import CellHermes
@@ -41,7 +40,6 @@ def explain(
     head: int | Literal["data", "cell"] = "data",
     over: Literal["genes", "all"] = "genes",
     cells: int | Sequence[str] | None = None,
-    n_top: int = 10,
     batch_size: int | None = None,
     checkpoint: str | Path | None = None,
     rng: int | np.random.Generator | None = 0,
@@ -85,8 +83,6 @@ def explain(
         literal formula.
     cells
         Names of cells, or how many are drawn; None explains all.
-    n_top
-        How many genes of a cell count as its top genes, for the recurrence table.
     batch_size
         Questions per forward pass; None chooses from the memory that is free.
     checkpoint
@@ -109,10 +105,6 @@ def explain(
     ``obsm[key_added]`` : DataFrame
         ``confidence`` in the answer; for attention ``head``, and ``gene_share``, the part of its attention that falls
         on genes. NaN for other cells.
-    ``uns[key_added]["genes"]`` : DataFrame
-        Recurrence: ``answer``, ``gene``, ``n_cells`` (with the answer), ``n_listed`` (which list the gene), ``n_top``
-        (among whose ``n_top`` genes with a positive importance it is), ``frequency`` (``n_top`` / ``n_cells``) and
-        ``mean_importance`` (where it is listed).
     ``uns[key_added]["heads"]`` : DataFrame
         For attention, of each head: ``entropy``, ``gene_share`` (means over cells), ``n_cells`` (where it was read).
     ``uns[key_added]["params"]`` : dict
@@ -140,7 +132,7 @@ def explain(
     1.0
     """
     adata = _adata.writable(data, mod)
-    _check_options(method, head, over, n_top)
+    _check_options(method, head, over)
     question = of_sentences(_explainable(Question.of(task)), adata)
     sentence_key = question.column_of(SENTENCE)
     entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obs/{key_added}_answer"]
@@ -165,10 +157,10 @@ def explain(
     on = {**asked.how, "method": method, "questions_sha256": hashed(prompt.text for prompt in prompts)}
     values, beside = way.importance(frame, listed, on, parts[method], rng)
 
-    arguments = {"method": method, "gene_symbols": listed.gene_symbols, "n_top": n_top, **way.about()}
+    arguments = {"method": method, "gene_symbols": listed.gene_symbols, **way.about()}
     counts = {"n_explained": len(rows), "n_without_genes": n_without}
     with written(adata, key_added, entries):
-        _write(adata, key_added, rows, listed, values, beside, answers, n_top)
+        _write(adata, key_added, rows, listed, values, beside, answers)
         if (heads := way.heads()) is not None:
             adata.uns[key_added]["heads"] = heads
         write_params(adata, key_added, {**asked.how, **arguments, **counts})
@@ -184,16 +176,13 @@ def explain(
 # --------------------------------------------------------------------------------------------------------- checks
 
 
-def _check_options(method: str, head: int | str, over: str, n_top: int) -> None:
+def _check_options(method: str, head: int | str, over: str) -> None:
     for name, value, known in (("method", method, ("attention", "occlusion")), ("over", over, ("genes", "all"))):
         if value not in known:
             msg = f"{name}={value!r} is not known; expected {known[0]!r} or {known[1]!r}."
             raise ValueError(msg)
     if isinstance(head, str) and head not in ("data", "cell"):
         msg = f"head={head!r} is not known; expected 'data', 'cell' or the number of a head."
-        raise ValueError(msg)
-    if not n_top >= 1:
-        msg = f"n_top={n_top}; expected at least 1."
         raise ValueError(msg)
 
 
@@ -278,7 +267,6 @@ def _write(
     values: list[np.ndarray],
     beside: pd.DataFrame,
     answers: pd.DataFrame,
-    n_top: int,
 ) -> None:
     matrix = _matrix(adata.shape, rows, listed.columns, values)
     names = [name.removeprefix(PROBABILITY) for name in answers if name.startswith(PROBABILITY)]
@@ -287,7 +275,7 @@ def _write(
     adata.obs[f"{key}_answer"] = pd.Series(answer, index=adata.obs_names[rows]).reindex(adata.obs_names)
     beside = pd.concat([answers["confidence"].reset_index(drop=True), beside.reset_index(drop=True)], axis=1)
     adata.obsm[key] = beside.set_axis(adata.obs_names[rows]).reindex(adata.obs_names).astype(float)
-    adata.uns[key] = {"genes": _recurrence(matrix[rows], answer, listed.symbols, n_top)}
+    adata.uns[key] = {}
 
 
 def _matrix(
@@ -301,21 +289,3 @@ def _matrix(
     filled = np.concatenate([np.empty(0), *(one[o] for one, o in zip(values, order, strict=True))])
     indptr = np.concatenate([[0], np.cumsum(counts)])
     return sparse.csr_matrix((filled.astype(np.float32), indices, indptr), shape=shape)
-
-
-def _recurrence(matrix: sparse.csr_matrix, answer: pd.Categorical, symbols: np.ndarray, n_top: int) -> pd.DataFrame:
-    """How often each gene is among the top ones, by answer; the most frequent first."""
-    parts = []
-    for code, name in enumerate(answer.categories):
-        mine = matrix[answer.codes == code]
-        if not mine.shape[0]:
-            continue
-        n_listed = np.bincount(mine.indices, minlength=matrix.shape[1])
-        total = np.bincount(mine.indices, mine.data, minlength=matrix.shape[1])
-        tops = np.bincount(mine.indices[top_of(mine, n_top)], minlength=matrix.shape[1])
-        there = np.flatnonzero(n_listed)
-        counts = {"n_listed": n_listed[there], "n_top": tops[there], "frequency": tops[there] / mine.shape[0]}
-        counts = {"answer": name, "gene": symbols[there], "n_cells": mine.shape[0], **counts}
-        part = pd.DataFrame({**counts, "mean_importance": total[there] / n_listed[there]})
-        parts.append(part.sort_values(["frequency", "mean_importance", "gene"], ascending=[False, False, True]))
-    return pd.concat(parts, ignore_index=True)

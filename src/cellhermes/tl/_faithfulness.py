@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .. import _adata
 from .._explained import importance_of
-from .._keys import EXPLAIN, SENTENCE, read_params, version
+from .._keys import EXPLAIN, SENTENCE, version
 from ..model import CellHermes
 from ..text import Question, Task
 from ._ask import prior_of
@@ -31,6 +31,7 @@ logger = logging.getLogger("cellhermes")
 
 STRATUM = 10  # neighbours in a sentence that count as equally expressed
 STEPS = (1, 2, 5, 10, 20, 50)
+N_TOP = 10
 ORDERS = ("importance", "equal rank", "any rank")
 N_MARKERS = 50  # of a group of sc.tl.rank_genes_groups
 Z = 1.959963984540054  # 97.5% of a normal distribution
@@ -45,6 +46,7 @@ def faithfulness(
     cells: int | Sequence[str] | None = 200,
     markers: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     others: Sequence[str] = (),
+    n_top: int = N_TOP,
     batch_size: int | None = None,
     rng: int | np.random.Generator | None = 0,
     key: str = EXPLAIN,
@@ -80,6 +82,8 @@ def faithfulness(
         ``uns`` of ``sc.tl.rank_genes_groups``, whose groups are answers, of which the first 50 genes are taken.
     others
         Other explanations (their ``key_added``) of the same cells.
+    n_top
+        How many genes of a cell count as its top genes, for agreement.
     batch_size
         Questions per forward pass; None chooses from the memory that is free.
     rng
@@ -129,9 +133,12 @@ def faithfulness(
     """
     adata = _adata.writable(data, mod)
     steps = _checked_steps(steps)
+    if not n_top >= 1:
+        msg = f"n_top={n_top}; expected at least 1."
+        raise ValueError(msg)
     matrix, answer = importance_of(adata, key)
     question = explained_question(adata, task, key)
-    sentence_key, n_top = question.column_of(SENTENCE), int(read_params(adata, key)["n_top"])
+    sentence_key = question.column_of(SENTENCE)
     rng = np.random.default_rng(rng)
     explained = np.flatnonzero(answer.notna())
     rows = drawn(adata.obs_names, explained, cells, rng)
