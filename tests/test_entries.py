@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-NETWORK = {"source": "expression", "n_neighbors": 4, "genes": list(ch.datasets.toy(n_obs=4).var_names[:40])}
+NETWORK = {"use_rep": "expression", "n_neighbors": 4, "genes": list(ch.datasets.toy(n_obs=4).var_names[:40])}
 WRITERS = {"write_params", "write_groups", "write_groups_of", "write_plain"}
 SETS = {"T cell": ["CD3D", "CD3E", "CD3G"]}
 TOOLS: dict[str, tuple[str, Callable, set[str]]] = {
