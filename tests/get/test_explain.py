@@ -57,7 +57,7 @@ def test_html_shades_genes_in_the_order_of_the_sentence_and_escapes_names(cells)
         (lambda a: ch.get.importance(a, "nobody"), "1 cells are not explained, such as 'nobody'; 6 are"),
         (lambda a: ch.get.importance(a, key="other"), r"layers\['other'\]` is no explanation"),
         (lambda a: ch.get.explain(a, answer="Maybe"), "No explained cell has the answer 'Maybe'"),
-        (lambda a: ch.get.explain(a, key="other"), r"uns\['other'\]\['genes'\]` not found. Run `ch.tl.explain"),
+        (lambda a: ch.get.explain(a, key="other"), r"layers\['other'\]` is no explanation. Run `ch.tl.explain"),
         (lambda a: ch.get.explain(a, "reasons"), "Run `ch.tl.reasons"),
         (ch.get.faithfulness, "Run `ch.tl.faithfulness"),
         (lambda a: ch.get.faithfulness(a, "quality"), "Run `ch.tl.faithfulness"),
