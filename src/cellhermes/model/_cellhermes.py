@@ -195,7 +195,7 @@ class CellHermes:
 
     @property
     def wrap(self) -> str:
-        """Name of the text around prompts: ``"chat"``, one of :meth:`cellhermes.text.Wrap.names`, or your own."""
+        """Name of the text around prompts, such as ``"chat"`` or one of :meth:`cellhermes.text.Wrap.names`."""
         return self._encoder.wrap.name
 
     @property

@@ -176,7 +176,7 @@ class Question:
 
     @property
     def about(self) -> dict[str, str | int | float | bool | list[str] | dict[str, str] | None]:
-        """The record of the question: what is stored beside answers, and decides them for a model and a frame."""
+        """The record that is stored beside answers, and decides them for a model and a frame."""
         if self.decode == "score":
             how = {"normalize": self.normalize, "prior": self.prior, "calibration": self.calibration}
             how |= {"abstain_below": self.abstain_below}

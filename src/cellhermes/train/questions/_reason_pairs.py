@@ -34,9 +34,9 @@ def reason_pairs(
     """Ask the questions of a task, answered with a rationale and the true answer, to learn to reason from.
 
     The question is that of :func:`task_pairs` and asks for a reason first; the answer is
-    ``<reason>rationale</reason><output>answer</output>``, which :func:`reason_reward` rewards and
-    :func:`cellhermes.tl.explain` reads (``reasons=``, ``reason_first=True``). :func:`fit` on these pairs comes before
-    :func:`reinforce`: reinforcement can only strengthen what a model already writes at times.
+    ``<reason>rationale</reason><output>answer</output>``, which :func:`~cellhermes.train.reason_reward` rewards and
+    :func:`cellhermes.tl.reasons` reads (``reason_first=True``). :func:`~cellhermes.train.fit` on these pairs comes
+    before :func:`~cellhermes.train.reinforce`: reinforcement can only strengthen what a model already writes at times.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def reason_pairs(
 
     Returns
     -------
-    :class:`Pairs` of the task.
+    :class:`~cellhermes.train.corpus.Pairs` of the task.
 
     Raises
     ------

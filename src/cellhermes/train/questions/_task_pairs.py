@@ -38,7 +38,7 @@ def task_pairs(
     """Ask the questions of a task, with their true answers, to train on.
 
     A row gives one pair in each of ``n_wordings`` wordings, drawn by its number. Several tasks are trained together as
-    sources of :func:`fit`: ``fit({"fitness": a, "disease": b}, weights=..., out=...)``.
+    sources of :func:`~cellhermes.train.fit`: ``fit({"fitness": a, "disease": b}, weights=..., out=...)``.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def task_pairs(
 
     Returns
     -------
-    :class:`Pairs` of the task.
+    :class:`~cellhermes.train.corpus.Pairs` of the task.
 
     Raises
     ------
