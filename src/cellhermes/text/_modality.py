@@ -95,7 +95,7 @@ class Modality:
         return cls(modality, **entries()["modalities"][modality])
 
     def keeps(self, names: Sequence[str]) -> list[bool]:
-        """Which features may stand in a sentence, for ``var["sentence_gene"]``.
+        """Say which features may stand in a sentence, for ``var["sentence_gene"]``.
 
         Parameters
         ----------
