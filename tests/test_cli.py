@@ -241,7 +241,7 @@ def test_pairs_writes_what_the_functions_write(run, source, edges, tmp_path):
     sets = [ch.train.corpus.mlm_pairs(adata, **options), ch.train.corpus.ar_pairs(adata, **options)]
     sets += [ch.train.corpus.node_pairs(graph, seed=3), ch.train.corpus.link_pairs(graph, n_pairs=60, seed=3)]
     expected = ch.train.corpus.mixture(sets, "paper", seed=3)
-    assert list(ch.train.corpus.read(out)) == list(expected)
+    assert list(ch.train.corpus.Pairs.read(out)) == list(expected)
     for words in ("masked_genes/metadata", "masked_link/both_hop1_2", f"{len(expected):,}", "-> ", "Tokens", "Card:"):
         assert words in done.output
     card = json.loads((tmp_path / "corpus.jsonl.card.json").read_text())

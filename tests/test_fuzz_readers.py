@@ -237,10 +237,10 @@ READERS = {
     "vectors in zip": Reader(ch.io.read_embeddings, "x.zip", (zipped(**{"a.txt": WORD2VEC}),)),
     "effects": Reader(lambda p: ch.io.read_perturbation_effects(p, cell_line="K562"), "x.csv", (EFFECTS,)),
     "questions": Reader(ch.io.read_table, "x.json", ([RECORD, RECORD],)),
-    "corpus": Reader(lambda p: list(ch.train.corpus.read(p)), "x.jsonl", (json.dumps(RECORD) + "\n",)),
-    "corpus as a list": Reader(lambda p: list(ch.train.corpus.read(p)), "x.json", ([RECORD, RECORD],)),
+    "corpus": Reader(lambda p: list(ch.train.corpus.Pairs.read(p)), "x.jsonl", (json.dumps(RECORD) + "\n",)),
+    "corpus as a list": Reader(lambda p: list(ch.train.corpus.Pairs.read(p)), "x.json", ([RECORD, RECORD],)),
     "corpus as parquet": Reader(
-        lambda p: list(ch.train.corpus.read(p)), "x.parquet", (parquet(pd.DataFrame([RECORD, RECORD])),)
+        lambda p: list(ch.train.corpus.Pairs.read(p)), "x.parquet", (parquet(pd.DataFrame([RECORD, RECORD])),)
     ),
     "adapter": Reader(adapter_on_top, "adapter_config.json", (ADAPTER,)),
     "adapter on a model": Reader(

@@ -83,6 +83,6 @@ def test_two_workers_of_dask(folder):
     assert done.stdout.split() == ["4200", "pairs"]
     found = ad.read_zarr(folder / "sentences.zarr")
     assert found.obs["cell_sentence"].astype(str).tolist() == expected.obs["cell_sentence"].tolist()
-    pairs = [pair for k in range(4) for pair in ch.train.corpus.read(folder / f"corpus-{k}.jsonl")]
+    pairs = [pair for k in range(4) for pair in ch.train.corpus.Pairs.read(folder / f"corpus-{k}.jsonl")]
     whole = list(ch.train.corpus.mlm_pairs(expected))
     assert sorted(pair.prompt.text for pair in pairs) == sorted(pair.prompt.text for pair in whole)

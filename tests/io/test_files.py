@@ -211,7 +211,7 @@ def test_toml_and_json_lines_with_a_mark_and_blank_lines(tmp_path):
     assert ch.text.Task.load(tmp_path / "t.toml").answers == ("Yes", "No")
     record = json.dumps({"instruction": "Is it?", "output": "Yes"})
     (tmp_path / "c.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{record}\r\n\r\n{record}\n\n".encode())
-    assert [pair.answer for pair in ch.train.corpus.read(tmp_path / "c.jsonl")] == ["Yes", "Yes"]
+    assert [pair.answer for pair in ch.train.corpus.Pairs.read(tmp_path / "c.jsonl")] == ["Yes", "Yes"]
     (tmp_path / "v.csv").write_text("gene,0,1\nA,1,NA\nNA,3,4\n")
     np.testing.assert_array_equal(ch.io.read_embeddings(tmp_path / "v.csv").loc["NA"], [3, 4])
 

@@ -21,7 +21,7 @@ def test_lists_and_lines_are_read_alike_and_as_pairs_are(tmp_path: Path, layout:
     found = ch.io.read_table(path)
     assert found["question"].tolist() == ["Do they interact?\nBRCA1 PARP1", "Is TP53 a gene?", "Is it?"]
     assert found["answer"].tolist() == ["Yes", "Yes", "No"]
-    assert found["question"].tolist() == [pair.prompt.text for pair in ch.train.corpus.read(path)]
+    assert found["question"].tolist() == [pair.prompt.text for pair in ch.train.corpus.Pairs.read(path)]
     task = ch.text.Task.load("question").with_answers(["Yes", "No"])
     assert [prompt.text for prompt in task.prompts(found)] == found["question"].tolist()
 

@@ -83,7 +83,7 @@ def fitted(monkeypatch):
 def test_a_run_holds_out_cells_edges_and_genes(corpus, fitted, caplog):
     """Of pairs that are drawn one by one, nearly all are answered by training pairs; of these none is."""
     caplog.set_level("INFO", "cellhermes")
-    everything = list(ch.train.corpus.read(corpus))
+    everything = list(ch.train.corpus.Pairs.read(corpus))
     chosen = set(np.random.default_rng(0).choice(len(everything), 100, replace=False).tolist())
     alone = [pair for i, pair in enumerate(everything) if i in chosen]
     before = leaks([pair for i, pair in enumerate(everything) if i not in chosen], alone)
@@ -112,7 +112,9 @@ def test_all_pairs_of_a_cell_are_held_out_together(corpus, fitted):
     config.write_text('out = "a"\n[[pairs]]\npath = "c.jsonl"\n[evaluation]\nheld_out = 60\n')
     ch.train.run(config)
     held = [pair.source for pair in fitted["evaluation"] if pair.task in ("masked_genes", "next_genes")]
-    everything = [pair.source for pair in ch.train.corpus.read(corpus) if pair.task in ("masked_genes", "next_genes")]
+    everything = [
+        pair.source for pair in ch.train.corpus.Pairs.read(corpus) if pair.task in ("masked_genes", "next_genes")
+    ]
     assert {cell: held.count(cell) for cell in held} == {cell: everything.count(cell) for cell in held}
 
 

@@ -20,7 +20,6 @@ from tqdm.auto import tqdm
 from .._disk import flush, noted, sha256_of, write_json
 from .._streams import Use, generator
 from ..text import QAPair
-from . import corpus
 from .corpus._pairs import Pairs, pairs_sha256
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
     sources = dict(pairs) if isinstance(pairs, Mapping) else {"pairs": pairs}
     for name, source in sources.items():
         if isinstance(source, str | Path):
-            corpus.read(source)  # whether it is there, and of a known format
+            Pairs.read(source)  # whether it is there, and of a known format
         elif not isinstance(source, Sequence):
             msg = (
                 f"pairs of {name!r} are a {type(source).__name__}; expected a path, ch.train.corpus.Pairs, or a list "
@@ -124,7 +123,7 @@ def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
 def read(sources: Mapping[str, Source]) -> Iterator[QAPair]:
     """Read the pairs of all sources."""
     for source in sources.values():
-        yield from corpus.read(source) if isinstance(source, str | Path) else source
+        yield from Pairs.read(source) if isinstance(source, str | Path) else source
 
 
 def fingerprint(source: Source) -> str:
@@ -221,8 +220,8 @@ def _size(source: Source, cap: int | None) -> int | None:
 def _capped(source: Source, cap: int | None, rng: np.random.Generator) -> Iterable[QAPair]:
     """Draw at most ``cap`` pairs without replacement, in their order."""
     if cap is None:
-        return corpus.read(source) if isinstance(source, str | Path) else source
-    n = sum(1 for _ in corpus.read(source)) if isinstance(source, str | Path) else len(source)
+        return Pairs.read(source) if isinstance(source, str | Path) else source
+    n = sum(1 for _ in Pairs.read(source)) if isinstance(source, str | Path) else len(source)
     if cap >= n:
         return _capped(source, None, rng)
     chosen = np.sort(rng.choice(n, cap, replace=False))
@@ -230,7 +229,7 @@ def _capped(source: Source, cap: int | None, rng: np.random.Generator) -> Iterab
         return source.take(chosen)
     if isinstance(source, str | Path):
         wanted = set(chosen.tolist())
-        return (pair for i, pair in enumerate(corpus.read(source)) if i in wanted)
+        return (pair for i, pair in enumerate(Pairs.read(source)) if i in wanted)
     return (source[i] for i in chosen.tolist())
 
 

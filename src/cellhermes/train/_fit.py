@@ -58,8 +58,8 @@ def fit(
     ----------
     pairs
         What to learn from: :class:`~cellhermes.train.corpus.Pairs`, a list of :class:`~cellhermes.text.QAPair`, the
-        path of a corpus that :func:`~cellhermes.train.corpus.read` knows, or several of these by name. A stream of
-        unknown length (any other iterable) needs ``max_steps`` in the config.
+        path of a corpus that :meth:`~cellhermes.train.corpus.Pairs.read` knows, or several of these by name. A stream
+        of unknown length (any other iterable) needs ``max_steps`` in the config.
     config
         How to learn; None takes :class:`~cellhermes.train.TrainConfig` with its defaults, the paper's values.
     out

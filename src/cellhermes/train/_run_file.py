@@ -10,12 +10,13 @@ from .._paths import open_path
 from ..io import read_table
 from ..model import _card
 from ..text import Question
-from . import _folder, corpus
+from . import _folder
 from ._config import TrainConfig
 from ._fit import fit
 from ._held_out import hold_out
 from ._reinforce import reinforce
 from ._reinforce_config import ReinforceConfig
+from .corpus._pairs import Pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -212,7 +213,7 @@ def _corpus(table: Table, path: Path, where: str) -> Path:
         msg = f"{where} has no path; expected that of a corpus (.jsonl, .json or .parquet)."
         raise ValueError(msg)
     file = path.parent / name
-    corpus.read(file)  # whether it is there, and of a known format
+    Pairs.read(file)  # whether it is there, and of a known format
     return file
 
 
@@ -287,7 +288,7 @@ def _base(content: Table, path: Path) -> str:
 def _held_out(files: Mapping[str, Path], n: int, seed: int, path: Path) -> HeldOut:
     """Hold pairs out of what is trained on, drawn from all files together."""
     try:
-        return hold_out({name: list(corpus.read(file)) for name, file in files.items()}, n, seed=seed)
+        return hold_out({name: list(Pairs.read(file)) for name, file in files.items()}, n, seed=seed)
     except ValueError as error:
         error.add_note(f"This stands in [evaluation] of {path}.")
         raise

@@ -48,7 +48,7 @@ def test_what_is_read_is_what_was_written(pairs, tmp_path, name, n_workers):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     card = pairs.write(tmp_path / name, n_workers=n_workers)
-    assert list(ch.train.corpus.read(tmp_path / name)) == list(pairs)
+    assert list(ch.train.corpus.Pairs.read(tmp_path / name)) == list(pairs)
     assert names(tmp_path) == [name, name + ".card.json"]
     assert card == json.loads((tmp_path / (name + ".card.json")).read_text())
 
@@ -67,7 +67,7 @@ def test_parts_are_cleared_once_the_file_of_them_has_its_name(pairs, tmp_path, m
         pairs.write(path)
     assert (tmp_path / "corpus.jsonl.parts").exists() == (moment != "after")
     pairs.write(path, overwrite=True)
-    assert list(ch.train.corpus.read(path)) == list(pairs)
+    assert list(ch.train.corpus.Pairs.read(path)) == list(pairs)
     assert names(tmp_path) == ["corpus.jsonl", "corpus.jsonl.card.json"]
 
 
@@ -198,7 +198,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(pairs, tmp_path, name, n_w
     assert names(tmp_path) == [name, name + ".card.json"]
     again = pairs.write(path, overwrite=True)
     assert again == card
-    assert list(ch.train.corpus.read(path)) == list(pairs)
+    assert list(ch.train.corpus.Pairs.read(path)) == list(pairs)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -246,7 +246,7 @@ def test_a_full_disk_leaves_no_half_file(pairs, tmp_path, n_workers, limit):
     assert names(tmp_path) == ["corpus.jsonl.parts"]
     assert not list((tmp_path / "corpus.jsonl.parts").glob("*.part"))
     pairs.write(path)
-    assert list(ch.train.corpus.read(path)) == list(pairs)
+    assert list(ch.train.corpus.Pairs.read(path)) == list(pairs)
 
 
 def broken_after(n, monkeypatch):
@@ -293,7 +293,7 @@ def test_a_lost_beginning_is_made_again(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(_parts, "write_part", write)
     os.truncate(tmp_path / "corpus.jsonl.parts" / "whole.jsonl", 1000)
     pairs.write(path)
-    assert list(ch.train.corpus.read(path)) == list(pairs)
+    assert list(ch.train.corpus.Pairs.read(path)) == list(pairs)
 
 
 def test_parts_of_another_corpus_are_not_mixed_in(pairs, tmp_path, monkeypatch):
@@ -318,7 +318,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(pairs, tmp_path, monke
     monkeypatch.setattr(_parts, "write_part", meanwhile)
     pairs.write(path)
     assert refused
-    assert list(ch.train.corpus.read(path)) == list(pairs)
+    assert list(ch.train.corpus.Pairs.read(path)) == list(pairs)
     assert names(tmp_path) == ["corpus.jsonl", "corpus.jsonl.card.json"]
 
 
@@ -366,13 +366,13 @@ def test_wrong_targets_are_explained(pairs, tmp_path):
 def test_bad_records_are_named_by_line(tmp_path, content, message):
     (tmp_path / "corpus.jsonl").write_text(content)
     with pytest.raises(ValueError, match=message):
-        list(ch.train.corpus.read(tmp_path / "corpus.jsonl"))
+        list(ch.train.corpus.Pairs.read(tmp_path / "corpus.jsonl"))
 
 
 def test_released_layout_is_read(tmp_path):
     records = [{"instruction": "Which gene?", "input": "A B", "output": "C"}, {"instruction": "Q", "output": "A"}]
     (tmp_path / "set.json").write_text(json.dumps(records))
-    found = list(ch.train.corpus.read(tmp_path / "set.json"))
+    found = list(ch.train.corpus.Pairs.read(tmp_path / "set.json"))
     assert [(pair.prompt.text, pair.answer, pair.task) for pair in found] == [
         ("Which gene?\nA B", "C", ""),
         ("Q", "A", ""),
@@ -381,9 +381,9 @@ def test_released_layout_is_read(tmp_path):
 
 def test_missing_files_are_named_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.jsonl is not a file"):
-        ch.train.corpus.read(tmp_path / "nowhere.jsonl")
+        ch.train.corpus.Pairs.read(tmp_path / "nowhere.jsonl")
     with pytest.raises(ValueError, match="'.txt'; expected one of .jsonl, .json, .parquet"):
-        ch.train.corpus.read(tmp_path / "corpus.txt")
+        ch.train.corpus.Pairs.read(tmp_path / "corpus.txt")
 
 
 # What is the user's ---------------------------------------------------------------------------------------------------
@@ -441,4 +441,4 @@ def test_parts_of_other_pairs_that_say_the_same_of_themselves_are_refused(tmp_pa
     with pytest.raises(ValueError, match="another run: sample differ"):
         made("No").write(tmp_path / "c.jsonl")
     made("Yes").write(tmp_path / "c.jsonl")
-    assert {pair.answer for pair in ch.train.corpus.read(tmp_path / "c.jsonl")} == {"Yes"}
+    assert {pair.answer for pair in ch.train.corpus.Pairs.read(tmp_path / "c.jsonl")} == {"Yes"}

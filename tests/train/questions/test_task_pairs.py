@@ -108,7 +108,7 @@ def test_cells_are_asked_from_obs(adata) -> None:
 def test_pairs_are_written_and_read_back(tmp_path) -> None:
     pairs = ch.train.questions.task_pairs(FRAME, ch.text.Question("cell_fitness", expression=True))
     pairs.write(tmp_path / "pairs.jsonl")
-    again = list(ch.train.corpus.read(tmp_path / "pairs.jsonl"))
+    again = list(ch.train.corpus.Pairs.read(tmp_path / "pairs.jsonl"))
     assert [(p.prompt.text, p.answer, p.task, p.source) for p in again] == [
         (p.prompt.text, p.answer, p.task, p.source) for p in pairs
     ]

@@ -8,7 +8,6 @@ from ._pairs import Pairs
 from ._pairs_cells import ar_pairs, mlm_pairs
 from ._pairs_graph import link_pairs, node_pairs
 from ._pairs_lists import list_pairs
-from ._read import read
 
 __all__ = [
     "Groups",
@@ -23,5 +22,4 @@ __all__ = [
     "mixture",
     "mlm_pairs",
     "node_pairs",
-    "read",
 ]

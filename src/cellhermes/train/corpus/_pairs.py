@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from ...text import QAPair
+from ._read import read_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -207,6 +208,41 @@ class Pairs(Sequence[QAPair]):
         from ._write import write  # which reads pairs, and so imports this file
 
         return write(self, path, n_workers=n_workers, inputs=inputs, overwrite=overwrite)
+
+    @staticmethod
+    def read(path: str | Path) -> Iterator[QAPair]:
+        """Read a corpus one pair at a time.
+
+        Parameters
+        ----------
+        path
+            A file of :meth:`write`, or any JSON lines (``.jsonl``), JSON list (``.json``) or parquet file with
+            ``instruction``, ``output`` and optionally ``input``, such as the released training sets.
+
+        Returns
+        -------
+        Iterator over the pairs, in the order of the file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the format is not known, or a record lacks a field; the message has file, line and text.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import cellhermes as ch
+        >>> adata = ch.datasets.toy(n_obs=50)
+        >>> ch.pp.cell_sentences(adata)
+        >>> pairs = ch.train.corpus.mlm_pairs(adata)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     card = pairs.write(f"{folder}/corpus.jsonl")
+        ...     list(ch.train.corpus.Pairs.read(f"{folder}/corpus.jsonl")) == list(pairs)
+        True
+        """
+        return read_pairs(path)
 
     def fingerprint(self) -> str:
         """Hash which pairs these are: equal for equal pairs, without making them.

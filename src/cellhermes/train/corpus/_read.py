@@ -18,38 +18,7 @@ FIELDS = ("instruction", "input", "output", "task", "template", "version", "vari
 Record = dict[str, str | int]
 
 
-def read(path: str | Path) -> Iterator[QAPair]:
-    """Read a corpus one pair at a time.
-
-    Parameters
-    ----------
-    path
-        A file of :func:`~cellhermes.train.corpus.Pairs.write`, or any JSON lines (``.jsonl``), JSON list (``.json``) or
-        parquet file with ``instruction``, ``output`` and optionally ``input``, such as the released training sets.
-
-    Returns
-    -------
-    Iterator over the pairs, in the order of the file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the format is not known, or a record lacks a field; the message has file, line and text.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import cellhermes as ch
-    >>> adata = ch.datasets.toy(n_obs=50)
-    >>> ch.pp.cell_sentences(adata)
-    >>> pairs = ch.train.corpus.mlm_pairs(adata)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     card = pairs.write(f"{folder}/corpus.jsonl")
-    ...     list(ch.train.corpus.read(f"{folder}/corpus.jsonl")) == list(pairs)
-    True
-    """
+def read_pairs(path: str | Path) -> Iterator[QAPair]:
     path = Path(path)
     readers = {".jsonl": partial(records, is_list=False), ".json": partial(records, is_list=True)}
     readers |= {".parquet": _read_parquet}
