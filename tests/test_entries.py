@@ -61,7 +61,7 @@ TOOLS: dict[str, tuple[str, Callable, set[str]]] = {
     ),
     "modules": (
         "tl._modules",
-        lambda a, m: ch.tl.modules(a, "one", "two", network_key="control", n_null=1, min_genes=3),
+        lambda a, m: ch.tl.modules(a, "one", "two", network_key="control", min_genes=3),
         {"var/modules:one", "var/modules:two", "obsm/modules"},
     ),
     "split_groups": ("tl._split_groups", lambda a, m: ch.tl.split_groups(a, "sample"), {"obs/half"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from . import _adata
 from ._keys import label_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from anndata import AnnData
     from mudata import MuData
@@ -33,6 +34,12 @@ class Grouping:
     def of_cell(self) -> np.ndarray:
         """(cells,) label of each cell's group, or None."""
         return np.array([*self.labels, None], dtype=object)[self.codes]
+
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the cells of the first group, and of the second; of all other groups where there is no second."""
+        others = self.codes == 1 if len(self.labels) > 1 else self.has_group & (self.codes != 0)
+        return np.flatnonzero(self.codes == 0), np.flatnonzero(others)
 
 
 def groups_of(
@@ -59,20 +66,18 @@ def groups_of(
     if not there:
         msg = f"`adata.obs[{groupby!r}]` has no value for any of {len(column):,} cells, so that there is no group."
         raise ValueError(msg)
-    written = {str(value): name for value, name in zip(values, names, strict=True) if name}
-    known = written | {name: name for name in there}
-    labels = there if groups is None else asked(groups, known, f"of obs[{groupby!r}]")
+    labels = there if groups is None else asked(groups, there, f"of obs[{groupby!r}]")
     place = {label: i for i, label in enumerate(labels)}
     has_group = np.array([*(name != "" for name in names), False])[codes]
     return Grouping(labels, np.array([*(place.get(name, -1) for name in names), -1])[codes], has_group)
 
 
 def asked(
-    groups: Iterable[object], known: Mapping[str, str], where: str, *, what: str = "cells", advice: str = ""
+    groups: Iterable[object], known: Iterable[str], where: str, *, what: str = "cells", advice: str = ""
 ) -> list[str]:
     """Return the labels of the groups that are asked for, each once, in their order.
 
-    ``known`` leads from values and labels, as texts, to the labels of the groups that have ``what`` is needed.
+    ``known`` are the labels of the groups that have ``what`` is needed.
 
     Raises
     ------
@@ -84,12 +89,27 @@ def asked(
     if isinstance(groups, str) or not hasattr(groups, "__iter__"):
         msg = f"groups is the single value {groups!r}; expected a list of groups."
         raise TypeError(msg)
-    names = {label_of(group): known.get(label_of(group), known.get(str(group))) for group in groups}
-    there = sorted({*known.values()} - {""})
-    if not names:
+    known = {*known}
+    labels = {label_of(group): _known(group, known) for group in groups}
+    there = sorted(known - {""})
+    if not labels:
         msg = f"groups is empty; pass None for all groups {where}, or some of {there}."
         raise ValueError(msg)
-    if unknown := [label for label, name in names.items() if name is None]:
+    if unknown := [text for text, label in labels.items() if label is None]:
         msg = f"No {what} in groups {unknown} {where}; the groups with {what} are {there}.{advice}"
         raise KeyError(msg)
-    return list(dict.fromkeys(names.values()))
+    return list(dict.fromkeys(labels.values()))
+
+
+def asked_one(group: object, known: Iterable[str], where: str, *, what: str = "cells", advice: str = "") -> str:
+    """Return the label of the one group that is asked for; raises as :func:`asked`."""
+    if hasattr(group, "__iter__") and not isinstance(group, str):
+        msg = f"group is {group!r}; expected a single group."
+        raise TypeError(msg)
+    return asked([group], known, where, what=what, advice=advice)[0]
+
+
+def _known(group: object, known: set[str]) -> str | None:
+    """Return the label of a group by its value, its label, or the text of its value: 1.0, "1" and "1.0" are one."""
+    short = re.sub(r"^(-?\d+)\.0$|^(\d{4}-\d\d-\d\d) 00:00:00$", r"\1\2", str(group))
+    return next((label for label in (label_of(group), str(group), short) if label in known), None)

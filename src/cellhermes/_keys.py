@@ -82,6 +82,11 @@ def half_labels(group: object) -> tuple[str, str]:
     return f"{label_of(group)} (half 1)", f"{label_of(group)} (half 2)"
 
 
+def n_cells_key(network: str) -> str:
+    """Column of ``var`` with the numbers of cells of a group that express each gene of its network."""
+    return f"{network}_n_cells"
+
+
 def merged_groups(old: pd.DataFrame | None, frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of groups; those of labels that were there are replaced. What only some rows have is empty in the others."""
     kept = frame.iloc[:0] if old is None else old[~old["label"].isin(frame["label"])]

@@ -2,95 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from . import _adata
-from ._keys import GROUPS, MODULES, NETWORK, check_alike, group_key, half_labels, label_of, uns_of
+from ._groups import asked_one
+from ._keys import GROUPS, MODULES, NETWORK, check_alike, group_key, half_labels, n_cells_key, uns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from scipy import sparse
 
 
-def network_groups(adata: AnnData, key: str = NETWORK) -> pd.DataFrame:
-    """Return a row for each stored network, indexed by label (``""`` is the network without groups)."""
-    table = uns_of(adata, key).get(GROUPS)
-    if table is None:
-        msg = f"`adata.uns[{key!r}]['groups']` not found. Run `ch.tl.gene_network(adata)` first, or pass its key."
-        raise KeyError(msg)
-    return table.set_index("label")
+@dataclass(frozen=True)
+class Network:
+    """A stored network, along the genes of the object."""
+
+    label: str
+    """Of its group; ``""`` without groups."""
+    groupby: str
+    weights: sparse.csr_matrix
+    """(genes, genes); rows of genes outside the network are empty."""
+    gene_symbols: str | None
+    """Column of ``var`` with the symbols; None are the names of the genes."""
+    symbols: np.ndarray
+    n_cells: pd.Series
+    """How many cells of the group express each gene; missing outside, and where it is not known."""
+
+    @property
+    def present(self) -> np.ndarray:
+        """(genes,) whether each is in the network."""
+        return np.diff(self.weights.indptr) > 0
 
 
-def weights_of(adata: AnnData, group: str | None = None, key: str = NETWORK) -> sparse.csr_matrix:
-    """Return weights (genes x genes) of the network of a group."""
-    table = network_groups(adata, key)
-    label = "" if group is None else label_of(group)
-    if label not in table.index:
-        known = [name for name in table.index if name]
-        call = "adata" if group is None else f"adata, groupby=..., groups=[{label!r}]"
-        asked = "the network without groups was not made" if group is None else f"group {label!r} has no network"
-        advice = f"Pass group=, one of {known}, or run" if group is None else f"Known groups: {known}. Run"
-        msg = f"Under {key!r} {asked}. {advice} `ch.tl.gene_network({call})` first."
-        raise KeyError(msg)
-    name = str(table.loc[label, "key"])
+def network_of(adata: AnnData, group: str | None = None, key: str = NETWORK) -> Network:
+    """Return the network of a group, or with None the one without groups.
+
+    Raises
+    ------
+    KeyError
+        If it is not there.
+    """
+    table = _table(adata, key)
+    label = _label(table.index, group, key)
+    row = table.loc[label]
+    name, gene_symbols = str(row["key"]), str(row.get("gene_symbols", "")) or None
     if name not in adata.varp:
         msg = f"`adata.varp[{name!r}]` not found, though `adata.uns[{key!r}]` lists it; run `ch.tl.gene_network` again."
         raise KeyError(msg)
-    return adata.varp[name].tocsr()
+    n_cells = adata.var.get(n_cells_key(name), pd.Series(pd.NA, adata.var_names)).astype("Int64")
+    symbols = _adata.symbols(adata, gene_symbols)
+    return Network(label, str(row.get("groupby", "")), adata.varp[name].tocsr(), gene_symbols, symbols, n_cells)
 
 
-def network_of(
-    adata: AnnData, group: str | None = None, key: str = NETWORK
-) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """Return weights (genes x genes), symbols of all genes, and which genes are in the network of a group."""
-    weights = weights_of(adata, group, key)
-    return weights, _adata.symbols(adata, gene_symbols_of(adata, group, key)), np.diff(weights.indptr) > 0
+def compared(
+    adata: AnnData, group: str | None, reference: str | None, key: str = NETWORK
+) -> tuple[list[Network], list[Network]]:
+    """Return the networks of a group and, if there is one, of its reference; and those of two halves of its cells.
 
-
-def gene_symbols_of(adata: AnnData, group: str | None = None, key: str = NETWORK) -> str | None:
-    """Return the column of ``var`` with the symbols of a group's network; None are the names of the genes."""
-    row = network_groups(adata, key).loc["" if group is None else label_of(group)]
-    return str(row.get("gene_symbols", "")) or None
-
-
-def networks_of(adata: AnnData, labels: Sequence[str | None], key: str = NETWORK) -> list[sparse.csr_matrix]:
-    """Return the weights of the networks of several groups, which are to be compared.
+    The halves are found by the labels that ``tl.split_groups`` gives; there are none where they were not made.
 
     Raises
     ------
     KeyError
         If there is no network of a group.
     ValueError
-        If they were made in different ways.
+        If the groups are one, or their networks were made in different ways.
     """
-    networks = [weights_of(adata, label, key) for label in labels]
-    check_alike(
-        network_groups(adata, key), ["" if label is None else label_of(label) for label in labels], "gene_network"
-    )
-    return networks
+    if group is None and reference is not None:
+        msg = f"reference={reference!r} was passed without a group; pass group= as well."
+        raise ValueError(msg)
+    networks = [network_of(adata, group, key)] + ([] if reference is None else [network_of(adata, reference, key)])
+    labels, table = [network.label for network in networks], _table(adata, key)
+    if labels[0] == labels[-1] and len(labels) > 1:
+        msg = f"group and reference are both {labels[0]!r}; expected two. For what chance gives, see tl.split_groups."
+        raise ValueError(msg)
+    halves = [half for half in half_labels(labels[0]) if {*half_labels(labels[0])} <= {*table.index}]
+    check_alike(table, [*labels, *halves], "gene_network")
+    return networks, [network_of(adata, half, key) for half in halves]
 
 
-def n_cells_key(network: str) -> str:
-    """Column of ``var`` with the numbers of cells of a group that express each gene of its network."""
-    return f"{network}_n_cells"
-
-
-def n_cells_of(adata: AnnData, group: str | None, key: str = NETWORK) -> pd.Series:
-    """Return how many cells of a group express each gene of its network; missing outside, and where it is not known."""
-    name = n_cells_key(str(network_groups(adata, key).loc["" if group is None else label_of(group), "key"]))
-    if name in adata.var:
-        return adata.var[name].astype("Int64")
-    return pd.Series(pd.NA, adata.var_names, dtype="Int64")
-
-
-def modules_of(adata: AnnData, group: str | None = None, key: str = MODULES) -> pd.Series:
-    """Return the module of each gene (nullable integers; NA outside), of a group."""
-    name = key if group is None else group_key(key, group)
+def modules_of(adata: AnnData, network: Network, key: str = MODULES) -> pd.Series:
+    """Return the module of each gene of a network (nullable integers; NA outside)."""
+    name = group_key(key, network.label) if network.label else key
     hint = "Run `ch.tl.modules(adata, group, reference)` first."
     return _adata.require_var(adata, name, hint).astype("Int64")
 
@@ -104,14 +101,22 @@ def degrees_of_both(
     return rows, degree[rows], degree_reference[rows]
 
 
-def half_networks(
-    adata: AnnData, group: str | None, null_groups: tuple[str, str] | None = None, key: str = NETWORK
-) -> tuple[str, ...]:
-    """Return labels of the networks of two halves of a group's cells; none where they were not made or asked for."""
-    if null_groups is None:
-        there = network_groups(adata, key).index
-        return tuple(label for label in half_labels(group) if set(half_labels(group)) <= set(there))
-    if isinstance(null_groups, str) or len(null_groups) != 2:
-        msg = f"null_groups={null_groups!r}; expected the labels of two networks, of two halves of the group's cells."
-        raise ValueError(msg)
-    return str(null_groups[0]), str(null_groups[1])
+def _table(adata: AnnData, key: str) -> pd.DataFrame:
+    """Return a row for each stored network, indexed by label."""
+    table = uns_of(adata, key).get(GROUPS)
+    if table is None:
+        msg = f"`adata.uns[{key!r}]['groups']` not found. Run `ch.tl.gene_network(adata)` first, or pass its key."
+        raise KeyError(msg)
+    return table.set_index("label")
+
+
+def _label(labels: pd.Index, group: str | None, key: str) -> str:
+    known = [label for label in labels if label]
+    if group is None and "" not in labels:
+        msg = f"Under {key!r} the network without groups was not made. "
+        msg += f"Pass group=, one of {known}, or run `ch.tl.gene_network(adata)` first."
+        raise KeyError(msg)
+    if group is None:
+        return ""
+    advice = " Run `ch.tl.gene_network(adata, groupby=..., groups=...)` first."
+    return asked_one(group, known, f"under {key!r}", what="networks", advice=advice)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from . import _adata
-from ._groups import asked
+from ._groups import asked, asked_one
 from ._keys import CONTEXTS, EMBEDDING, GENE_PARAMS, GROUPS, OF_ONE_GROUP, VECTORS, merged_groups, stored_params, uns_of
 
 if TYPE_CHECKING:
@@ -63,13 +63,9 @@ def asked_vectors(
     TypeError, ValueError
         If ``groups`` is a single text or no list, or empty.
     """
-    table = vector_groups(adata, key)
-    columns = table.get("groupby", pd.Series("", table.index))  # vectors without groups alone have none
-    labels = [label for label, column in columns.items() if label and groupby in (None, column)]
-    where = f"under {key!r}" if groupby is None else f"of obs[{groupby!r}] under {key!r}"
-    advice = f" Run `ch.tl.embed_genes(adata, groupby={'...' if groupby is None else repr(groupby)})` first."
+    labels, where, advice = _known(adata, key, groupby)
     if groups is not None:
-        known = {label: label for label in [*labels, *([""] if groupby is None else [])]}
+        known = labels if groupby is not None else ["", *labels]
         return asked(groups, known, where, what="vectors", advice=advice)
     if groupby is not None and not labels:
         msg = f"No group {where} has vectors of genes.{advice}"
@@ -77,15 +73,29 @@ def asked_vectors(
     return labels or [""]
 
 
+def asked_vector(adata: AnnData, group: object, key: str = EMBEDDING) -> str:
+    """Return the label of one group that has vectors; ``""``, for None, are the vectors without groups."""
+    labels, where, advice = _known(adata, key)
+    return "" if group is None else asked_one(group, ["", *labels], where, what="vectors", advice=advice)
+
+
+def _known(adata: AnnData, key: str, groupby: str | None = None) -> tuple[list[str], str, str]:
+    """Return labels of the groups that have vectors, and what is said of others: where, and how to make them."""
+    table = vector_groups(adata, key)
+    columns = table.get("groupby", pd.Series("", table.index))  # vectors without groups alone have none
+    labels = [label for label, column in columns.items() if label and groupby in (None, column)]
+    where = f"under {key!r}" if groupby is None else f"of obs[{groupby!r}] under {key!r}"
+    return (
+        labels,
+        where,
+        f" Run `ch.tl.embed_genes(adata, groupby={'...' if groupby is None else repr(groupby)})` first.",
+    )
+
+
 def vectors_of(adata: AnnData, label: str = "", key: str = EMBEDDING, gene_symbols: str | None = None) -> GeneVectors:
     """Return the vectors of a group by symbol, or with ``""`` those without groups; nothing is copied for a group.
 
     ``gene_symbols`` names the column of ``var`` by which vectors of ``varm`` get symbols, if not the stored one.
-
-    Raises
-    ------
-    KeyError
-        If there are none.
     """
     table = vector_groups(adata, key)
     if not label:
@@ -94,13 +104,6 @@ def vectors_of(adata: AnnData, label: str = "", key: str = EMBEDDING, gene_symbo
         symbols = _adata.symbols(adata, gene_symbols or stored or None)
         has = np.isfinite(values).all(axis=1)
         return GeneVectors(symbols[has], values[has])
-    if label not in table.index:
-        known = [name for name in table.index if name]
-        msg = (
-            f"Group {label!r} has no vectors under {key!r}; known: {known}. "
-            "Run `ch.tl.embed_genes(adata, groupby=..., groups=...)` first."
-        )
-        raise KeyError(msg)
     array, row = adata.uns[key][VECTORS][table.loc[label, "array"]], int(table.loc[label, "row"])
     return GeneVectors(np.asarray(array["genes"], object), array["values"][row], array["n_expressing"][row])
 
@@ -108,8 +111,11 @@ def vectors_of(adata: AnnData, label: str = "", key: str = EMBEDDING, gene_symbo
 def entry_of(adata: AnnData, entry: str) -> tuple[str, str]:
     """Key and label of an entry: ``"X_cellhermes"``, or ``"X_cellhermes:B"`` for the vectors of a group."""
     cuts = [i for i, letter in enumerate(entry) if letter == ":" and entry not in adata.varm]
-    splits = ((entry[:i], entry[i + 1 :]) for i in cuts)
-    return next(((key, label) for key, label in splits if label in vector_groups(adata, key).index), (entry, ""))
+    splits = [(entry[:i], entry[i + 1 :]) for i in cuts if len(vector_groups(adata, entry[:i]))]
+    if not splits:
+        return entry, ""
+    key, group = next((split for split in splits if split[1] in vector_groups(adata, split[0]).index), splits[0])
+    return key, asked_vector(adata, group, key)
 
 
 def made_with(adata: AnnData, label: str, key: str) -> dict[str, Param]:

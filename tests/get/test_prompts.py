@@ -61,7 +61,7 @@ def test_it_never_writes_and_leaves_empty_cells_out(small):
         ({"wrap": "plain", "names": ["nobody"]}, KeyError, "'nobody'"),
         ({"wrap": "plain", "sentence_key": "nope"}, KeyError, "cell_sentences"),
         ({"wrap": "plain", "of": "genes"}, KeyError, "embed_genes"),
-        ({"wrap": "plain", "of": "genes", "group": "B"}, KeyError, "Group 'B' has no vectors"),
+        ({"wrap": "plain", "of": "genes", "group": "B"}, KeyError, r"No vectors in groups \['B'\]"),
     ],
 )
 def test_bad_input_says_what_to_do(small, options, error, message):

@@ -25,7 +25,7 @@ def made(folders):
     ch.tl.split_groups(adata, "cell_type", groups=["B"])
     ch.tl.gene_network(adata, use_rep="expression", groupby="cell_type", groups=["B", "NK"])
     ch.tl.gene_network(adata, use_rep="expression", groupby="half")
-    ch.tl.modules(adata, "B", "NK", n_null=2)
+    ch.tl.modules(adata, "B", "NK")
     ch.tl.enrich(
         adata, SETS, of={"T": SETS["T cell activation (GO:0042110)"], "B": ["CD79A", "MS4A1", "CD3E"]}, group="B"
     )

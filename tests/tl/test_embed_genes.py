@@ -458,7 +458,7 @@ def test_groups_made_in_different_ways_are_not_put_side_by_side(small, model, mo
     ch.tl.gene_network(small, groupby="cell_type", groups=["NK"], n_neighbors=5)
     for compare in (
         lambda: ch.get.degree_change(small, "B", "NK"),
-        lambda: ch.tl.modules(small, "B", "NK", n_null=0, min_genes=2),
+        lambda: ch.tl.modules(small, "B", "NK", min_genes=2),
     ):
         with pytest.raises(ValueError, match=message):
             compare()

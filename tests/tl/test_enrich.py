@@ -247,7 +247,7 @@ def test_enrichr_still_gives_a_library(monkeypatch, tmp_path):
         ({"of": {}}, ValueError, "nothing to test"),
         ({"of": {"a": "CD3E"}}, TypeError, r"of\['a'\] is the single string 'CD3E'"),
         ({}, KeyError, r"Run `ch.tl.modules\("),
-        ({"of": "CD3E", "group": "B"}, KeyError, r"group 'B' has no network.*Run `ch.tl.gene_network\("),
+        ({"of": "CD3E", "group": "B"}, KeyError, r"No networks in groups \['B'\].*Run `ch.tl.gene_network\("),
         ({"of": "CD3E", "gene_sets": {}}, ValueError, "empty"),
         ({"of": "CD3E", "gene_sets": {"a": "CD3E"}}, TypeError, r"gene_sets\['a'\] is the single string"),
         ({"of": "CD3E", "gene_sets": 3}, TypeError, "gene_sets is a int"),

@@ -312,7 +312,7 @@ def test_networks_made_in_different_ways_are_not_compared(embedded, options, way
     with pytest.raises(ValueError, match=f"'B' and 'NK' were made in different ways.*{way}.*tl.gene_network"):
         ch.get.degree_change(embedded, "B", "NK")
     with pytest.raises(ValueError, match=way):
-        ch.tl.modules(embedded, "B", "NK", n_null=0)
+        ch.tl.modules(embedded, "B", "NK")
 
 
 def test_halves_made_in_another_way_are_no_null(adata):

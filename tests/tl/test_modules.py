@@ -13,7 +13,8 @@ from mudata import MuData
 from scipy import sparse, stats
 
 import cellhermes as ch
-from cellhermes.tl import _module_scores
+from cellhermes.get._donors import donor_test
+from cellhermes.tl import _module_nulls, _module_scores
 from cellhermes.tl._louvain import partition
 from cellhermes.tl._specific import jaccard
 
@@ -28,6 +29,12 @@ def networks_once(blood):
     return adata
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Cluster again less often than users do."""
+    monkeypatch.setattr(_module_nulls, "N_RESEEDED", 2)
+
+
 @pytest.fixture
 def networks(networks_once):
     return networks_once.copy()
@@ -36,7 +43,7 @@ def networks(networks_once):
 @pytest.fixture(scope="module")
 def found_once(networks_once):
     adata = networks_once.copy()
-    ch.tl.modules(adata, "CD14 Mono", "CD4 T", n_null=2)
+    ch.tl.modules(adata, "CD14 Mono", "CD4 T")
     return adata
 
 
@@ -70,7 +77,7 @@ def test_genes_outside_the_network_are_in_no_module(networks):
     ch.tl.gene_network(networks, genes=list(networks.var_names[:200]), groups=["CD14 Mono", "CD4 T"], **OPTIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # modules of the toy data that get no score
-        ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0)
+        ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     column = networks.var["modules:CD14 Mono"]
     assert str(column.dtype) == "Int64"
     outside = np.diff(networks.varp["gene_network:CD14 Mono"].indptr) == 0
@@ -100,7 +107,7 @@ def test_limits_decide_what_is_specific(found):
     middle["min_genes"] = int(first["n_genes"].sort_values().iloc[len(first) // 2])
     for name, limit in middle.items():
         limits = {"max_jaccard": 1.0, "min_genes": 1, name: limit}
-        ch.tl.modules(found, "CD14 Mono", "CD4 T", n_null=0, **limits)
+        ch.tl.modules(found, "CD14 Mono", "CD4 T", **limits)
         table = ch.get.modules(found)
         expected = (table["max_jaccard"] < limits["max_jaccard"]) & (table["n_genes"] >= limits["min_genes"])
         np.testing.assert_array_equal(table["specific"], expected)
@@ -108,10 +115,9 @@ def test_limits_decide_what_is_specific(found):
 
 
 def test_same_seed_gives_the_same_result_and_another_seed_another(networks):
-    options = {"n_null": 1}
     seen = []
     for rng in (3, 3, 4, np.random.default_rng(0)):
-        ch.tl.modules(networks, "CD14 Mono", "CD4 T", rng=rng, **options)
+        ch.tl.modules(networks, "CD14 Mono", "CD4 T", rng=rng)
         seen.append(ch.get.modules(networks))
     pd.testing.assert_frame_equal(seen[0], seen[1])
     assert not seen[0].equals(seen[2])
@@ -157,7 +163,7 @@ def test_test_equals_scipy(found):
 
 
 def test_without_reference_the_group_is_held_against_all_other_cells(networks):
-    ch.tl.modules(networks, "CD14 Mono", n_null=0)
+    ch.tl.modules(networks, "CD14 Mono")
     table, scores = ch.get.modules(networks), ch.get.modules(networks, "scores").to_numpy()
     mine = cells(networks, "CD14 Mono")
     np.testing.assert_allclose(table["score_difference"], scores[mine].mean(0) - scores[~mine].mean(0))
@@ -173,7 +179,7 @@ def test_network_without_groups_has_scores_and_no_test(networks):
     ch.tl.gene_network(networks, use_rep="expression")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        ch.tl.modules(networks, n_null=1)
+        ch.tl.modules(networks)
     table = ch.get.modules(networks)
     assert table[["mean_score", "pval"]].isna().all(axis=None)
     assert "modules" in networks.var
@@ -187,13 +193,13 @@ def test_network_without_groups_has_scores_and_no_test(networks):
 
 def test_global_random_state_is_as_it_was(networks):
     np.random.set_state(np.random.RandomState(123).get_state())  # noqa: NPY002
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=1)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     assert np.random.random() == np.random.RandomState(123).random_sample()  # noqa: NPY002
 
 
 def test_nothing_else_of_the_object_is_touched(networks):
     before = networks.copy()
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=1)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     assert set(networks.uns) - set(before.uns) == {"modules"}
     assert set(networks.obsm) == {"modules"}
     assert set(networks.var) - set(before.var) == {"modules:CD14 Mono", "modules:CD4 T"}
@@ -203,10 +209,10 @@ def test_nothing_else_of_the_object_is_touched(networks):
 
 @pytest.mark.parametrize("convert", [sparse.csc_matrix, np.asarray], ids=["csc", "dense"])
 def test_formats_give_the_same_scores(networks, convert):
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     expected = ch.get.modules(networks, "scores")
     networks.X = convert(networks.X.toarray())
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     pd.testing.assert_frame_equal(ch.get.modules(networks, "scores"), expected)
 
 
@@ -219,14 +225,16 @@ def by_donor(adata, group):
 
 
 def test_donors_on_both_sides_are_compared_with_themselves(networks):
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", donor_key="donor", n_null=0)
-    table = ch.get.modules(networks)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T")
+    table = ch.get.modules(networks, "donors", donor_key="donor")
     group, reference = by_donor(networks, "CD14 Mono"), by_donor(networks, "CD4 T")
     np.testing.assert_allclose(table["donor_pval"], stats.ttest_rel(group, reference).pvalue)
     np.testing.assert_allclose(table["donor_difference"], group.mean() - reference.mean())
     np.testing.assert_allclose(table["donor_pval_adj"], stats.false_discovery_control(table["donor_pval"]))
     assert (table["n_donors"] == 4).all()
-    assert (table["donor_pval"] > table["pval"]).mean() > 0.9  # four donors know less than a hundred cells seem to
+    assert (
+        table["donor_pval"] > ch.get.modules(networks)["pval"]
+    ).mean() > 0.9  # four donors know less than a hundred cells seem to
 
 
 def test_donors_of_one_side_each_are_compared_by_welch(networks):
@@ -235,10 +243,10 @@ def test_donors_of_one_side_each_are_compared_by_welch(networks):
     ch.tl.gene_network(networks, groupby="condition", use_rep="expression")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        ch.tl.modules(networks, "a", "b", donor_key="donor", n_null=0)
+        ch.tl.modules(networks, "a", "b")
     scores = ch.get.modules(networks, "scores").groupby(networks.obs["donor"], observed=True).mean()
     expected = stats.ttest_ind(scores.iloc[:2], scores.iloc[2:], equal_var=False).pvalue
-    np.testing.assert_allclose(ch.get.modules(networks)["donor_pval"], expected)
+    np.testing.assert_allclose(ch.get.modules(networks, "donors", donor_key="donor")["donor_pval"], expected)
 
 
 def test_two_donors_on_both_sides_are_enough_to_be_paired():
@@ -247,7 +255,7 @@ def test_two_donors_on_both_sides_are_enough_to_be_paired():
     reference[:3] += 5  # donors differ more than the sides do, which a test that is not paired cannot see through
     scores[:3] += 5.5
     donors = np.repeat(["a", "b"], 3)
-    table = _module_scores.donor_test(scores, reference, donors, donors)
+    table = donor_test(scores, reference, donors, donors)
     means = [np.stack([x[donors == d].mean(0) for d in "ab"]) for x in (scores, reference)]
     np.testing.assert_allclose(table["donor_pval"], stats.ttest_rel(*means).pvalue)
     assert (table["n_donors"] == 2).all()
@@ -255,7 +263,7 @@ def test_two_donors_on_both_sides_are_enough_to_be_paired():
 
 def test_mean_score_of_a_donor_is_the_score_of_its_mean_profile(networks):
     """The test over donors is one of pseudobulk profiles: a score is linear in the expression."""
-    ch.tl.modules(networks, "CD14 Mono", n_null=0)
+    ch.tl.modules(networks, "CD14 Mono")
     expression = networks.X.toarray()
     numbers = networks.var["modules:CD14 Mono"].fillna(-1).to_numpy(int)
     control = ch.get.modules(networks, "scores")["0"] - expression[:, numbers == 0].mean(
@@ -270,11 +278,11 @@ def test_mean_score_of_a_donor_is_the_score_of_its_mean_profile(networks):
 
 
 def test_reseeded_null_is_the_share_of_other_seeds(networks):
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=3)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     weights = networks.varp["gene_network:CD14 Mono"]
     own = networks.var["modules:CD14 Mono"].fillna(-1).to_numpy(int)
     large = np.bincount(own[own >= 0]) >= 10
-    called = [(jaccard(own, partition(weights, resolution=1.0, seed=s)).max(1) < 0.4) & large for s in (1, 2, 3)]
+    called = [(jaccard(own, partition(weights, resolution=1.0, seed=s)).max(1) < 0.4) & large for s in (1, 2)]
     np.testing.assert_allclose(ch.get.modules(networks)["reseed_specific"], np.mean(called, axis=0))
     null = ch.get.modules(networks, "nulls").loc["reseed"]
     assert null["share_specific"] == pytest.approx(np.mean(called, axis=0)[large].mean())
@@ -292,7 +300,7 @@ def test_halves_of_the_group_are_found_and_compared(networks):
 
     limits = np.linspace(0.02, 0.9, 89)  # one at which the two directions differ
     limit = next(x for x in limits if called(one, two, x) != called(two, one, x))
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", max_jaccard=limit, n_null=0)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T", max_jaccard=limit)
     null = ch.get.modules(networks, "nulls").loc["halves"]
     assert null["share_specific"] == pytest.approx((called(one, two, limit) + called(two, one, limit)) / 2)
     change = ch.get.degree_change(networks, "CD14 Mono (half 1)", "CD14 Mono (half 2)")["change"].abs()
@@ -306,7 +314,7 @@ def test_halves_of_the_group_are_found_and_compared(networks):
     assert (
         observed["largest_degree_change"] == ch.get.degree_change(networks, "CD14 Mono", "CD4 T")["change"].abs().max()
     )
-    assert networks.uns["modules"]["params"]["null_groups"] == ["CD14 Mono (half 1)", "CD14 Mono (half 2)"]
+    assert networks.uns["modules"]["params"]["halves"] == ["CD14 Mono (half 1)", "CD14 Mono (half 2)"]
 
 
 def test_random_networks_look_specific_by_reseeding_alone(adata, store_vectors):
@@ -316,7 +324,7 @@ def test_random_networks_look_specific_by_reseeding_alone(adata, store_vectors):
     ch.tl.gene_network(adata, groupby="cell_type")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        ch.tl.modules(adata, "B", "NK", n_null=4)
+        ch.tl.modules(adata, "B", "NK")
     share = ch.get.modules(adata, "nulls")["share_specific"]
     assert share["observed"] == 1
     assert share["reseed"] > 0.3
@@ -324,9 +332,9 @@ def test_random_networks_look_specific_by_reseeding_alone(adata, store_vectors):
 
 def test_what_chance_gives_is_logged(networks, caplog):
     with caplog.at_level(logging.INFO, logger="cellhermes"):
-        ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=1)
+        ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     assert "chance gives: another seed" in caplog.text
-    assert "For the null of two halves, see ch.tl.split_groups" in caplog.text
+    assert "two halves of the group's cells not computed (see ch.tl.split_groups)" in caplog.text
 
 
 # ---- containers and disk
@@ -337,7 +345,7 @@ def test_group_names_with_slash_blank_and_unicode_survive_the_disk(networks, tmp
     names = {"CD14 Mono": "γδ T/NK cells", "CD4 T": "CD4 (naïve)"}
     networks.obs["cell_type"] = networks.obs["cell_type"].cat.rename_categories(names)
     ch.tl.gene_network(networks, groups=list(names.values()), **OPTIONS)
-    ch.tl.modules(networks, *names.values(), n_null=1)
+    ch.tl.modules(networks, *names.values())
     getattr(networks, f"write_{suffix}")(tmp_path / f"a.{suffix}")
     again = getattr(ad, f"read_{suffix}")(tmp_path / f"a.{suffix}")
     assert again.uns["modules"]["params"]["group"] == "γδ T/NK cells"
@@ -349,7 +357,7 @@ def test_group_names_with_slash_blank_and_unicode_survive_the_disk(networks, tmp
 
 
 def test_modules_without_reference_survive_the_disk(networks, tmp_path):
-    ch.tl.modules(networks, "CD14 Mono", n_null=0)
+    ch.tl.modules(networks, "CD14 Mono")
     networks.write_h5ad(tmp_path / "a.h5ad")
     again = ad.read_h5ad(tmp_path / "a.h5ad")
     pd.testing.assert_frame_equal(ch.get.modules(again), ch.get.modules(networks), check_dtype=False)
@@ -357,7 +365,7 @@ def test_modules_without_reference_survive_the_disk(networks, tmp_path):
 
 def test_modality_of_a_mudata_gets_the_modules(networks):
     data = MuData({"rna": networks})
-    ch.tl.modules(data, "CD14 Mono", "CD4 T", n_null=0, mod="rna")
+    ch.tl.modules(data, "CD14 Mono", "CD4 T", mod="rna")
     assert len(ch.get.modules(data, mod="rna")) == data["rna"].obsm["modules"].shape[1]
 
 
@@ -376,7 +384,7 @@ def test_readers_give_fresh_frames(found):
 # ---- bad input
 
 BAD = [
-    (("Z", "CD4 T"), {}, KeyError, r"group 'Z' has no network.*gene_network"),
+    (("Z", "CD4 T"), {}, KeyError, r"No networks in groups \['Z'\] under.*gene_network"),
     (("CD4 T", "CD4 T"), {}, ValueError, "both 'CD4 T'"),
     ((None, "CD4 T"), {}, ValueError, "without a group"),
     ((None, None), {}, KeyError, r"without groups was not made. Pass group="),
@@ -384,41 +392,74 @@ BAD = [
     (("CD14 Mono", "CD4 T"), {"min_genes": 0}, ValueError, "min_genes=0"),
     (("CD14 Mono", "CD4 T"), {"resolution": -1}, ValueError, "resolution=-1; expected above 0"),
     (("CD14 Mono", "CD4 T"), {"resolution": 1e3}, ValueError, "falls apart"),
-    (("CD14 Mono", "CD4 T"), {"n_null": -1}, ValueError, "n_null=-1"),
     (("CD14 Mono", "CD4 T"), {"rng": -1}, ValueError, "rng=-1; expected a generator"),
     (("CD14 Mono", "CD4 T"), {"layer": "counts"}, ValueError, "raw counts.*normalize_total"),
-    (("CD14 Mono", "CD4 T"), {"groupby": "nope"}, KeyError, r"obs\['nope'\]"),
-    (("CD14 Mono", "CD4 T"), {"groupby": "batch"}, KeyError, r"No cells in groups \['CD14 Mono', 'CD4 T'\]"),
-    (("CD14 Mono", "CD4 T"), {"donor_key": "nope"}, KeyError, r"obs\['nope'\]"),
-    (("CD14 Mono", "CD4 T"), {"donor_key": "one"}, ValueError, "cells of 1 donors.*Leave donor_key= out"),
-    (("CD14 Mono", "CD4 T"), {"null_groups": ("a", "b")}, KeyError, "group 'a' has no network"),
-    (("CD14 Mono", "CD4 T"), {"null_groups": ("a",)}, ValueError, "labels of two networks"),
     (("CD14 Mono", "CD4 T"), {"network_key": "nope"}, KeyError, r"uns\['nope'\].*gene_network"),
 ]
 
 
 @pytest.mark.parametrize(("groups", "options", "error", "message"), BAD)
 def test_bad_input_says_what_to_do_and_writes_nothing(networks, groups, options, error, message):
-    networks.obs["one"] = "donor"
     with pytest.raises(error, match=message):
-        ch.tl.modules(networks, *groups, **{"n_null": 0, **options})
+        ch.tl.modules(networks, *groups, **options)
     assert "modules" not in networks.uns
     assert not networks.var.columns.str.startswith("modules").any()
     assert list(networks.obsm) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell_type": "other"}, r"No cells in groups \['CD14 Mono', 'CD4 T'\] of obs\['cell_type'\]"),
+        (None, r"obs\['cell_type'\]` not found"),
+    ],
+)
+def test_groups_whose_cells_are_gone_are_named(networks, change, message):
+    networks.obs = networks.obs.assign(**change) if change else networks.obs.drop(columns="cell_type")
+    with pytest.raises(KeyError, match=message):
+        ch.tl.modules(networks, "CD14 Mono", "CD4 T")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"donor_key": "nope"}, KeyError, r"obs\['nope'\]"),
+        ({"donor_key": "one"}, ValueError, "cells of 1 donors and the reference of 1; .* needs 2 or more"),
+        ({}, ValueError, "expected a column of obs for 'donors'"),
+        (
+            {"table": "nulls", "donor_key": "donor"},
+            ValueError,
+            "expected a column of obs for 'donors', and for no other",
+        ),
+    ],
+)
+def test_donors_that_cannot_be_compared_are_refused(found, options, error, message):
+    found.obs["one"] = "donor"
+    with pytest.raises(error, match=message):
+        ch.get.modules(found, **{"table": "donors", **options})
+
+
+def test_modules_without_groups_have_no_donors_to_compare(networks):
+    ch.tl.gene_network(networks, use_rep="expression")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        ch.tl.modules(networks)
+    with pytest.raises(ValueError, match="are of no group"):
+        ch.get.modules(networks, "donors", donor_key="donor")
+
+
 def test_groups_of_two_columns_are_refused_since_they_may_share_cells(networks):
     ch.tl.gene_network(networks, groupby="batch", groups=["batch_1"], use_rep="expression")
-    with pytest.raises(ValueError, match="come from different columns"):
+    with pytest.raises(ValueError, match=r"come from different columns.*Make both from one column"):
         ch.tl.modules(networks, "CD14 Mono", "batch_1")
 
 
 def test_module_without_expressed_genes_has_no_score_and_is_reported(networks):
-    ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0)
+    ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     silent = networks.var["modules:CD14 Mono"].to_numpy(int) == 1
     networks.layers["some"] = networks.X.multiply(~silent).tocsr()
     with pytest.warns(UserWarning, match=r"1 of \d+ modules have no expressed gene and get no score"):
-        ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0, layer="some")
+        ch.tl.modules(networks, "CD14 Mono", "CD4 T", layer="some")
     table = ch.get.modules(networks).set_index("module")
     assert table.loc[1, "n_expressed"] == 0
     assert table.loc[1, ["mean_score", "score_difference", "pval", "pval_adj"]].isna().all()
@@ -441,7 +482,7 @@ def test_group_with_one_cell_has_no_p_value_and_is_reported(networks):
     alone = networks.obs_names[cells(networks, "CD14 Mono")][1:]
     rest = networks[~networks.obs_names.isin(alone)].copy()
     with pytest.warns(UserWarning, match="there are 1 in the group, 78 in the reference, and p-values are NaN"):
-        ch.tl.modules(rest, "CD14 Mono", "CD4 T", n_null=0)
+        ch.tl.modules(rest, "CD14 Mono", "CD4 T")
     table = ch.get.modules(rest)
     assert table["pval"].isna().all()
     assert table["score_difference"].notna().all()
@@ -450,7 +491,7 @@ def test_group_with_one_cell_has_no_p_value_and_is_reported(networks):
 def test_modules_of_genes_that_the_reference_lacks_are_reported(networks):
     ch.tl.gene_network(networks, genes=list(networks.var_names[:60]), groups=["CD4 T"], **OPTIONS)
     with pytest.warns(UserWarning, match="have less than half of their genes in the network of the reference"):
-        ch.tl.modules(networks, "CD14 Mono", "CD4 T", n_null=0)
+        ch.tl.modules(networks, "CD14 Mono", "CD4 T")
     table = ch.get.modules(networks)
     np.testing.assert_array_equal(table["nearest"].isna(), table["n_in_reference"] == 0)
 

@@ -7,12 +7,11 @@ import pandas as pd
 
 from .. import _adata
 from .._keys import NETWORK
-from .._networks import degrees_of_both, half_networks, n_cells_of, network_of, networks_of
+from .._networks import compared, degrees_of_both
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
-    from scipy import sparse
 
 
 def degree_change(
@@ -20,7 +19,6 @@ def degree_change(
     group: str,
     reference: str,
     *,
-    null_groups: tuple[str, str] | None = None,
     key: str = NETWORK,
     mod: str | None = None,
 ) -> pd.DataFrame:
@@ -37,9 +35,6 @@ def degree_change(
         Annotated data with both networks (:func:`cellhermes.tl.gene_network`).
     group, reference
         Labels of the groups.
-    null_groups
-        Labels of the networks of two halves of the group's cells; None looks for those of
-        :func:`cellhermes.tl.split_groups`.
     key
         Entry of ``varp`` and ``uns`` with the networks.
     mod
@@ -75,33 +70,14 @@ def degree_change(
     >>> bool((change["change"] == change["degree"] - change["degree_reference"]).all())
     True
     """
-    adata = _adata.resolve(data, mod)
-    if str(group) == str(reference):
-        msg = f"group and reference are both {group!r}; expected two groups."
-        raise ValueError(msg)
-    symbols, labels = network_of(adata, group, key)[1], [group, reference]
-    weights, other, *halves = networks_of(adata, [*labels, *half_networks(adata, group, null_groups, key)], key)
-    rows, degree, degree_reference = degrees_of_both(weights, other)
-    order = np.argsort(-np.abs(degree - degree_reference), kind="stable")
-    rows, degree, degree_reference = rows[order], degree[order], degree_reference[order]
-    change = degree - degree_reference
-    null, share = _null(halves, rows, change, adata.n_vars)
-    columns = {"degree": degree, "degree_reference": degree_reference, "change": change}
-    n_cells, n_cells_reference = (n_cells_of(adata, label, key).array[rows] for label in labels)
-    columns |= {"n_cells": n_cells, "n_cells_reference": n_cells_reference}
-    columns |= {"null_change": null, "null_share": share}
-    return pd.DataFrame(columns, index=pd.Index(symbols[rows], name="gene"))
-
-
-def _null(
-    halves: "list[sparse.csr_matrix]", rows: np.ndarray, change: np.ndarray, n_vars: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Change of each gene between two halves, and the share of genes that change as much as it does."""
-    null = np.full(n_vars, np.nan)
-    if not halves:
-        return null[rows], null[rows]
-    at, degrees, others = degrees_of_both(*halves)
-    null[at] = degrees - others
-    sizes = np.sort(np.abs(degrees - others))
-    as_large = len(sizes) - np.searchsorted(sizes, np.abs(change), side="left")
-    return null[rows], as_large / len(sizes)
+    (own, other), halves = compared(_adata.resolve(data, mod), group, reference, key)
+    rows, degree, degree_reference = degrees_of_both(own.weights, other.weights)
+    frame = pd.DataFrame({"degree": degree, "degree_reference": degree_reference, "change": degree - degree_reference})
+    frame = frame.assign(n_cells=own.n_cells.array[rows], n_cells_reference=other.n_cells.array[rows])
+    frame = frame.assign(null_change=np.nan, null_share=np.nan).set_index(pd.Index(own.symbols[rows], name="gene"))
+    if halves:
+        at, *degrees = degrees_of_both(*(half.weights for half in halves))
+        null = pd.Series(degrees[0] - degrees[1], at)
+        as_large = len(null) - np.searchsorted(np.sort(null.abs()), frame["change"].abs(), side="left")
+        frame = frame.assign(null_change=null.reindex(rows).to_numpy(float), null_share=as_large / len(null))
+    return frame.iloc[np.argsort(-frame["change"].abs(), kind="stable")]

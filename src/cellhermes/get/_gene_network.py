@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from scipy import sparse
 
 from .. import _adata
 from .._keys import NETWORK
-from .._networks import n_cells_of, network_of
+from .._networks import network_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -53,11 +52,11 @@ def gene_network(
     import networkx as nx
 
     adata = _adata.resolve(data, mod)
-    weights, symbols, present = network_of(adata, group, key)
-    edges = sparse.triu(weights, 1).tocoo()
+    network = network_of(adata, group, key)
+    symbols, edges = network.symbols, sparse.triu(network.weights, 1).tocoo()
     graph = nx.Graph()
-    graph.add_nodes_from(symbols[np.flatnonzero(present)].tolist())
-    n_cells = n_cells_of(adata, group, key).set_axis(symbols)[present].dropna()
+    graph.add_nodes_from(symbols[network.present].tolist())
+    n_cells = network.n_cells.set_axis(symbols)[network.present].dropna()
     nx.set_node_attributes(graph, n_cells.astype(int).to_dict(), "n_cells")
     graph.add_weighted_edges_from(
         zip(symbols[edges.row].tolist(), symbols[edges.col].tolist(), edges.data.tolist(), strict=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from .. import _adata
-from .._keys import CONTEXTS, EMBEDDING, SENTENCE, label_of, modality_of, read_params
-from .._vectors import made_with, vectors_of
+from .._keys import CONTEXTS, EMBEDDING, SENTENCE, modality_of, read_params
+from .._vectors import asked_vector, made_with, vectors_of
 from ..text import Template, Wrap
 from ..text._template import in_words
 
@@ -79,15 +79,16 @@ def prompts(
     if of not in ("cells", "genes"):
         msg = f"of={of!r} is not known; expected 'cells' or 'genes'."
         raise ValueError(msg)
-    around = _stored_wrap(adata, key, of, group) if wrap is None else Wrap.load(wrap)
-    rows = _cells(adata, names, sentence_key) if of == "cells" else _genes(adata, names, group, key)
+    label = asked_vector(adata, group, key)
+    around = _stored_wrap(adata, key, of, label) if wrap is None else Wrap.load(wrap)
+    rows = _cells(adata, names, sentence_key) if of == "cells" else _genes(adata, names, label, key)
     frame = pd.DataFrame(rows, columns=["name", "context", "prompt"])
     frame["prompt"] = [around.render(text) for text in frame["prompt"]]
     return frame
 
 
-def _stored_wrap(adata: "AnnData", key: str, of: str, group: str | None) -> Wrap:
-    params = read_params(adata, key) if of == "cells" else made_with(adata, label_of(group or ""), key)
+def _stored_wrap(adata: "AnnData", key: str, of: str, label: str) -> Wrap:
+    params = read_params(adata, key) if of == "cells" else made_with(adata, label, key)
     if "wrap" not in params:
         msg = (
             f"`adata.uns[{key!r}]` does not say how a model read the {of}. "
@@ -111,16 +112,13 @@ def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> 
     return [(name, "", fill(genes=s.split(" ")).text) for name, s in column.items() if isinstance(s, str) and s]
 
 
-def _genes(adata: "AnnData", names: Sequence[str] | None, group: str | None, key: str) -> list[tuple[str, str, str]]:
-    if names is None or group is not None:
-        stored = vectors_of(adata, label_of(group or ""), key)
-        names = stored.genes if names is None else names
-    if group is None:
-        fill = Template.load(made_with(adata, "", key).get("template", "gene")).fill
+def _genes(adata: "AnnData", names: Sequence[str] | None, label: str, key: str) -> list[tuple[str, str, str]]:
+    names = vectors_of(adata, label, key).genes if names is None else names
+    fill = Template.load(made_with(adata, label, key).get("template", "gene_in_cell" if label else "gene")).fill
+    if not label:
         return [(name, "", fill(gene=name).text) for name in names]
     contexts = adata.uns[key][CONTEXTS]
-    contexts = contexts[contexts["label"] == label_of(group)]
-    fill = Template.load(made_with(adata, label_of(group), key).get("template", "gene_in_cell")).fill
+    contexts = contexts[contexts["label"] == label]
     return [
         (name, cell, fill(genes=sentence.split(" "), gene=name).text)
         for cell, sentence in zip(contexts["cell"], contexts["sentence"], strict=True)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from scipy.stats import false_discovery_control
 from tqdm.auto import tqdm
 
 from .. import _adata
 from .._entries import check_free, written
 from .._keys import ENRICH, MODULES, NETWORK, read_params, write_params
-from .._networks import modules_of, network_of
+from .._networks import Network, modules_of, network_of
 from ._gene_sets import fingerprint, gene_sets_of
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from mudata import MuData
 
 logger = logging.getLogger("cellhermes")
@@ -127,12 +127,14 @@ def enrich(
     if of is None and group is None:
         group = str(read_params(adata, modules_key).get("group", "")) or None
     if background is None:
-        weights, symbols, present = network_of(adata, group, network_key)
-        background = pd.Index(pd.unique(symbols[present & (symbols != "")]))
-        lists = _lists(adata, of, group, modules_key, weights, symbols)
+        network = network_of(adata, group, network_key)
+        group = network.label
+        background = pd.Index(pd.unique(network.symbols[network.present & (network.symbols != "")]))
+        module = modules_of(adata, network, modules_key) if of is None else None
+        lists = _of_network(of, network, module) if of is None or isinstance(of, str) else _lists(of)
     else:
         _check_lists(background, of)
-        lists = _lists(adata, of, group, modules_key, None, None)
+        lists = _lists(of)
         background = _given(background, lists, gene_sets)
     members = {
         name: background.intersection(pd.unique(np.asarray(genes, dtype=object))) for name, genes in lists.items()
@@ -186,39 +188,30 @@ def _given(
     return pd.Index([*sorted(named, key=str), *others], tupleize_cols=False)
 
 
-def _lists(
-    adata: AnnData,
-    of: str | Sequence[str] | Mapping[str, Sequence[str]] | None,
-    group: str | None,
-    modules_key: str,
-    weights: object,
-    symbols: np.ndarray,
-) -> dict[str, Sequence[str]]:
-    """Name to genes of every list that is to be tested."""
-    if of is None:
-        module = modules_of(adata, group, modules_key).to_numpy()
-        inside = ~pd.isna(module)
-        numbers = module[inside].astype(int)
-        return {str(number): symbols[inside][numbers == number] for number in np.unique(numbers)}
-    if isinstance(of, str):
-        return {of: symbols[_neighbourhood(of, group, weights, symbols)]}
+def _of_network(gene: str | None, network: Network, module: pd.Series | None) -> dict[str, np.ndarray]:
+    """Genes of every module, or a gene and its neighbours."""
+    if gene is None:
+        return {
+            str(number): network.symbols[(module == number).fillna(value=False)]
+            for number in np.unique(module.dropna())
+        }
+    row = np.flatnonzero(network.symbols == gene)
+    neighbours = np.unique(network.weights[row].indices)
+    if len(neighbours) == 0:
+        where = f"the network of group {network.label!r}" if network.label else "the network"
+        msg = f"Gene {gene!r} is not in {where}, so it has no neighbours. To test one list of genes, pass of=[...]."
+        raise KeyError(msg)
+    return {gene: network.symbols[np.union1d(row, neighbours)]}
+
+
+def _lists(of: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Name to genes of the caller's lists."""
     if isinstance(of, Mapping):
         if wrong := next((name for name, genes in of.items() if isinstance(genes, str)), None):
             msg = f"of[{wrong!r}] is the single string {of[wrong]!r}; expected a list of gene symbols."
             raise TypeError(msg)
         return {str(name): list(genes) for name, genes in of.items()}
     return {"genes": list(of)}
-
-
-def _neighbourhood(gene: str, group: str | None, weights: object, symbols: np.ndarray) -> np.ndarray:
-    """Rows of a gene and its neighbours."""
-    row = np.flatnonzero(symbols == gene)
-    neighbours = np.unique(weights[row].indices)
-    if len(neighbours) == 0:
-        where = "the network" if group is None else f"the network of group {group!r}"
-        msg = f"Gene {gene!r} is not in {where}, so it has no neighbours. To test one list of genes, pass of=[...]."
-        raise KeyError(msg)
-    return np.union1d(row, neighbours)
 
 
 def _summary(lists: Mapping[str, Sequence[str]], members: Mapping[str, pd.Index], group: str | None) -> pd.DataFrame:

@@ -14,8 +14,17 @@ from scipy import sparse
 from .. import _adata
 from .._entries import check_free, written
 from .._groups import groups_of
-from .._keys import EMBEDDING, GROUPS, NETWORK, check_alike, group_keys, uns_of, write_groups, write_params
-from .._networks import n_cells_key
+from .._keys import (
+    EMBEDDING,
+    GROUPS,
+    NETWORK,
+    check_alike,
+    group_keys,
+    n_cells_key,
+    uns_of,
+    write_groups,
+    write_params,
+)
 from .._vectors import asked_vectors, made_with, vector_groups, vectors_of
 from ._expression import blocks, columns_in
 from ._knn import connectivities

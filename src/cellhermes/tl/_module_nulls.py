@@ -12,6 +12,8 @@ from .._networks import degrees_of_both
 from ._louvain import partition
 from ._specific import Rule, large, specific
 
+N_RESEEDED = 10  # how often a network is clustered again with another seed
+
 
 @dataclass(frozen=True)
 class Null:
@@ -27,17 +29,15 @@ class Null:
     networks: Sequence[sparse.csr_matrix] = ()
 
 
-def reseeded(weights: sparse.csr_matrix, own: np.ndarray, rule: Rule, n_null: int) -> Null:
+def reseeded(weights: sparse.csr_matrix, own: np.ndarray, rule: Rule) -> Null:
     """Hold the group's modules against those of the same network under other seeds."""
-    if n_null == 0:
-        return Null(np.nan)
-    called = np.empty((n_null, own.max() + 1))
-    for i in trange(n_null, desc="null: other seeds", delay=2, leave=False):
+    called = np.empty((N_RESEEDED, own.max() + 1))
+    for i in trange(N_RESEEDED, desc="null: other seeds", delay=2, leave=False):
         again = partition(weights, resolution=rule.resolution, seed=(rule.seed + 1 + i) % 2**32)
         called[i] = specific(own, again, rule)
     enough = large(own, rule)
     shares = [_mean(row) for row in called[:, enough]]
-    return Null(called.mean(axis=0), shares, [enough.sum()] * n_null, [weights, weights])
+    return Null(called.mean(axis=0), shares, [enough.sum()] * N_RESEEDED, [weights, weights])
 
 
 def halved(halves: Sequence[sparse.csr_matrix], own: np.ndarray, rule: Rule) -> Null:

@@ -9,15 +9,13 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse, stats
+from scipy import sparse
 from tqdm.auto import tqdm
 
 from ._louvain import OUTSIDE
 
 SCORE = {"ctrl_as_ref": True, "ctrl_size": 50, "gene_pool": None, "n_bins": 25}  # of sc.tl.score_genes
 TESTS = ["mean_score", "mean_score_reference", "score_difference", "pval", "pval_adj"]
-TESTS += ["donor_difference", "donor_pval", "donor_pval_adj", "n_donors"]
-MIN_DONORS = 2  # of each group; a variance needs two
 
 
 def module_scores(
@@ -71,38 +69,28 @@ def _global_state_kept() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def compare(
-    scores: np.ndarray, group: np.ndarray | None, reference: np.ndarray | None, donors: np.ndarray | None
-) -> pd.DataFrame:
-    """Mean scores of two sets of cells, and the tests between them; NaN where there is nothing to compare.
+def compare(scores: np.ndarray, group: np.ndarray, reference: np.ndarray) -> pd.DataFrame:
+    """Mean scores of two sets of cells, and the test between them; NaN where there is nothing to compare.
 
     Parameters
     ----------
     scores
         (cells, modules).
     group, reference
-        Rows of the cells of each set; None without a group.
-    donors
-        (cells,) donor of each cell, or None.
+        Rows of the cells of each set; none without a group.
 
     Returns
     -------
     A row a module, with the columns ``TESTS``.
     """
     table = pd.DataFrame(np.nan, index=range(scores.shape[1]), columns=TESTS)
-    table["n_donors"] = 0
-    if group is None or reference is None:
-        return table
-    table["mean_score"] = scores[group].mean(axis=0)
-    if len(reference) == 0:
-        return table
-    table["mean_score_reference"] = scores[reference].mean(axis=0)
+    if len(group):
+        table["mean_score"] = scores[group].mean(axis=0)
+    if len(reference):
+        table["mean_score_reference"] = scores[reference].mean(axis=0)
     table["score_difference"] = table["mean_score"] - table["mean_score_reference"]
     if min(len(group), len(reference)) > 1:
         table["pval"], table["pval_adj"] = wilcoxon(scores[group], scores[reference])
-    if donors is not None:
-        by_donor = donor_test(scores[group], scores[reference], donors[group], donors[reference])
-        table[by_donor.columns] = by_donor
     return table
 
 
@@ -138,55 +126,3 @@ def wilcoxon(scores: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.
     tests = sc.get.rank_genes_groups_df(table, "group").set_index("names")
     pvals[:, tested] = tests.loc[tested.astype(str), ["pvals", "pvals_adj"]].to_numpy(float).T
     return pvals[0], pvals[1]
-
-
-def donor_test(
-    scores: np.ndarray, reference: np.ndarray, donors: np.ndarray, donors_reference: np.ndarray
-) -> pd.DataFrame:
-    """Test of each module over donors, since cells of one donor are no replicates of each other.
-
-    The mean score over a donor's cells is the score of the donor's mean profile (pseudobulk), because a score is linear
-    in the expression. Donors with cells on both sides are compared with themselves (paired t-test); where fewer than
-    two are, the donors of both sides are compared by Welch's t-test.
-
-    Parameters
-    ----------
-    scores, reference
-        (cells, modules).
-    donors, donors_reference
-        (cells,) donor of each cell.
-
-    Returns
-    -------
-    A row a module: ``donor_difference`` (of the means over donors), ``donor_pval``, ``donor_pval_adj``, ``n_donors``.
-
-    Raises
-    ------
-    ValueError
-        If a side has fewer than two donors.
-    """
-    group, other = (pd.DataFrame(x).groupby(d).mean() for x, d in ((scores, donors), (reference, donors_reference)))
-    both = group.index.intersection(other.index)
-    paired = len(both) >= MIN_DONORS
-    if paired:
-        group, other = group.loc[both], other.loc[both]
-    elif min(len(group), len(other)) < MIN_DONORS:
-        msg = (
-            f"The group has cells of {len(group)} donors and the reference of {len(other)}; a test over donors needs "
-            f"{MIN_DONORS} or more of each. Leave donor_key= out."
-        )
-        raise ValueError(msg)
-    with np.errstate(all="ignore"):  # constant or missing scores: p is NaN
-        test = stats.ttest_rel(group, other) if paired else stats.ttest_ind(group, other, equal_var=False)
-    pval = np.asarray(test.pvalue, float)
-    adjusted = np.full(len(pval), np.nan)
-    known = ~np.isnan(pval)
-    adjusted[known] = stats.false_discovery_control(pval[known]) if known.any() else []
-    return pd.DataFrame(
-        {
-            "donor_difference": (group.mean() - other.mean()).to_numpy(float),
-            "donor_pval": pval,
-            "donor_pval_adj": adjusted,
-            "n_donors": len(both) if paired else len(group) + len(other),
-        }
-    )

@@ -11,12 +11,12 @@ from scipy import sparse
 
 from .. import _adata
 from .._entries import check_free, written
-from .._groups import Grouping, groups_of
-from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, label_of, write_params
-from .._networks import gene_symbols_of, half_networks, network_groups, networks_of
+from .._groups import groups_of
+from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, write_params
+from .._networks import Network, compared
 from ._expression import blocks, columns_in
 from ._louvain import OUTSIDE, check_resolution, partition
-from ._module_nulls import halved, reseeded, summary
+from ._module_nulls import N_RESEEDED, halved, reseeded, summary
 from ._module_scores import SCORE, compare, module_scores
 from ._specific import Rule, jaccard, specific
 
@@ -35,10 +35,6 @@ def modules(
     max_jaccard: float = 0.4,
     min_genes: int = 10,
     resolution: float = 1.0,
-    n_null: int = 10,
-    null_groups: tuple[str, str] | None = None,
-    groupby: str | None = None,
-    donor_key: str | None = None,
     layer: str | None = None,
     use_raw: bool = False,
     rng: int | np.random.Generator | None = 0,
@@ -60,15 +56,17 @@ def modules(
     change of scores has no meaning.
 
     **What chance gives** stands beside it. Louvain clustering is random: the group's own network, clustered again with
-    another seed, has modules that the first clustering did not have. And two halves of the group's own cells give two
-    networks. ``reseed_specific`` and ``halves_specific`` say of each module how often it would be called specific of
-    those. Believe a specific module where both are near 0, and a share of specific modules where the nulls are lower.
-    Halves have fewer cells and so noisier networks than the groups have: that null errs on the careful side.
+    ten other seeds, has modules that the first clustering did not have. And two halves of the group's own cells give
+    two networks. ``reseed_specific`` and ``halves_specific`` say of each module how often it would be called specific
+    of those. Believe a specific module where both are near 0, and a share of specific modules where the nulls are
+    lower. Halves have fewer cells and so noisier networks than the groups have: that null errs on the careful side.
 
     The halves are networks as any other: split the cells (:func:`cellhermes.tl.split_groups`), embed the genes in the
-    contexts of both halves if the network is one of vectors, and make their networks. Without them the column is NaN.
+    contexts of both halves if the network is one of vectors, and make their networks, under the labels that they have.
+    Without them the column is NaN.
 
-    Cells are no replicates: p-values over cells become small with many cells. ``donor_key`` adds a test over donors.
+    Cells are no replicates: p-values over cells become small with many cells. ``ch.get.modules(adata, "donors",
+    donor_key="donor")`` tests over donors.
 
     Parameters
     ----------
@@ -86,21 +84,12 @@ def modules(
     resolution
         Of the clustering; the paper names none. Values at which python-louvain falls apart (often those under 0.7) are
         refused.
-    n_null
-        How often the group's network is clustered again with another seed.
-    null_groups
-        Labels of the networks of two halves of the group's cells; None looks for those of
-        :func:`cellhermes.tl.split_groups`.
-    groupby
-        Column of ``obs`` with the groups; None takes that of the networks.
-    donor_key
-        Column of ``obs`` with donors, for the test over donors.
     layer, use_raw
         Log-normalised expression for the scores. Where ``raw`` has other genes than the object, it is read by symbol.
     rng
         Seed or generator: of the clustering, and of the control genes of the scores.
     network_key
-        Entry of ``varp`` and ``uns`` with the networks.
+        Entry of ``varp`` and ``uns`` with the networks, which know the column of ``obs`` with their groups.
     key_added
         Entry of ``var``, ``obsm`` and ``uns`` that is written.
     mod
@@ -130,9 +119,9 @@ def modules(
     KeyError
         If a network or a column is not there.
     ValueError
-        If the networks were made in different ways, such as from vectors of two models, if a network falls apart at
-        this resolution, if the networks are of different columns, if a group has no cells
-        or too few donors, or if the expression holds raw counts, negative values, NaN or infinity.
+        If the networks were made in different ways, such as from vectors of two models, or of different columns, if a
+        network falls apart at this resolution, if a group has no cells, or if the expression holds raw counts, negative
+        values, NaN or infinity.
 
     Warns
     -----
@@ -141,7 +130,7 @@ def modules(
 
     See Also
     --------
-    cellhermes.get.modules, cellhermes.get.modules, cellhermes.tl.enrich, cellhermes.pl.modules
+    cellhermes.get.modules, cellhermes.tl.split_groups, cellhermes.tl.enrich, cellhermes.pl.modules
 
     Examples
     --------
@@ -153,73 +142,48 @@ def modules(
     >>> bool((table["n_genes"].diff().dropna() <= 0).all())
     True
     """
+    rule = _rule(max_jaccard, min_genes, resolution, rng)
     adata = _adata.writable(data, mod)
-    group, reference = (None if one is None else label_of(one) for one in (group, reference))
-    rule = _rule(group, reference, max_jaccard, min_genes, resolution, n_null, rng)
-    labels = [None] if group is None else [label for label in (group, reference) if label is not None]
-    null_groups = half_networks(adata, group, null_groups, network_key)
-    weights = networks_of(adata, [*labels, *null_groups], network_key)
-    networks, halves = dict(zip(labels, weights, strict=False)), weights[len(labels) :]
-    keys = {None: key_added} if group is None else group_keys(key_added, labels)
+    taken = _taken(data, adata, group, reference, network_key, layer, use_raw=use_raw, mod=mod)
+    labels = [network.label for network in taken.networks]
+    keys = group_keys(key_added, labels) if labels[0] else {"": key_added}
     entries = [f"obsm/{key_added}", *(f"var/{key}" for key in keys.values())]
     check_free(adata, key_added, entries)
-    groupby = "" if group is None else groupby or _groupby(network_groups(adata, network_key).loc[labels, "groupby"])
-    cells = _SidesOfReference() if group is None else _cells(groups_of(data, groupby, labels, mod=mod), reference)
-    donors = None if donor_key is None else groups_of(data, donor_key, mod=mod).of_cell
-    expression = sparse.vstack([block for _, block in blocks(adata, layer, use_raw=use_raw)], format="csr")
-    at = columns_in(adata, gene_symbols_of(adata, group, network_key), use_raw=use_raw)
 
-    partitions = {label: _partition(weights, rule, label) for label, weights in networks.items()}
+    weights, halves = ([network.weights for network in networks] for networks in (taken.networks, taken.halves))
+    partitions = {label: _partition(each, rule, label) for label, each in zip(labels, weights, strict=True)}
     own, other = partitions[labels[0]], partitions[labels[1]] if len(labels) > 1 else None
     table, overlap = _overlaps(own, other, rule)
-    own_null = reseeded(networks[labels[0]], own, rule, n_null)
-    half_null = halved(halves, own, rule)
-    scored = np.full(expression.shape[1], OUTSIDE)
-    scored[at[at >= 0]] = own[at >= 0]
-    scores, n_expressed, without_control = module_scores(expression, scored, seed=rule.seed)
+    own_null, half_null = reseeded(weights[0], own, rule), halved(halves, own, rule)
+    scored = np.full(taken.expression.shape[1], OUTSIDE)
+    scored[taken.columns[taken.columns >= 0]] = own[taken.columns >= 0]
+    scores, n_expressed, without_control = module_scores(taken.expression, scored, seed=rule.seed)
     table = table.assign(reseed_specific=own_null.specific, halves_specific=half_null.specific, n_expressed=n_expressed)
-    table = table.join(compare(scores, cells.group, cells.reference, donors))
-    table.insert(1, "group", group or "")
-    table.insert(2, "reference", reference or "")
-    nulls = summary(own, other, list(networks.values()), own_null, half_null, rule)
-    _warn(table, without_control, cells)
+    table = table.join(compare(scores, *taken.sides))
+    names = {"group": labels[0], "reference": labels[1] if len(labels) > 1 else ""}
+    for place, (name, label) in enumerate(names.items(), 1):
+        table.insert(place, name, label)
+    nulls = summary(own, other, weights, own_null, half_null, rule)
+    _warn(table, without_control, taken.sides)
 
-    params = {"group": group, "reference": reference, "groupby": groupby, "donor_key": donor_key}
-    params |= {**asdict(rule), "n_null": n_null, "null_groups": list(null_groups), "network_key": network_key}
-    columns = table["module"].astype(str).tolist()
+    params = {**names, "groupby": taken.networks[0].groupby, "network_key": network_key, **asdict(rule)}
+    params |= {"n_reseeded": N_RESEEDED, "halves": [network.label for network in taken.halves]}
     with written(adata, key_added, entries):
         for label, numbers in partitions.items():
             adata.var[keys[label]] = pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == OUTSIDE)
-        adata.obsm[key_added] = pd.DataFrame(scores, index=adata.obs_names, columns=columns)
+        adata.obsm[key_added] = pd.DataFrame(scores, adata.obs_names, table["module"].astype(str).tolist())
         adata.uns[key_added] = {TABLE: table, JACCARD: overlap, NULLS: nulls}
         write_params(adata, key_added, {**params, "layer": layer, "use_raw": use_raw, **SCORE})
     _report(table, nulls, key_added)
 
 
-def _rule(
-    group: str | None,
-    reference: str | None,
-    max_jaccard: float,
-    min_genes: int,
-    resolution: float,
-    n_null: int,
-    rng: int | np.random.Generator | None,
-) -> Rule:
+def _rule(max_jaccard: float, min_genes: int, resolution: float, rng: int | np.random.Generator | None) -> Rule:
     """Check the arguments; what decides over modules becomes a record."""
-    if reference is not None and group is None:
-        msg = f"reference={reference!r} was passed without a group; pass group= as well."
-        raise ValueError(msg)
-    if group is not None and str(group) == str(reference):
-        msg = (
-            f"group and reference are both {group!r}; expected two groups. For what chance gives, see tl.split_groups."
-        )
-        raise ValueError(msg)
     seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
     for name, value, fine, expected in (
         ("max_jaccard", max_jaccard, 0 < max_jaccard <= 1, "above 0, at most 1"),
         ("min_genes", min_genes, min_genes >= 1, "at least 1"),
         ("resolution", resolution, 0 < resolution < np.inf, "above 0"),
-        ("n_null", n_null, n_null >= 0, "at least 0"),
         ("rng", seed, 0 <= seed < 2**32, "a generator, or a seed from 0 to 2**32 - 1"),
     ):
         if not fine:
@@ -228,36 +192,51 @@ def _rule(
     return Rule(float(max_jaccard), int(min_genes), float(resolution), seed)
 
 
-def _groupby(columns: pd.Series) -> str:
-    """Return the one column that all networks are of."""
-    if columns.nunique() > 1:
+@dataclass(frozen=True)
+class _Taken:
+    """What is taken out of the object, at once."""
+
+    networks: list[Network]
+    """Of the group, and of the reference where there is one."""
+    halves: list[Network]
+    """Of two halves of the group's cells, or none."""
+    sides: tuple[np.ndarray, np.ndarray]
+    """Rows of the cells that are compared; none without a group."""
+    expression: sparse.csr_matrix
+    columns: np.ndarray
+    """Column of the expression for each gene of the object; -1 where it has none."""
+
+
+def _taken(
+    data: "AnnData | MuData",
+    adata: "AnnData",
+    group: str | None,
+    reference: str | None,
+    network_key: str,
+    layer: str | None,
+    *,
+    use_raw: bool,
+    mod: str | None,
+) -> _Taken:
+    networks, halves = compared(adata, group, reference, network_key)
+    columns, labels = [network.groupby for network in networks], [network.label for network in networks]
+    if len({*columns}) > 1:
         msg = (
-            f"The networks of {list(columns.index)} come from different columns of obs, {list(columns.unique())}, so "
-            "that their cells may be the same. Pass groupby= of a column that has both groups."
+            f"The networks of {labels} come from different columns of obs, {columns}, so that their cells may be the "
+            "same. Make both from one column: `ch.tl.gene_network(adata, groupby=..., groups=...)`."
         )
         raise ValueError(msg)
-    return str(columns.iloc[0])
+    nobody = np.zeros(0, int)
+    sides = groups_of(data, columns[0], labels, mod=mod).sides if labels[0] else (nobody, nobody)
+    expression = sparse.vstack([block for _, block in blocks(adata, layer, use_raw=use_raw)], format="csr")
+    return _Taken(networks, halves, sides, expression, columns_in(adata, networks[0].gene_symbols, use_raw=use_raw))
 
 
-@dataclass(frozen=True)
-class _SidesOfReference:
-    """Rows of the cells that are compared; None without a group."""
-
-    group: np.ndarray | None = None
-    reference: np.ndarray | None = None
-
-
-def _cells(grouping: Grouping, reference: str | None) -> _SidesOfReference:
-    """Cells of the group and of its reference; without a reference, of all other groups."""
-    others = grouping.has_group & (grouping.codes != 0) if reference is None else grouping.codes == 1
-    return _SidesOfReference(np.flatnonzero(grouping.codes == 0), np.flatnonzero(others))
-
-
-def _partition(weights: sparse.csr_matrix, rule: Rule, label: str | None) -> np.ndarray:
+def _partition(weights: sparse.csr_matrix, rule: Rule, label: str) -> np.ndarray:
     """Modules of one network, refused where they are no answer."""
     options = {"resolution": rule.resolution, "seed": rule.seed}
     numbers = partition(weights, **options)
-    where = "The network without groups" if label is None else f"Group {label!r}"
+    where = f"Group {label!r}" if label else "The network without groups"
     check_resolution(weights, numbers, **options, min_genes=rule.min_genes, where=where)
     return numbers
 
@@ -286,7 +265,7 @@ def _overlaps(own: np.ndarray, other: np.ndarray | None, rule: Rule) -> tuple[pd
     return table, overlap
 
 
-def _warn(table: pd.DataFrame, without_control: list[int], cells: _SidesOfReference) -> None:
+def _warn(table: pd.DataFrame, without_control: list[int], sides: tuple[np.ndarray, np.ndarray]) -> None:
     n = len(table)
     messages = []
     if silent := int((table["n_expressed"] == 0).sum()):
@@ -296,8 +275,9 @@ def _warn(table: pd.DataFrame, without_control: list[int], cells: _SidesOfRefere
             f"{len(without_control)} of {n} modules hold all genes of their level of expression, so that no control "
             "genes are left and they get no score (NaN)"
         )
-    if cells.group is not None and min(len(cells.group), len(cells.reference)) < 2:
-        counts = f"{len(cells.group)} in the group, {len(cells.reference)} in the reference"
+    n_group, n_reference = map(len, sides)
+    if n_group and min(n_group, n_reference) < 2:
+        counts = f"{n_group} in the group, {n_reference} in the reference"
         messages.append(f"A test needs two cells on each side; there are {counts}, and p-values are NaN")
     if few := int((table["n_in_reference"] * 2 < table["n_genes"]).sum()):
         messages.append(
@@ -312,17 +292,10 @@ def _report(table: pd.DataFrame, nulls: pd.DataFrame, key: str) -> None:
     if table["specific"].isna().all():
         logger.info("%d modules; uns[%r]['table'].", len(table), key)
         return
-    share = nulls.set_index("comparison")["share_specific"]
-    chance = {"another seed": share["reseed"], "two halves of the group's cells": share["halves"]}
-    known = [f"{what} {value:.0%}" for what, value in chance.items() if not np.isnan(value)]
-    n = int(nulls["n_modules"].iloc[0])
+    observed, reseed, halves = nulls["share_specific"]
     logger.info(
-        "%d of %d modules are specific (%.0f%%); chance gives: %s. uns[%r]['table'].",
-        table["specific"].sum(),
-        n,
-        100 * share["observed"],
-        ", ".join(known) or "not computed",
-        key,
-    )
-    if np.isnan(share["halves"]):
-        logger.info("For the null of two halves, see ch.tl.split_groups.")
+        "%d of %d modules are specific (%.0f%%); chance gives: another seed %.0f%%, two halves of the group's cells "
+        "%s. uns[%r]['table'].",
+        table["specific"].sum(), nulls["n_modules"].iloc[0], 100 * observed, 100 * reseed,
+        "not computed (see ch.tl.split_groups)" if np.isnan(halves) else f"{halves:.0%}", key,
+    )  # fmt: skip
