@@ -77,6 +77,25 @@ def test_a_signal_leaves_a_checkpoint_of_its_step(base, tmp_path, uninterrupted,
     check_equal(out, reference)
 
 
+def test_tokens_are_counted_on_from_the_checkpoint(base, tmp_path, monkeypatch):
+    """Also those of the steps between the last line of the log and the checkpoint."""
+    config, whole, out = CONFIG.replace(max_steps=6, log_every=3), tmp_path / "whole", tmp_path / "a"
+    fit(PAIRS, config, base=base, out=whole, device="cpu")
+    plain = HermesTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 4 and not self.stop.received:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(HermesTrainer, "training_step", interrupted)
+    with pytest.raises(SystemExit):
+        fit(PAIRS, config, base=base, out=out, device="cpu")
+    monkeypatch.setattr(HermesTrainer, "training_step", plain)
+    fit(PAIRS, config, base=base, out=out, device="cpu")
+    assert [line["tokens"] for line in losses(out)] == [line["tokens"] for line in losses(whole)]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_second_run_in_the_same_folder_is_refused(base, tmp_path, monkeypatch, overwrite):
     monkeypatch.setattr(_folder, "PATIENCE", 0)
@@ -240,7 +259,7 @@ def test_checkpoints_are_read_without_unpickling(base, tmp_path, monkeypatch):
     step = HermesTrainer.training_step
 
     def interrupted(self, *args, **kwargs):
-        if self.state.global_step == 4:
+        if self.state.global_step == 4 and not self.stop.received:
             raise RuntimeError("power cut")
         return step(self, *args, **kwargs)
 

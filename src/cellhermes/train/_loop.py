@@ -71,7 +71,7 @@ def train(trainer: Recorded, out: Path) -> None:
         _checkpoints.remove_half_written(folder)
         tuned = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
         check_space(out, 4 * tuned)  # a checkpoint, which has two moments of each weight, and the result
-    trainer.resume_log(_checkpoints.step_of(last) if last else 0)
+    trainer.resume_log(last)
     trainer.accelerator.wait_for_everyone()
     if last:
         logger.info("training goes on from %s", last)

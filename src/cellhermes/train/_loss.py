@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MAX_LOGITS = 1 << 25  # held at once: 128 MB in float32
+N_LENGTHS = 3  # parts of a group by length, each padded to its own longest prompt
 
 
 def attach(lm: PreTrainedModel, n_sampled: int = 0, temperature: float = 0.1) -> None:
@@ -78,9 +79,7 @@ def of_group(lm: PreTrainedModel, group: Mapping[str, torch.Tensor], temperature
     temperature
         Cosines are divided by it.
     """
-    ids = group["input_ids"]
-    states = lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    states = states[torch.arange(len(ids), device=ids.device), group["end"]]
+    states = _states_at(lm, group["input_ids"], group["end"])
     parts = {}
     if "near" in group:
         unit = torch.nn.functional.normalize(states.float(), dim=-1)
@@ -96,6 +95,16 @@ def of_group(lm: PreTrainedModel, group: Mapping[str, torch.Tensor], temperature
         known = row.unique().numel()
         parts["first"] = group["first_weight"] * (torch.xlogy(share, share) - share * log_p).sum() / max(known, 1)
     return parts
+
+
+def _states_at(lm: PreTrainedModel, ids: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """(rows, dim) last hidden states at the ends of (rows, tokens) prompts, of which short ones are read together."""
+    order = end.argsort()
+    states = []
+    for rows in order.tensor_split(min(N_LENGTHS, len(order))):
+        read = lm.get_decoder()(input_ids=ids[rows, : int(end[rows[-1]]) + 1], use_cache=False).last_hidden_state
+        states.append(read[torch.arange(len(rows), device=ids.device), end[rows]])
+    return torch.cat(states)[order.argsort()]
 
 
 def losses(

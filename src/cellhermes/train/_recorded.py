@@ -9,12 +9,15 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .._disk import noted, write_json
 from ..io._files import records
 from . import _checkpoints
 from ._callbacks import Progress, StopOnSignal
 
 if TYPE_CHECKING:
     import torch
+
+COUNTS = "counts.json"  # of a checkpoint: tokens and seconds up to it
 
 
 class Recorded:
@@ -42,14 +45,21 @@ class Recorded:
 
     # The log -------------------------------------------------------------------------------------------------
 
-    def resume_log(self, step: int) -> None:
-        """Keep the lines up to a step, and count tokens and seconds on from there."""
-        lines = read_log(self._log_file)
-        kept = [line for line in lines if line["step"] <= step]
+    def resume_log(self, last: Path | None) -> None:
+        """Keep the lines up to a checkpoint, and count tokens and seconds on from there."""
+        step = _checkpoints.step_of(last) if last else 0
+        kept = [line for line in read_log(self._log_file) if line["step"] <= step]
         if self.is_world_process_zero():
             self._log_file.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8", newline="\n")
-        if kept:
-            self._before = {name: kept[-1][name] for name in ("tokens", "seconds")}
+        if last:
+            self._before |= noted(last / COUNTS)
+
+    def _counts(self) -> dict[str, float]:
+        """Give the tokens of all processes and the seconds, also those before an interruption."""
+        return {
+            "tokens": self.tokens_seen(),
+            "seconds": round(self._before["seconds"] + monotonic() - self._start, 3),
+        }
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Write a line of numbers, and hand it to the other loggers."""
@@ -65,8 +75,7 @@ class Recorded:
         line = {
             "step": self.state.global_step,
             "epoch": logs.get("epoch", 0.0),
-            "tokens": self.tokens_seen(),
-            "seconds": round(self._before["seconds"] + monotonic() - self._start, 3),
+            **self._counts(),
             **self.numbers({name: value for name, value in logs.items() if name != "epoch"}),
         }
         if self.is_world_process_zero():
@@ -91,8 +100,10 @@ class Recorded:
                 _checkpoints.begin(folder)
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
+            counts = self._counts()
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
+                write_json(folder / COUNTS, counts)
                 _checkpoints.seal(folder)
                 _checkpoints.rotate(folder.parent, keep=self.config.keep, best=self.state.best_model_checkpoint)
         except Exception as error:

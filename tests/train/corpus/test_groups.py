@@ -341,6 +341,19 @@ def test_a_folder_with_checkpoints_of_an_unknown_run_is_refused(base, tmp_path):
         fit(PAIRS, config(max_steps=4), base=base, out=out, device="cpu")
 
 
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_a_prompt_of_a_group_is_read_as_it_is_alone(base, n):
+    hermes = ch.CellHermes.from_pretrained(base, device="cpu")
+    prompts = [Prompt("Gene " + " ".join(["CD4"] * (i % 4 + 1))) for i in range(n)]
+    lm = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager").eval().requires_grad_(False)
+    groups = Groups(
+        lambda _: Group(prompts, near=np.roll(np.eye(n, dtype=np.float32), 1, 0)), task="demo", words=("Yes",)
+    )
+    group = group_tensors(groups[0], groups, hermes._encoder, np.array([0]))
+    states = _loss._states_at(lm, group["input_ids"], group["end"])
+    np.testing.assert_allclose(states.numpy(), hermes.embed(prompts), atol=1e-5)
+
+
 def test_gradients_reach_the_model_through_a_group(base, graph):
     hermes = ch.CellHermes.from_pretrained(base, device="cpu")
     groups = gene_groups(graph, n_edges=3, n_genes=0)
