@@ -12,27 +12,16 @@ many answers    ``score`` of 300 answers behind a list of genes, against a full 
 """
 
 import argparse
-import time
 
 import numpy as np
 import pandas as pd
 import torch
+from shared import MINI, Tokens, in_turn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import cellhermes as ch
 
 TASK = "genetic_interaction_synthetic"
-
-
-def in_turn(repeats: int, **calls) -> dict[str, float]:
-    """Seconds of each call: the best of some rounds, taken in turn after one warm-up, as others may use the machine."""
-    times = {name: [] for name in calls}
-    for i in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if i:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(taken) for name, taken in times.items()}
 
 
 def symbols() -> list[str]:
@@ -40,51 +29,56 @@ def symbols() -> list[str]:
     return [*ch.datasets.toy(n_obs=10).var_names]
 
 
-def sample(model: ch.CellHermes, ids: list[list[int]], max_new_tokens: int) -> list[str]:
+def sample(lm: PreTrainedModel, tokens: Tokens, ids: list[list[int]], max_new_tokens: int) -> list[str]:
     """One question at a time, as the release does it."""
+    end = tokens.tokenizer.convert_tokens_to_ids(tokens.end)
     out = []
     for row in ids:
-        made = model._lm.generate(
+        written = lm.generate(
             torch.tensor([row]),
             attention_mask=torch.ones(1, len(row), dtype=torch.long),
             do_sample=True, temperature=0.1, top_p=0.7, top_k=50, max_new_tokens=max_new_tokens,
-            eos_token_id=model._encoder.end[-1], pad_token_id=0,
+            eos_token_id=end, pad_token_id=0,
         )  # fmt: skip
-        out.append(model._encoder.decode(made[0, len(row) :].tolist()))
+        out.append(tokens.tokenizer.decode(written[0, len(row) :], skip_special_tokens=True))
     return out
 
 
-def two_answers(model: ch.CellHermes, n: int, n_sampled: int, repeats: int) -> list[tuple[str, ...]]:
+def two_answers(
+    model: ch.CellHermes, lm: PreTrainedModel, tokens: Tokens, n: int, n_sampled: int, repeats: int
+) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.choice(symbols(), (n, 2)), columns=["gene_a", "gene_b"])
     prompts = ch.text.Task.load(TASK).prompts(frame[:n_sampled])
-    ids = [one.ids for one in model._encoder.prompts(prompts)]
+    ids = [*map(tokens.prompt, prompts)]
     with torch.inference_mode():
         taken = in_turn(
             repeats,
             ours=lambda: ch.tl.answer(frame, model, TASK),
-            hundred=lambda: sample(model, ids, 100),
-            two=lambda: sample(model, ids, 2),
+            hundred=lambda: sample(lm, tokens, ids, 100),
+            two=lambda: sample(lm, tokens, ids, 2),
         )
     ours = n / taken["ours"]
     rows = [(f"two answers, {n:,} questions of {np.mean([*map(len, ids)]):.0f} tokens", f"{ours:,.0f} questions/s", "")]
-    for name, tokens in (("hundred", 100), ("two", 2)):
+    for name, most in (("hundred", 100), ("two", 2)):
         theirs = n_sampled / taken[name]
         rows.append(
-            (f"sampled one by one, at most {tokens} tokens", f"{theirs:,.1f} questions/s", f"{ours / theirs:.1f}")
+            (f"sampled one by one, at most {most} tokens", f"{theirs:,.1f} questions/s", f"{ours / theirs:.1f}")
         )
     return rows
 
 
-def many_answers(model: ch.CellHermes, n: int, n_prompts: int, repeats: int) -> list[tuple[str, ...]]:
+def many_answers(
+    model: ch.CellHermes, lm: PreTrainedModel, tokens: Tokens, n: int, n_prompts: int, repeats: int
+) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(0)
     words = ["acute", "chronic", "early", "late", "familial", "cardiac", "renal", "syndrome", "disease", "deficiency"]
     answers = sorted({" ".join(rng.choice(words, rng.integers(2, 6))) for _ in range(4 * n)})[:n]
     lists = {"genes": [" ".join(rng.choice(symbols(), 20)) for _ in range(n_prompts)]}
     prompts = ch.text.Task.load("gene_set_disease").prompts(lists)
-    tails = [model._encoder.answer(answer) for answer in answers]
+    ids, tails = [*map(tokens.prompt, prompts)], [*map(tokens.answer, answers)]
     n_all, n_distinct = sum(len(t) - 1 for t in tails), len({tuple(t[:k]) for t in tails for k in range(1, len(t))})
-    taken = in_turn(repeats, ours=lambda: model.score(prompts, answers), full=lambda: full(model, prompts, tails))
+    taken = in_turn(repeats, ours=lambda: model.score(prompts, answers), full=lambda: full(lm, ids, tails))
     ours, theirs = (n_prompts / taken[name] for name in ("ours", "full"))
     return [
         (f"{n} answers ({n_all:,} tokens, {n_distinct:,} distinct beginnings)", f"{ours:,.1f} questions/s", ""),
@@ -92,17 +86,17 @@ def many_answers(model: ch.CellHermes, n: int, n_prompts: int, repeats: int) -> 
     ]
 
 
-def full(model: ch.CellHermes, prompts: list[ch.text.Prompt], tails: list[list[int]]) -> np.ndarray:
+def full(lm: PreTrainedModel, prompts: list[list[int]], tails: list[list[int]]) -> np.ndarray:
     """Log-probabilities from whole texts: right-padded batches of similar length, logits of the answers only."""
     out = np.empty((len(prompts), len(tails)))
     order = sorted(range(len(tails)), key=lambda j: len(tails[j]))
     with torch.inference_mode():
-        for i, one in enumerate(model._encoder.prompts(prompts)):
+        for i, prompt in enumerate(prompts):
             for start in range(0, len(order), 32):
                 batch = order[start : start + 32]
                 width = max(len(tails[j]) for j in batch)
-                ids = torch.tensor([one.ids + tails[j] + [0] * (width - len(tails[j])) for j in batch])
-                logp = model._lm(ids, logits_to_keep=width + 1).logits.log_softmax(-1)
+                ids = torch.tensor([prompt + tails[j] + [0] * (width - len(tails[j])) for j in batch])
+                logp = lm(ids, logits_to_keep=width + 1).logits.log_softmax(-1)
                 for row, j in zip(logp, batch, strict=True):
                     out[i, j] = sum(row[k, token].item() for k, token in enumerate(tails[j]))
     return out
@@ -117,8 +111,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     model = ch.CellHermes.from_pretrained("mini", device="cpu")
-    rows = two_answers(model, options.questions, options.sampled, options.repeats)
-    rows += many_answers(model, options.answers, options.prompts, options.repeats)
+    lm = AutoModelForCausalLM.from_pretrained(MINI, dtype=torch.float32).eval()
+    plain = lm, Tokens(AutoTokenizer.from_pretrained(MINI), model.around)
+    rows = two_answers(model, *plain, options.questions, options.sampled, options.repeats)
+    rows += many_answers(model, *plain, options.answers, options.prompts, options.repeats)
     print("| what | rate | ours / theirs |\n|---|---|---|")
     for row in rows:
         print(f"| {' | '.join(row)} |")

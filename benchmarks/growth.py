@@ -15,7 +15,8 @@ import torch
 from scipy import sparse
 
 import cellhermes as ch
-from cellhermes._symbols import human_symbols
+
+from .shared import human_symbols
 
 GENES_OF_CELL = 1_000  # expressed ones
 
@@ -23,7 +24,7 @@ GENES_OF_CELL = 1_000  # expressed ones
 def cells(n: int, n_genes: int = 5_000, seed: int = 0) -> sc.AnnData:
     """Counts with about a thousand expressed genes a cell, and human symbols."""
     rng = np.random.default_rng(seed)
-    symbols = sorted(human_symbols().known)[:n_genes]
+    symbols = human_symbols()["symbol"].unique()[:n_genes]
     width = min(GENES_OF_CELL, n_genes)
     columns = np.sort(rng.integers(0, n_genes, (n, width), dtype=np.int32), axis=1)
     indptr = np.arange(0, n * width + 1, width)

@@ -17,13 +17,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from shared import Tokens, in_turn, memory
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 import cellhermes as ch
 
@@ -52,30 +52,17 @@ def write_model(folder: Path) -> None:
     torch.random.set_rng_state(generator_state)
 
 
-def sentence(model: ch.CellHermes, n_tokens: int, seed: int) -> list[str]:
+def tokens_of(folder: Path) -> Tokens:
+    return Tokens(AutoTokenizer.from_pretrained(folder), ch.text.Wrap.load("plain"))
+
+
+def sentence(tokens: Tokens, n_tokens: int, seed: int) -> list[str]:
     """Genes whose cell prompt has about ``n_tokens`` tokens."""
     genes = list(np.random.default_rng(seed).permutation(GENES))
     fill = ch.text.Template.load("cell").fill
-    while len(model._encoder.prompts([fill(genes=genes)])[0].ids) > n_tokens:
+    while len(tokens.prompt(fill(genes=genes))) > n_tokens:
         genes.pop()
     return genes
-
-
-def seconds(call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def in_turn(repeats: int, **calls) -> dict[str, float]:
-    """Seconds of each call: the best of some rounds, taken in turn after one warm-up, as others may use the machine."""
-    times = {name: [] for name in calls}
-    for i in range(repeats + 1):
-        for name, call in calls.items():
-            taken = seconds(call)
-            if i:
-                times[name].append(taken)
-    return {name: min(taken) for name, taken in times.items()}
 
 
 def flops(n_tokens: int, length: int) -> float:
@@ -104,11 +91,11 @@ MATRICES = {
 }
 
 
-def cells(model: ch.CellHermes, repeats: int) -> dict[str, str]:
-    prompts = [ch.text.Template.load("cell").fill(genes=sentence(model, 350, seed)) for seed in range(32)]
-    lengths = [len(one.ids) for one in model._encoder.prompts(prompts)]
-    taken = in_turn(repeats, ours=lambda: model.embed(prompts), matmul=matmul, plain=lambda: plain(model, prompts))
-    work = sum(flops(n, n) for n in lengths)
+def cells(model: ch.CellHermes, lm: PreTrainedModel, tokens: Tokens, repeats: int) -> dict[str, str]:
+    prompts = [ch.text.Template.load("cell").fill(genes=sentence(tokens, 350, seed)) for seed in range(32)]
+    ids = [*map(tokens.prompt, prompts)]
+    taken = in_turn(repeats, ours=lambda: model.embed(prompts), matmul=matmul, plain=lambda: plain(lm, ids))
+    work = sum(flops(len(row), len(row)) for row in ids)
     rate, peak = work / taken["ours"], matmul() / taken["matmul"]
     return {
         "embed 32 cells of 350 tokens": f"{taken['ours']:.2f} s",
@@ -119,10 +106,8 @@ def cells(model: ch.CellHermes, repeats: int) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def plain(model: ch.CellHermes, prompts: list[ch.text.Prompt], batch_size: int = 8) -> np.ndarray:
+def plain(lm: PreTrainedModel, ids: list[list[int]], batch_size: int = 8) -> np.ndarray:
     """Full prompts in batches of eight through transformers' own model class."""
-    lm = plain.lm
-    ids = [one.ids for one in model._encoder.prompts(prompts)]
     out = []
     for start in range(0, len(ids), batch_size):
         rows = ids[start : start + batch_size]
@@ -134,13 +119,14 @@ def plain(model: ch.CellHermes, prompts: list[ch.text.Prompt], batch_size: int =
     return np.concatenate(out)
 
 
-def genes_in_context(model: ch.CellHermes, repeats: int) -> dict[str, str]:
-    listed = sentence(model, 350, 0)
+def genes_in_context(model: ch.CellHermes, lm: PreTrainedModel, tokens: Tokens, repeats: int) -> dict[str, str]:
+    listed = sentence(tokens, 350, 0)
     fill = ch.text.Template.load("gene_in_cell").fill
     prompts = [fill(genes=listed, gene=gene) for gene in GENES[:256]]
-    ours, full = model.embed(prompts), plain(model, prompts)
+    ids = [*map(tokens.prompt, prompts)]
+    ours, full = model.embed(prompts), plain(lm, ids)
     difference = np.abs(ours - full).max() / np.abs(full).max()
-    taken = in_turn(min(repeats, 2), ours=lambda: model.embed(prompts), plain=lambda: plain(model, prompts))
+    taken = in_turn(min(repeats, 2), ours=lambda: model.embed(prompts), plain=lambda: plain(lm, ids))
     return {
         "256 genes behind 350 tokens, full prompts": f"{256 / taken['plain']:.1f} genes/s",
         "the same behind one prefix": f"{256 / taken['ours']:.1f} genes/s = "
@@ -149,22 +135,22 @@ def genes_in_context(model: ch.CellHermes, repeats: int) -> dict[str, str]:
     }
 
 
-def eight(model: ch.CellHermes) -> list[ch.text.Prompt]:
-    return [ch.text.Template.load("cell").fill(genes=sentence(model, 512, seed)) for seed in range(8)]
+def eight(tokens: Tokens) -> list[ch.text.Prompt]:
+    return [ch.text.Template.load("cell").fill(genes=sentence(tokens, 512, seed)) for seed in range(8)]
 
 
-def attention(model: ch.CellHermes, folder: Path, repeats: int) -> dict[str, str]:
-    prompts = eight(model)
+def attention(model: ch.CellHermes, tokens: Tokens, folder: Path, repeats: int) -> dict[str, str]:
+    prompts = eight(tokens)
     taken = in_turn(
         repeats, attend=lambda: model.attend(prompts, batch_size=8), hidden=lambda: model.embed(prompts, batch_size=8)
     )
-    memory = {what: measure(what, folder) for what in ("attend", "output_attentions")}
+    most = {what: measure(what, folder) for what in ("attend", "output_attentions")}
     return {
         "8 x 512 tokens, attend / hidden states": f"{taken['attend']:.2f} / {taken['hidden']:.2f} s = "
         f"**{taken['attend'] / taken['hidden']:.2f}** (asked: 1.1)",
-        "memory above weights, attend / output_attentions": f"{memory['attend']:.0f} / "
-        f"{memory['output_attentions']:.0f} MB = "
-        f"**{memory['attend'] / memory['output_attentions']:.2f}** (asked: 0.25)",
+        "memory above weights, attend / output_attentions": f"{most['attend']:.0f} / "
+        f"{most['output_attentions']:.0f} MB = "
+        f"**{most['attend'] / most['output_attentions']:.2f}** (asked: 0.25)",
     }
 
 
@@ -179,12 +165,6 @@ def measure(what: str, folder: Path) -> float:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def memory(field: str) -> float:
-    """A field of the process status (Linux), in MB: VmRSS now, VmHWM at its peak."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
-    return int(line.split()[1]) / 1024
-
-
 def above(call) -> float:
     """Peak memory of a call above what was there before it."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak that loading the weights left
@@ -195,16 +175,15 @@ def above(call) -> float:
 
 @torch.inference_mode()
 def measure_here(what: str, folder: Path) -> None:
-    model = ch.CellHermes.from_pretrained(folder, device="cpu")
-    prompts = eight(model)
-    short = [ch.text.Template.load("cell").fill(genes=GENES[:8])]
+    tokens = tokens_of(folder)
+    prompts = eight(tokens)
     if what == "attend":
-        model.attend(short)
+        model = ch.CellHermes.from_pretrained(folder, device="cpu")
+        model.attend([ch.text.Template.load("cell").fill(genes=GENES[:8])])
         taken = above(lambda: model.attend(prompts, batch_size=8))
     else:
-        model._lm.set_attn_implementation("eager")
-        lm = model._lm.model
-        ids = [one.ids for one in model._encoder.prompts(prompts)]
+        lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval().model
+        ids = [*map(tokens.prompt, prompts)]
         width = max(map(len, ids))
         lm(torch.tensor([ids[0][:8]]), output_attentions=True)
         taken = above(lambda: lm(torch.tensor([row + [0] * (width - len(row)) for row in ids]), output_attentions=True))
@@ -224,11 +203,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder))
         model = ch.CellHermes.from_pretrained(folder, device="cpu")
-        plain.lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        tokens = tokens_of(Path(folder))
         parts = {
-            "cells": lambda: cells(model, given.repeats),
-            "genes": lambda: genes_in_context(model, given.repeats),
-            "attention": lambda: attention(model, Path(folder), given.repeats),
+            "cells": lambda: cells(model, lm, tokens, given.repeats),
+            "genes": lambda: genes_in_context(model, lm, tokens, given.repeats),
+            "attention": lambda: attention(model, tokens, Path(folder), given.repeats),
         }
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n\n| measure | figure |\n|---|---|")
         for name, part in parts.items():

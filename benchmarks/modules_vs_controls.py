@@ -29,14 +29,12 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import torch
 from scipy import sparse
+from shared import untrained
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import cellhermes as ch
-from cellhermes.tl._gene_sets import gene_sets_of
 
 ALPHA = 0.05
 
@@ -53,20 +51,7 @@ def prepare(path: Path, n_genes: int) -> tuple[ad.AnnData, list[str]]:
     return adata, allowed.var_names[allowed.var["highly_variable"]].tolist()
 
 
-def untrained(name: str, seed: int, folder: Path) -> ch.CellHermes:
-    """A model of the same shape with random weights and the same tokenizer, read at the same token."""
-    model = ch.CellHermes.from_pretrained(name)
-    base = model.card.base
-    source = Path(ch.model.__file__).parent / base.removeprefix("bundled:") if base.startswith("bundled:") else base
-    state = torch.random.get_rng_state()
-    torch.random.manual_seed(seed)
-    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)).float().save_pretrained(folder)
-    torch.random.set_rng_state(state)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    return ch.CellHermes.from_pretrained(folder, wrap=model.card.wrap, read_at=model.card.read_at)
-
-
-def embed(adata: ad.AnnData, model: ch.CellHermes | str, genes: list[str], groups: list[str]) -> None:
+def embed(adata: ad.AnnData, model: ch.CellHermes, genes: list[str], groups: list[str]) -> None:
     """Networks of vectors behind a cell of each type, and behind a cell of each half of its cells."""
     for groupby, labels in (("cell_type", groups), ("half", None)):
         ch.tl.embed_genes(adata, model, genes=genes, groupby=groupby, groups=labels)
@@ -91,7 +76,7 @@ class Scorer:
     """Enrichment of modules and of edges, with one collection of gene sets."""
 
     def __init__(self, path: Path, genes: list[str], largest: int) -> None:
-        self.sets = gene_sets_of(path)[0]
+        self.sets = ch.io.read_gmt(path)
         at = pd.Index(genes)
         small = [at.get_indexer(names) for names in self.sets.values() if len(names) <= largest]
         members = [np.unique(found[found >= 0]) for found in small]
@@ -171,13 +156,15 @@ def main() -> None:
     print("| network | type | modules | enriched | genes | edges | specific | another seed | halves |")
     print("|---|---|---|---|---|---|---|---|---|")
 
-    embed(adata, options.model, genes, options.groups)
+    model = ch.CellHermes.from_pretrained(options.model)
+    embed(adata, model, genes, options.groups)
     show(options.model, measure(adata, scorer, options.groups))
     control = shuffled(adata, scorer, options.groups[1], options.seeds)
     rows = []
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            embed(adata, untrained(options.model, seed, Path(folder)), genes, options.groups)
+            random = ch.CellHermes.from_pretrained(untrained(model, seed, Path(folder)))
+            embed(adata, random, genes, options.groups)
         rows.append(measure(adata, scorer, options.groups))
     show("untrained", pd.concat(rows).groupby("type", sort=False).mean().reset_index())
     co_expression(adata, genes, options.groups)

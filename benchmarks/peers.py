@@ -10,19 +10,17 @@ from __future__ import annotations
 import argparse
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from shared import MINI
 from transformers import AutoModel, AutoTokenizer
 
 import cellhermes as ch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-FOLDER = Path(ch.model.__file__).parent / "mini"
 
 
 def texts(wrap: ch.text.Wrap, n: int) -> tuple[list[ch.text.Prompt], list[str]]:
@@ -36,8 +34,8 @@ def texts(wrap: ch.text.Wrap, n: int) -> tuple[list[ch.text.Prompt], list[str]]:
 
 def plain(read: list[str], batch_size: int) -> Callable[[], np.ndarray]:
     """A loop over batches in the order of the texts, padded on the left, as most scripts do it."""
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER, padding_side="left")
-    model = AutoModel.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(MINI, padding_side="left")
+    model = AutoModel.from_pretrained(MINI, dtype=torch.float32).eval()
 
     def run() -> np.ndarray:
         parts = []
@@ -56,7 +54,7 @@ def sentence_transformers(read: list[str], batch_size: int) -> Callable[[], np.n
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
 
-    words = Transformer(str(FOLDER), model_kwargs={"dtype": "float32"})  # the tokenizer adds nothing of its own
+    words = Transformer(str(MINI), model_kwargs={"dtype": "float32"})  # the tokenizer adds nothing of its own
     words.tokenizer.padding_side = "left"
     pooling = Pooling(words.get_embedding_dimension(), "lasttoken")
     model = SentenceTransformer(modules=[words, pooling], device="cpu")

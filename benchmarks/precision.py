@@ -3,7 +3,7 @@
 Drift: vectors of PBMC 3k by the bundled model in other numbers than float32, and how well their neighbours tell cell
 types. Its layers are too narrow for four bits as bitsandbytes multiplies them, so that they are rounded and put back.
 
-Speed: forward passes of a Llama with random weights (eight layers, 2,048 wide), all in one process, in turns, best of
+Speed: prompts through a Llama with random weights (eight layers, 2,048 wide), all in one process, in turns, best of
 some rounds; and what its layers take. Names the device.
 """
 
@@ -11,30 +11,35 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
+import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from shared import MINI, in_turn, write_like
+from torch.nn.modules.module import register_module_forward_pre_hook
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import cellhermes as ch
-from cellhermes.model._forward import NAME, compile_layers, register
-from cellhermes.model._quantize import BLOCK, quantize_layers
 
 TOKENS = (4, 256)  # prompts, tokens of each
+BLOCK = 64  # weights that share a scale
 
 
-def in_four_bits(model: ch.CellHermes) -> None:
-    """Round all linear layers to four bits, and keep them as numbers of full length."""
+def in_four_bits(folder: Path) -> Path:
+    """Write mini with all linear layers rounded to four bits, and kept as numbers of full length."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    for layer in model._reader.decoder.modules():
+    lm = AutoModelForCausalLM.from_pretrained(MINI, dtype=torch.float32)
+    for layer in lm.get_decoder().modules():
         if isinstance(layer, torch.nn.Linear):
             rounded = quantize_4bit(layer.weight.data.reshape(-1, BLOCK), quant_type="nf4", compress_statistics=True)
             layer.weight.data = dequantize_4bit(*rounded).reshape(layer.weight.shape)
+    return write_like(ch.CellHermes.from_pretrained("mini"), lm, folder)
 
 
 def drift(data: Path) -> None:
@@ -56,9 +61,9 @@ def drift(data: Path) -> None:
         if name == "4bit" and find_spec("bitsandbytes") is None:
             print("\nbitsandbytes is not installed; four bits are left out.")
             continue
-        model = ch.CellHermes.from_pretrained("mini", **options)
-        if name == "4bit":
-            in_four_bits(model)
+        with tempfile.TemporaryDirectory() as folder:
+            source = in_four_bits(Path(folder)) if name == "4bit" else "mini"
+            model = ch.CellHermes.from_pretrained(source, **options)
         ch.tl.embed_cells(adata, model)
         found = [adata.obsm["X_cellhermes"], model.embed(prompts)]
         expected = expected or found
@@ -73,30 +78,30 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-def llama(dtype: str, quantize: str, device: str, *, compiled: bool) -> LlamaForCausalLM:
-    """A model with random weights."""
-    register()
+def write_llama(folder: Path) -> None:
+    """A model with random weights that reads the words of mini."""
+    tokenizer = AutoTokenizer.from_pretrained(MINI)
     config = LlamaConfig(
-        vocab_size=1_000, hidden_size=2_048, intermediate_size=7_168, num_hidden_layers=8, num_attention_heads=16,
-        num_key_value_heads=4, attn_implementation=NAME,
+        vocab_size=len(tokenizer), hidden_size=2_048, intermediate_size=7_168, num_hidden_layers=8,
+        num_attention_heads=16, num_key_value_heads=4,
     )  # fmt: skip
-    with torch.device("meta"):
-        lm = LlamaForCausalLM(config)
-    lm = lm.to_empty(device="cpu").to(getattr(torch, dtype)).eval()
-    rng = torch.Generator().manual_seed(0)
-    for weight in lm.parameters():
-        weight.data.normal_(std=0.02, generator=rng)
-    lm.model.rotary_emb = type(lm.model.rotary_emb)(config)
-    if quantize:
-        quantize_layers(lm, quantize, device)
-    if compiled:
-        compile_layers(lm)
-    return lm.to(device)
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
-def megabytes(lm: LlamaForCausalLM) -> float:
-    """Of the layers."""
-    parts = [*lm.model.layers.parameters(), *lm.model.layers.buffers()]
+def megabytes(model: ch.CellHermes, prompts: list[str]) -> float:
+    """Of the layers, which are seen as they work."""
+    layers = set()
+
+    def note(module: torch.nn.Module, *_: object) -> None:
+        if isinstance(module, LlamaDecoderLayer):
+            layers.add(module)
+
+    with register_module_forward_pre_hook(note):
+        model.embed(prompts)
+    parts = [part for layer in layers for part in (*layer.parameters(), *layer.buffers())]
     return sum(part.numel() * part.element_size() for part in parts) / 1e6
 
 
@@ -105,34 +110,32 @@ def speed(rounds: int) -> None:
     on_gpu = torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
     kinds = {
-        f"{dtype}{', ' + quantize if quantize else ''}{', compiled' if compiled else ''}": (dtype, quantize, compiled)
+        f"{dtype}{', ' + quantize if quantize else ''}{', compiled' if compiled else ''}": {
+            "dtype": dtype, "quantize": quantize, "torch_compile": compiled
+        }
         for dtype in ("float32", "bfloat16")
         for quantize in ("", "8bit", "4bit" if find_spec("bitsandbytes") else "8bit")
         for compiled in (False, True)
         if not (compiled and quantize)
-    }
-    ids = torch.randint(0, 1_000, TOKENS, generator=torch.Generator().manual_seed(0)).to(device)
-    models = {
-        name: llama(dtype, quantize, device, compiled=compiled) for name, (dtype, quantize, compiled) in kinds.items()
-    }
-    seconds = dict.fromkeys(models, np.inf)
-    for k in range(rounds + 1):  # the first one warms and compiles
-        for name, lm in models.items():
-            start = time.perf_counter()
-            with torch.inference_mode():
-                found = lm.model(ids, use_cache=False).last_hidden_state
-            if on_gpu:
-                torch.cuda.synchronize()
-            taken = time.perf_counter() - start
-            assert bool(found.isfinite().all()), name
-            seconds[name] = min(seconds[name], taken) if k else np.inf
+    }  # fmt: skip
+    n_prompts, n_tokens = TOKENS
+    genes = ch.datasets.toy(n_obs=10).var_names
+    prompts = [" ".join(genes[k : k + n_tokens]) for k in range(n_prompts)]
+    n = sum(map(len, AutoTokenizer.from_pretrained(MINI)(prompts).input_ids))
+    with tempfile.TemporaryDirectory() as folder:
+        write_llama(Path(folder))
+        models = {
+            name: ch.CellHermes.from_pretrained(folder, device=device, wrap="plain", **how)
+            for name, how in kinds.items()
+        }
+    calls = {name: partial(model.embed, prompts, batch_size=n_prompts) for name, model in models.items()}
+    seconds = in_turn(rounds, **calls)
     where = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} of {os.cpu_count()} cores"
-    n = ids.numel()
     print(f"\n| numbers | layers, MB | tokens/s ({where}) | against float32 |")
     print("|---|---|---|---|")
-    for name, lm in models.items():
+    for name, model in models.items():
         ratio = seconds["float32"] / seconds[name]
-        print(f"| {name} | {megabytes(lm):,.0f} | {n / seconds[name]:,.0f} | {ratio:.2f} x |")
+        print(f"| {name} | {megabytes(model, prompts[:1]):,.0f} | {n / seconds[name]:,.0f} | {ratio:.2f} x |")
 
 
 def main() -> None:

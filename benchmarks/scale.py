@@ -31,9 +31,9 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+from shared import human_symbols
 
 import cellhermes as ch
-from cellhermes._symbols import human_symbols
 
 BLOCK = 2048
 LIMITS = {"ratio": 3.0, "memory": 1000.0, "slope": 0.05, "overhead": 0.01, "processes": 1.7}
@@ -42,7 +42,8 @@ LIMITS = {"ratio": 3.0, "memory": 1000.0, "slope": 0.05, "overhead": 0.01, "proc
 def resampled(source: Path, path: Path, n_cells: int, n_genes: int, seed: int = 0) -> None:
     """Write cells of a file, drawn with replacement; genes that it lacks are there and not expressed."""
     real = ad.read_h5ad(source)
-    others = sorted(human_symbols().protein_coding - {*real.var_names})
+    known = human_symbols()
+    others = sorted({*known.loc[known["protein_coding"] == 1, "symbol"]} - {*real.var_names})
     names = [*real.var_names, *others][:n_genes]
     x = real.X.tocsr()[:, :n_genes]
     drawn = np.random.default_rng(seed).integers(real.n_obs, size=n_cells)

@@ -18,20 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from shared import MINI, Tokens, memory
+
 VOCABULARY, STEPS, WARM, BATCH, MAX_TOKENS = 128_256, 14, 2, 4, 1024
 SHAPE = {
     "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 8,
     "num_key_value_heads": 4, "max_position_embeddings": 2048,
 }  # fmt: skip
 METHODS = ["ours", "transformers", "trl", "trl-chunked"]
-
-
-def memory(field: str) -> float:
-    """MB of this process: VmRSS now, VmHWM at most."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise KeyError(field)
 
 
 def questions():
@@ -50,13 +44,11 @@ def write_base(folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    import cellhermes as ch
-
     config = AutoConfig.for_model("llama", vocab_size=VOCABULARY, tie_word_embeddings=True, **SHAPE)
     with torch.random.fork_rng():
         torch.random.manual_seed(0)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(Path(ch.__file__).parent / "model" / "mini").save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MINI).save_pretrained(folder)
 
 
 class Clock:
@@ -76,26 +68,30 @@ class Clock:
         self.callback = Ticks()
 
 
-def encoded(base: Path):
-    """Examples as our encoder writes them, in the order in which our data set gives them."""
+def encoded(base: Path) -> list[tuple[list[int], list[int]]]:
+    """Ids of each question and of its answer, in the order in which our data set gives them."""
     from transformers import AutoTokenizer
 
-    from cellhermes.model._tokens import Encoder
+    import cellhermes as ch
 
-    encoder = Encoder(AutoTokenizer.from_pretrained(base), "llama3-chat-blank")
-    return encoder.examples(questions(), max_tokens=MAX_TOKENS)
+    tokens = Tokens(AutoTokenizer.from_pretrained(base), ch.text.Wrap.load("llama3-chat-blank"))
+    examples = [(tokens.prompt(pair.prompt), tokens.answer(pair.answer)) for pair in questions()]
+    assert max(len(question) + len(answer) for question, answer in examples) <= MAX_TOKENS  # nothing is cut
+    return examples
 
 
 def ours(base: Path, out: Path, clock: Clock) -> None:
-    from cellhermes.train import TrainConfig, _trainer, fit
+    from transformers import Trainer
 
-    plain = _trainer.HermesTrainer.__init__
+    from cellhermes.train import TrainConfig, fit
+
+    plain = Trainer.__init__
 
     def timed(self, *args, **kwargs):
         plain(self, *args, **kwargs)
         self.add_callback(clock.callback)
 
-    _trainer.HermesTrainer.__init__ = timed
+    Trainer.__init__ = timed
     config = TrainConfig(
         n_epochs=1, batch_size=BATCH, accumulation=1, group_by_length=False, dtype="float32", save_every=10**6
     )
@@ -123,8 +119,8 @@ def transformers(base: Path, out: Path, clock: Clock) -> None:
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
     examples = [
-        {"input_ids": example.ids, "labels": [-100] * example.n_prompt + example.ids[example.n_prompt :]}
-        for example in encoded(base)
+        {"input_ids": question + answer, "labels": [-100] * len(question) + answer}
+        for question, answer in encoded(base)
     ]
 
     def collate(rows):
@@ -149,11 +145,8 @@ def trl(base: Path, out: Path, clock: Clock, **more) -> None:
     from trl import SFTConfig, SFTTrainer
 
     rows = [
-        {
-            "input_ids": example.ids,
-            "completion_mask": [0] * example.n_prompt + [1] * (len(example.ids) - example.n_prompt),
-        }
-        for example in encoded(base)
+        {"input_ids": question + answer, "completion_mask": [0] * len(question) + [1] * len(answer)}
+        for question, answer in encoded(base)
     ]
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.pad_token = tokenizer.eos_token
@@ -179,9 +172,10 @@ def run(method: str, base: Path) -> dict[str, float]:
             trl(base, Path(out), clock, loss_type="chunked_nll")
         else:
             globals()[method](base, Path(out), clock)
-    tokens = sum(len(example.ids) for example in examples[WARM * BATCH :])
-    answers = sum(len(example.ids) - example.n_prompt for example in examples) / sum(len(e.ids) for e in examples)
-    return {"tokens_per_second": tokens / clock.seconds, "peak_mb": memory("VmHWM") - before, "answers": answers}
+    tokens = [len(question) + len(answer) for question, answer in examples]
+    answers = sum(len(answer) for _, answer in examples) / sum(tokens)
+    speed = sum(tokens[WARM * BATCH :]) / clock.seconds
+    return {"tokens_per_second": speed, "peak_mb": memory("VmHWM") - before, "answers": answers}
 
 
 def main() -> None:

@@ -351,6 +351,29 @@ def test_variables_are_nouns_that_say_what_they_hold() -> None:
     assert hits == []
 
 
+# ---- benchmarks and tools
+
+SCRIPTS = sorted(path for folder in ("benchmarks", "tools") for path in (ROOT / folder).rglob("*.py"))
+INSIDE = {  # scripts that see what no public name shows, and why
+    "benchmarks/network.py": "times a clustering and a Jaccard index alone, on vectors that no model made",
+    "benchmarks/soak.py": "makes blocks small, as there have to be many in little work",
+    "tools/refresh_registry.py": "fills in what downloads read, by their own readers of what hosts publish",
+}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_scripts_use_public_names_only(path: Path) -> None:
+    nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) != "self":
+            names.append(f"cellhermes.{node.attr}")  # of a model, perhaps
+    private = [name for name in names if re.match(r"cellhermes\b.*\._(?!_)", name)]
+    assert bool(private) == (path.relative_to(ROOT).as_posix() in INSIDE), private
+
+
 # ---- data files
 
 

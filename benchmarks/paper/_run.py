@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pandas as pd
 import scanpy as sc
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import cellhermes as ch
 
@@ -106,20 +104,6 @@ class Run:
             return None
         self.notes.append(f"{name} is not in the cache (`cellhermes cache fetch {entry}`). In its place: {about}.")
         return sc.read_h5ad(path)
-
-
-def untrained(model: ch.CellHermes, seed: int, folder: Path) -> Path:
-    """A model of the same shape with random weights and the same tokenizer, read at the same token, in a folder."""
-    base = model.card.base
-    source = Path(ch.model.__file__).parent / base.removeprefix("bundled:") if base.startswith("bundled:") else base
-    with torch.random.fork_rng():
-        torch.random.manual_seed(seed)
-        made = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)).float()
-    made.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    about = {"wrap": model.card.wrap, "read_at": model.card.read_at}
-    (folder / "cellhermes.json").write_text(json.dumps(about), "utf-8")
-    return folder
 
 
 def done(script: str, options: Options, out: Path) -> dict | None:

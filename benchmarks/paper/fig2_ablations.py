@@ -19,7 +19,8 @@ from scipy import stats
 
 import cellhermes as ch
 
-from ._run import COLORS, main, untrained
+from ..shared import untrained
+from ._run import COLORS, main
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,8 @@ import scanpy as sc
 import cellhermes as ch
 from cellhermes.io import read_gmt
 
-from ._run import COLORS, main, untrained
+from ..shared import untrained
+from ._run import COLORS, main
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
