@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cellhermes as ch
-from cellhermes._streams import Use, below, generator, hashed
+from cellhermes._streams import Use, below, generator, hashed, seed_of
 
 SOURCES = {path: path.read_text("utf-8") for path in Path(ch.__file__).parent.rglob("*.py")}
 
@@ -58,3 +58,10 @@ def test_hash_looks_random():
         hashed(-1, Use.SPLIT, np.arange(100_000)),
     ]
     assert all(abs(np.corrcoef(bits.astype(float), other.astype(float))[0, 1]) < 0.02 for other in others)
+
+
+def test_a_seed_stands_for_itself_and_a_generator_for_what_it_draws_next():
+    rng = np.random.default_rng(3)
+    assert [seed_of(7), seed_of(np.int64(7))] == [7, 7]
+    assert seed_of(np.random.default_rng(3)) == seed_of(rng) != seed_of(rng)
+    assert seed_of(None) != seed_of(None)

@@ -70,7 +70,7 @@ def make(run: Run) -> None:
         for k, (name, what) in enumerate(TRAINED.items()):
             folder = run.out / "ablations" / f"{k}-{n_steps}-{seed}"
             vectors[name] = embedded(trained(base, sentences, edges, what, folder, n_steps, seed), genes)
-        parts.append(ch.metrics.gene_property(vectors, labels, seed=seed).assign(seed=seed))
+        parts.append(ch.metrics.gene_property(vectors, labels, rng=seed).assign(seed=seed))
     values = pd.concat(parts, ignore_index=True)
     run.table("2c, S2, S3, all values", values)
     table = summary(values)

@@ -106,8 +106,8 @@ def measure(vectors: dict[str, pd.DataFrame], data: Path, seeds: range) -> pd.Da
     for seed, (name, panel) in itertools.product(seeds, classifiers.items()):
         if name == "xgb" and seed > seeds[0]:  # once, for time
             continue
-        add(panel, ch.metrics.gene_property(vectors, labels, classifier=name, seed=seed), areas, seed=seed)
-        same = {"label": "label", "max_pairs": N_PAIRS, "seed": seed}
+        add(panel, ch.metrics.gene_property(vectors, labels, classifier=name, rng=seed), areas, seed=seed)
+        same = {"label": "label", "max_pairs": N_PAIRS, "rng": seed}
         pairs = ch.metrics.gene_pairs(vectors, train, test, classifier=name, **same)
         add(panel, pairs, areas, "gene pairs", seed)
     for name, file in SETS.items():

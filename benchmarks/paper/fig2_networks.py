@@ -118,7 +118,7 @@ def in_types(run: Run, adata: AnnData, model: ch.CellHermes, genes: list[str], g
         }
         vectors = {method: found[known] for method, found in vectors.items()}
         for database, of in sets.items():
-            found = ch.metrics.cluster_enrichment(vectors, of, seed=run.options.seed)
+            found = ch.metrics.cluster_enrichment(vectors, of, rng=run.options.seed)
             parts.append(found.assign(cell_type=name, database=database))
     values = pd.concat(parts, ignore_index=True)
     table = values.groupby(["database", "cell_type", "embedding"], sort=False)[

@@ -53,7 +53,7 @@ def make(run: Run) -> None:
         normalise(adata)
         found = embeddings(adata, model, batch, run.options.seed)
         table = ch.metrics.integration(
-            found, adata.obs[batch], adata.obs[labels], unintegrated="PCA", seed=run.options.seed
+            found, adata.obs[batch], adata.obs[labels], unintegrated="PCA", rng=run.options.seed
         )
         tables.append(table.assign(data=name))
         versions = ", ".join(f"{package} {version}" for package, version in table.attrs["versions"].items())

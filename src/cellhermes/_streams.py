@@ -56,6 +56,11 @@ class Use(IntEnum):
     STREAM_ORDER = auto()
 
 
+def seed_of(rng: int | np.random.Generator | None) -> int:
+    """Take a seed as it is; draw one from a generator, or from the system for None."""
+    return int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**32))
+
+
 def generator(seed: int, use: Use, *numbers: int) -> np.random.Generator:
     """Make the generator of a use, and of a number within it.
 

@@ -51,7 +51,7 @@ def test_share_is_that_of_clusters_with_a_small_adjusted_p_value():
     """Benjamini and Hochberg by hand: the i-th smallest of t p-values counts if p < alpha i / t, and all below it."""
     sets, x = random_sets(3), embed_genes(GENES, "random", n_components=3, rng=2)
     sets |= {f"near {i}": GENES[np.argsort(((x - x.iloc[i]) ** 2).sum(1).to_numpy())[:25]].tolist() for i in (0, 50)}
-    found = cluster_enrichment(x, sets, n_clusters=[4, 8], seed=6)
+    found = cluster_enrichment(x, sets, n_clusters=[4, 8], rng=6)
     for k, row in zip([4, 8], found.itertuples(), strict=True):
         p = _pvals(KMeans(k, random_state=6).fit_predict(x.to_numpy()), membership(sets, GENES, 3))
         limit = 0.05 * np.arange(1, p.shape[1] + 1) / p.shape[1]

@@ -28,7 +28,7 @@ def make_pairs(x, n, seed, truth=lambda a, b: (a * b).sum(1) > 0):
 
 def test_given_parts_are_scored_as_by_hand(x):
     train, test = make_pairs(x, 300, 0), make_pairs(x, 90, 1)
-    found = gene_pairs(x, train, test, features=["sum", "difference"], max_pairs=200, seed=4)
+    found = gene_pairs(x, train, test, features=["sum", "difference"], max_pairs=200, rng=4)
     chosen = np.random.default_rng(4).choice(300, 200, replace=False)
 
     def features(frame):

@@ -28,7 +28,7 @@ def labels(seed=0):
 def test_areas_are_those_of_sklearn_in_each_fold(metric, scoring):
     y, frame = labels()
     x = vectors(shift=0.4, y=y)
-    found = gene_property(x, frame, positive="bivalent", seed=3)
+    found = gene_property(x, frame, positive="bivalent", rng=3)
     folds = StratifiedKFold(5, shuffle=True, random_state=3)
     expected = cross_val_score(RandomForestClassifier(random_state=3), x, y, cv=folds, scoring=scoring)
     np.testing.assert_allclose(found[metric], expected)
@@ -45,7 +45,7 @@ def test_planted_property_is_found_and_shuffled_labels_are_not(classifier):
     planted = gene_property(perfect, frame, classifier=classifier)
     assert (planted[["roc_auc", "pr_auc"]] > 0.99).all(axis=None)
     chance = [
-        gene_property(vectors(seed), frame, classifier=classifier, pooled=True, seed=seed)["roc_auc"][0]
+        gene_property(vectors(seed), frame, classifier=classifier, pooled=True, rng=seed)["roc_auc"][0]
         for seed in range(3)
     ]
     error = np.std(chance, ddof=1) / np.sqrt(len(chance))
@@ -54,11 +54,11 @@ def test_planted_property_is_found_and_shuffled_labels_are_not(classifier):
 
 def test_same_seed_gives_the_same_and_several_embeddings_do_not_change_each_other():
     _, frame = labels()
-    alone = gene_property(vectors(), frame, classifier=SMALL, seed=1)
-    pd.testing.assert_frame_equal(alone, gene_property(vectors(), frame, classifier=SMALL, seed=1))
-    both = gene_property({"other": vectors(1), "embedding": vectors()}, frame, classifier=SMALL, seed=1)
+    alone = gene_property(vectors(), frame, classifier=SMALL, rng=1)
+    pd.testing.assert_frame_equal(alone, gene_property(vectors(), frame, classifier=SMALL, rng=1))
+    both = gene_property({"other": vectors(1), "embedding": vectors()}, frame, classifier=SMALL, rng=1)
     pd.testing.assert_frame_equal(both[both["embedding"] == "embedding"].reset_index(drop=True), alone)
-    assert not alone["roc_auc"].equals(gene_property(vectors(), frame, classifier=SMALL, seed=2)["roc_auc"])
+    assert not alone["roc_auc"].equals(gene_property(vectors(), frame, classifier=SMALL, rng=2)["roc_auc"])
 
 
 def test_pooled_area_ranks_the_genes_of_all_folds():

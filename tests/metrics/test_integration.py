@@ -85,7 +85,7 @@ def test_planted_types_and_batches_are_told_and_results_are_those_of_scib_metric
     pd.testing.assert_series_equal(table.loc["Total"], total, check_names=False)
     assert found.attrs["versions"]["scib-metrics"] == scib_metrics.__version__
     assert {"BRAS", "PCR comparison"} <= {*found.attrs["metrics"]}
-    few = integration({"types": x["types"]}, batch, labels, max_cells=120, seed=3)
+    few = integration({"types": x["types"]}, batch, labels, max_cells=120, rng=3)
     assert (few.attrs["n_cells"], few.attrs["of_cells"]) == (120, 240)
     assert "PCR comparison" not in few.attrs["metrics"]
-    assert few.equals(integration({"types": x["types"]}, batch, labels, max_cells=120, seed=3))
+    assert few.equals(integration({"types": x["types"]}, batch, labels, max_cells=120, rng=3))

@@ -61,12 +61,12 @@ def test_perfect_vectors_give_one_and_random_ones_nothing():
 
 def test_random_reference_is_that_of_the_seed_and_of_the_same_width():
     sets, x = random_sets(0), embed_genes(GENES, "random", n_components=9, rng=1)
-    found = semantic_correlation({"a": x, "b": x.iloc[:, :4]}, sets, seed=2)
+    found = semantic_correlation({"a": x, "b": x.iloc[:, :4]}, sets, rng=2)
     genes = pd.unique(np.array([g for s in sets.values() for g in s], dtype=object))
     for row, width in zip(found.itertuples(), (9, 4), strict=True):
         again = semantic_correlation(embed_genes(genes, "random", n_components=width, rng=2), sets)
         assert row.random == pytest.approx(again["correlation"][0], abs=1e-6)
-    pd.testing.assert_frame_equal(found, semantic_correlation({"a": x, "b": x.iloc[:, :4]}, sets, seed=2))
+    pd.testing.assert_frame_equal(found, semantic_correlation({"a": x, "b": x.iloc[:, :4]}, sets, rng=2))
 
 
 def test_genes_without_direction_are_left_out_of_all():

@@ -121,7 +121,7 @@ def test_same_seed_gives_the_same_result_and_another_seed_another(networks):
         seen.append(ch.get.modules(networks))
     pd.testing.assert_frame_equal(seen[0], seen[1])
     assert not seen[0].equals(seen[2])
-    drawn = int(np.random.default_rng(0).integers(2**31))
+    drawn = int(np.random.default_rng(0).integers(2**32))
     assert networks.uns["modules"]["params"]["seed"] == drawn
 
 

@@ -121,7 +121,7 @@ def gene_pairs(genes: dict[str, np.ndarray], symbols: list[str], data: Path) -> 
     train, test = (pd.read_csv(data / f"ggi_{part}.tsv.gz", sep="\t") for part in ("train", "valid"))
     forest = RandomForestClassifier(min_samples_leaf=2, n_jobs=2)
     found = [
-        ch.metrics.gene_pairs(tables, train, test, classifier=forest, label="label", max_pairs=N_PAIRS, seed=seed)
+        ch.metrics.gene_pairs(tables, train, test, classifier=forest, label="label", max_pairs=N_PAIRS, rng=seed)
         for seed in SEEDS
     ]
     log.info("gene pairs: %.3f of the tested genes in training pairs", found[0]["gene_overlap"].max())
@@ -135,7 +135,7 @@ def gene_classes(genes: dict[str, np.ndarray], symbols: list[str], data: Path) -
     tables = _tables(genes, symbols)
     labels = pd.concat([ch.io.read_gene_labels(data / file) for file in LABELS])
     forest = RandomForestClassifier(n_jobs=2)
-    found = [ch.metrics.gene_property(tables, labels, classifier=forest, pooled=True, seed=seed) for seed in SEEDS]
+    found = [ch.metrics.gene_property(tables, labels, classifier=forest, pooled=True, rng=seed) for seed in SEEDS]
     results = {
         task: _by_embedding([part[part["task"] == task] for part in found]) for task in found[0]["task"].unique()
     }

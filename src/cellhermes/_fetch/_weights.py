@@ -171,9 +171,9 @@ def _prepare(repository: str, commit: str) -> None:
     from huggingface_hub import constants
 
     with _explained(repository):
-        repository_state = _hosts.of_hub(repository, commit)
-        read_url(f"{_hosts.endpoint()}/{repository}/resolve/{repository_state.commit}/config.json", _hosts.login())
-    size = sum(file.size for file in repository_state.files.values() if _is_wanted(file.name))
+        state = _hosts.of_hub(repository, commit)
+        read_url(f"{_hosts.endpoint()}/{repository}/resolve/{state.commit}/config.json", _hosts.login())
+    size = sum(file.size for file in state.files.values() if _is_wanted(file.name))
     check_space(Path(constants.HF_HUB_CACHE), size, repository)
     if is_registered(repository):
         announce(find("model", repository), "the base model", size)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from .._streams import seed_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -100,7 +102,7 @@ def embed_cells(
         # where few cells leave fewer genes with a dispersion, all of these are taken
         warnings.filterwarnings("ignore", message="`n_top_genes` > number of normalized dispersions")
         sc.pp.highly_variable_genes(adata, n_top_genes=min(n_top_genes, adata.n_vars - 1))
-    seed = rng if isinstance(rng, int) else int(np.random.default_rng(rng).integers(2**32))
+    seed = seed_of(rng)
     variable = adata.var["highly_variable"].to_numpy()
     embeddings = {}
     if {"PCA", "Harmony"} & {*methods}:

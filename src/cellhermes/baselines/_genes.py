@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from .._streams import seed_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -97,7 +99,7 @@ def embed_genes(
     if n_components < 1:
         msg = f"n_components={n_components}; expected one or more."
         raise ValueError(msg)
-    seed = rng if isinstance(rng, int) else int(np.random.default_rng(rng).integers(2**32))
+    seed = seed_of(rng)
     if method == "random":
         values = np.random.default_rng(rng).normal(size=(len(genes), n_components))
     elif method == "ngrams":

@@ -94,17 +94,17 @@ def read_depmap(
         wide, lines = wide[chosen], lines[chosen]
     effects = wide.to_numpy(np.float32)
     row, column = np.nonzero((effects <= max_effect) | (effects >= min_effect))
-    chosen_effects = effects[row, column]
+    effect = effects[row, column]
     frame = pd.DataFrame(
         {
             **{name: _repeated(values, row) for name, values in lines.items()},
             "gene": _repeated(np.array([symbols[i] for i in kept], object), column),
-            "effect": chosen_effects,
-            "answer": pd.Categorical.from_codes((chosen_effects > max_effect).astype(np.int8), ["Yes", "No"]),
+            "effect": effect,
+            "answer": pd.Categorical.from_codes((effect > max_effect).astype(np.int8), ["Yes", "No"]),
         }
     )
     missing = int(np.isnan(effects).sum())
-    dropped = {"not measured": missing, "effect in between": effects.size - missing - len(chosen_effects)}
+    dropped = {"not measured": missing, "effect in between": effects.size - missing - len(effect)}
     return told(frame, path, Counter(dropped), format="DepMap")
 
 

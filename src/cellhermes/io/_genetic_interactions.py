@@ -87,7 +87,7 @@ def read_genetic_interactions(
     wanted = None if organism is None else str(organism).encode()
     kinds = {name.encode(): (kind, name) for name, kind in GENETIC.items()}
     dropped: Counter[str] = Counter()
-    columns_found = []
+    interactions = []
     for _, row in table:
         pair = sorted(row[column].decode("utf-8", "replace").strip() for column in (a, b))
         if wanted is not None and any(row[column] != wanted for column in organisms):
@@ -97,6 +97,6 @@ def read_genetic_interactions(
         elif pair[0] == pair[1] or not all(map(is_symbol, pair)):
             dropped["no symbol, or a gene with itself"] += 1
         else:
-            columns_found.append((*pair, *kinds[row[system]], "Yes"))
-    frame = pd.DataFrame(columns_found, columns=["gene_a", "gene_b", "type", "system", "answer"])
+            interactions.append((*pair, *kinds[row[system]], "Yes"))
+    frame = pd.DataFrame(interactions, columns=["gene_a", "gene_b", "type", "system", "answer"])
     return once(frame, ["gene_a", "gene_b", "type"], Path(path), dropped, format="BioGRID TAB3")

@@ -234,11 +234,11 @@ def numbers(values: pd.Series, path: Path, name: str) -> pd.Series:
     """Texts as numbers, missing ones as NaN."""
     texts = values.str.strip()
     missing = texts.str.lower().isin({text.lower() for text in MISSING})
-    parsed_numbers = pd.to_numeric(texts.mask(missing), errors="coerce")
-    if (bad := parsed_numbers.isna() & ~missing).any():
+    parsed = pd.to_numeric(texts.mask(missing), errors="coerce")
+    if (bad := parsed.isna() & ~missing).any():
         msg = f"{path}: column {name!r} has values that are no numbers, such as {values[bad].iloc[0]!r}."
         raise ValueError(msg)
-    return parsed_numbers.astype(float)
+    return parsed.astype(float)
 
 
 @contextmanager

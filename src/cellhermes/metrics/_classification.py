@@ -85,13 +85,13 @@ def classification(
         each = _measure(rows, _indicators(drawn), drawn.max() + 1)
         parts.append(("groups", *_over_groups(each, n_bootstrap, rng), np.isfinite(each).sum(0)))
     edges = [(1 - level) / 2, (1 + level) / 2]
-    found = []
+    tables = []
     for over, value, draws, n in parts:
         low, high = _quantiles(draws, edges)
-        found.append(
+        tables.append(
             pd.DataFrame({"metric": rows.metrics, "over": over, "value": value, "low": low, "high": high, "n": n})
         )
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def _measures(rows: _Rows, weights: np.ndarray) -> np.ndarray:
     total = weights.sum(1)
     accuracy = hits.sum(1) / total
     chance = (support * given).sum(1) / total**2
-    found = [
+    measures = [
         accuracy,
         _mean_of(hits, support),
         _mean_of(2 * hits, support + given),
@@ -213,8 +213,8 @@ def _measures(rows: _Rows, weights: np.ndarray) -> np.ndarray:
     ]
     if rows.gaps is not None:
         areas = np.array([_areas(weights[:, order], *rest) for order, *rest in rows.curves])  # (answers, 2, lines)
-        found += [*_nan_mean(areas, axis=0), np.abs(weights @ rows.gaps).sum(1) / total]
-    return np.stack(found, axis=1)
+        measures += [*_nan_mean(areas, axis=0), np.abs(weights @ rows.gaps).sum(1) / total]
+    return np.stack(measures, axis=1)
 
 
 def _areas(weights: np.ndarray, starts: np.ndarray, is_true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

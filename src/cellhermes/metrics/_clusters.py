@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.stats import false_discovery_control, hypergeom
 
+from .._streams import seed_of
 from . import _vectors
 from ._semantic import check_sets, membership
 
@@ -26,7 +27,7 @@ def cluster_enrichment(
     n_clusters: Sequence[int] = range(20, 81, 10),
     alpha: float = 0.05,
     min_size: int = 3,
-    seed: int = 0,
+    rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
     r"""Share of the k-means clusters of genes in which some gene set is over-represented.
 
@@ -51,8 +52,8 @@ def cluster_enrichment(
         False discovery rate below which a cluster counts as enriched.
     min_size
         Gene sets with fewer genes are not tested.
-    seed
-        Of k-means and of the random genes.
+    rng
+        Seed or generator of k-means and of the random genes.
 
     Returns
     -------
@@ -86,14 +87,15 @@ def cluster_enrichment(
         msg = f"n_clusters={n_clusters} for {len(genes):,} genes with vectors; expected numbers from 2 to that."
         raise ValueError(msg)
     member = membership(gene_sets, genes, min_size)
+    seed = seed_of(rng)
     rng = np.random.default_rng(seed)
     rows = []
     for name, table in tables.items():
         x = _vectors.vectors_of(table, genes)
         for k in n_clusters:
             cluster = KMeans(k, random_state=seed).fit_predict(x)
-            found, chance = (_is_enriched(c, member, alpha) for c in (cluster, rng.permutation(cluster)))
-            about = {"share": found.mean(), "share_random": chance.mean(), "n_enriched": int(found.sum())}
+            enriched, chance = (_is_enriched(c, member, alpha) for c in (cluster, rng.permutation(cluster)))
+            about = {"share": enriched.mean(), "share_random": chance.mean(), "n_enriched": int(enriched.sum())}
             rows.append({"embedding": name, "n_clusters": k, **about, "largest": int(np.bincount(cluster).max())})
     table = pd.DataFrame(rows).assign(n_genes=len(genes), n_sets=member.shape[1])
     table.attrs = {"missing": missing, "alpha": alpha, "min_size": min_size, "seed": seed}

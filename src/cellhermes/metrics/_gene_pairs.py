@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from .._streams import seed_of
 from . import _classifiers, _vectors
 from ._gene_property import areas
 
@@ -33,7 +34,7 @@ def gene_pairs(
     label: str = "answer",
     n_splits: int = 5,
     max_pairs: int | None = None,
-    seed: int = 0,
+    rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
     """Tell pairs of genes that interact from pairs that do not, by the vectors of both genes.
 
@@ -65,8 +66,8 @@ def gene_pairs(
         Number of folds.
     max_pairs
         Train on so many pairs, drawn at random; None trains on all.
-    seed
-        Of draws, folds and classifier.
+    rng
+        Seed or generator of draws, folds and classifier.
 
     Returns
     -------
@@ -112,6 +113,7 @@ def gene_pairs(
     yes = _positive(pd.concat([part[label] for part in given]), positive)
     parts = [(genes.get_indexer(part[ENDS].to_numpy(object).ravel()).reshape(-1, 2), part[label]) for part in given]
     parts = [(pairs[(pairs >= 0).all(1)], (y == yes).to_numpy()[(pairs >= 0).all(1)]) for pairs, y in parts]
+    seed = seed_of(rng)
     n_usable = sum(len(pairs) for pairs, _ in parts)
     folds = list(_disjoint(*parts[0], len(genes), n_splits, seed)) if test is None else [(*parts[0], *parts[1])]
     rows = []
@@ -130,10 +132,10 @@ def gene_pairs(
     dropped = {"no vector": len(ends) - n_usable}
     if test is None:
         dropped["between folds"] = round(n_usable - float(np.mean([len(f[1]) + len(f[3]) for f in folds])))
-    found = pd.DataFrame(rows).sort_values(["embedding", "fold"], key=_order(tables), ignore_index=True)
-    found.attrs = {"dropped": dropped, "missing": missing, "features": kinds, "seed": seed}
+    table = pd.DataFrame(rows).sort_values(["embedding", "fold"], key=_order(tables), ignore_index=True)
+    table.attrs = {"dropped": dropped, "missing": missing, "features": kinds, "seed": seed}
     logger.info("gene_pairs: %s pairs, %d embeddings; dropped: %s", f"{n_usable:,}", len(tables), dropped)
-    return found
+    return table
 
 
 def overlap(
@@ -225,11 +227,11 @@ def _check(part: pd.DataFrame, label: str) -> None:
 def _positive(labels: pd.Series, positive: object) -> object:
     classes = labels.unique().tolist()
     wanted = ["Yes", True, 1, "1"] if positive is None else [positive]
-    found = [one for one in wanted if one in classes]
-    if len(classes) != 2 or not found:
+    fitting = [value for value in wanted if value in classes]
+    if len(classes) != 2 or not fitting:
         msg = f"The pairs have the classes {classes[:5]}; expected two, one of them {wanted}. Pass positive=."
         raise ValueError(msg)
-    return found[0]
+    return fitting[0]
 
 
 def _check_part(y: np.ndarray, what: str, fold: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._streams import seed_of
 from . import _classifiers, _vectors
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def gene_property(
     label: str = "answer",
     n_splits: int = 5,
     pooled: bool = False,
-    seed: int = 0,
+    rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
     """Tell two classes of genes apart by their vectors, in stratified cross-validation.
 
@@ -56,8 +57,8 @@ def gene_property(
         Number of folds.
     pooled
         Measure once over the probabilities of all folds, rather than in each fold.
-    seed
-        Of folds and classifier.
+    rng
+        Seed or generator of folds and classifier.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def gene_property(
         msg = f"labels has no columns {absent}; it has {list(labels)}. Name them with gene= and label=."
         raise KeyError(msg)
     tasks = dict(iter(labels.groupby("task", sort=False))) if "task" in labels else {"genes": labels}
-    parts, dropped, missing = [], {}, {}
+    seed, parts, dropped, missing = seed_of(rng), [], {}, {}
     for task, frame in tasks.items():
         known, dropped[task] = _one_class_each(frame[[gene, label]].set_axis(["gene", "label"], axis=1))
         genes, missing[task] = _vectors.shared(tables, known.index)
@@ -102,11 +103,11 @@ def gene_property(
             x = _vectors.vectors_of(table, genes)
             rows = pd.DataFrame(_folds(x, is_positive, classifier, n_splits, seed, pooled=pooled))
             parts.append(rows.assign(task=task, embedding=name, positive=yes))
-    found = pd.concat(parts, ignore_index=True)
-    found = found[["task", "embedding", "fold", "roc_auc", "pr_auc", "positive", "n_positive", "n"]]
-    found.attrs = {"dropped": dropped, "missing": missing, "classifier": str(classifier), "seed": seed}
+    table = pd.concat(parts, ignore_index=True)
+    table = table[["task", "embedding", "fold", "roc_auc", "pr_auc", "positive", "n_positive", "n"]]
+    table.attrs = {"dropped": dropped, "missing": missing, "classifier": str(classifier), "seed": seed}
     logger.info("gene_property: %d tasks, %d embeddings; dropped: %s", len(tasks), len(tables), dropped)
-    return found
+    return table
 
 
 def _one_class_each(frame: pd.DataFrame) -> tuple[pd.Series, dict[str, int]]:

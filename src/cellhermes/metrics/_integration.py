@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from .._streams import seed_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -27,7 +29,7 @@ def integration(
     unintegrated: str | None = None,
     max_cells: int | None = None,
     n_jobs: int = 1,
-    seed: int = 0,
+    rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
     """Measure how embeddings of cells keep cell types and mix batches, with all measures of scib-metrics.
 
@@ -56,8 +58,8 @@ def integration(
         Measure so many cells, drawn at random; None takes all.
     n_jobs
         Threads of the search for neighbours.
-    seed
-        Of the draw of cells; the measures have fixed seeds of their own.
+    rng
+        Seed or generator of the draw of cells; the measures have fixed seeds of their own.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def integration(
     if unintegrated is not None and unintegrated not in arrays:
         msg = f"unintegrated={unintegrated!r} is none of the embeddings {list(arrays)}."
         raise KeyError(msg)
-    rows = np.arange(len(obs))
+    seed = seed_of(rng)
     if max_cells is not None and max_cells < len(obs):
         rows = np.sort(np.random.default_rng(seed).choice(len(obs), max_cells, replace=False))
         obs, arrays = obs.iloc[rows].reset_index(drop=True), {name: x[rows] for name, x in arrays.items()}
@@ -121,12 +123,17 @@ def integration(
         warnings.simplefilter("ignore")  # of jax and of pandas, about the inside of scib-metrics
         bench.benchmark()
         table = bench.get_results(min_max_scale=False)
-    found = _long(table, first)
-    metrics = found.loc[found["kind"] != "aggregate", "metric"].unique().tolist()
-    found.attrs = {"n_cells": len(obs), "of_cells": len(np.asarray(batch)), "metrics": metrics, "versions": _versions()}
-    found.attrs |= {"unintegrated": unintegrated, "seed": seed}
+    values = _long(table, first)
+    metrics = values.loc[values["kind"] != "aggregate", "metric"].unique().tolist()
+    values.attrs = {
+        "n_cells": len(obs),
+        "of_cells": len(np.asarray(batch)),
+        "metrics": metrics,
+        "versions": _versions(),
+    }
+    values.attrs |= {"unintegrated": unintegrated, "seed": seed}
     logger.info("integration: %s cells, %d embeddings, scib-metrics %s", f"{len(obs):,}", len(first), _versions())
-    return found
+    return values
 
 
 def _check(arrays: Mapping[str, np.ndarray], obs: pd.DataFrame) -> None:
@@ -176,10 +183,10 @@ def _long(table: pd.DataFrame, first: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in VERSIONED:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

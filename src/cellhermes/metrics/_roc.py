@@ -58,8 +58,8 @@ def roc(truth: Sequence[str] | pd.Series | np.ndarray, predicted: pd.DataFrame) 
         answer = column.removeprefix(PROBABILITY)
         if 0 < (truth == answer).sum() < len(truth):
             false, true, threshold = roc_curve(truth == answer, predicted[column])
-            found = {"threshold": threshold, "false_positive_rate": false, "true_positive_rate": true}
-            parts.append(pd.DataFrame({"answer": answer, **found, "auc": auc(false, true)}))
+            curve = {"threshold": threshold, "false_positive_rate": false, "true_positive_rate": true}
+            parts.append(pd.DataFrame({"answer": answer, **curve, "auc": auc(false, true)}))
     if not parts:
         msg = f"All rows have the same true answer, or none of {columns}; a ROC curve needs two kinds of rows."
         raise ValueError(msg)

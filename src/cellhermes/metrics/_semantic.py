@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from .._streams import seed_of
 from . import _vectors
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def semantic_correlation(
     gene_sets: Mapping[str, Sequence[str]],
     *,
     min_size: int = 2,
-    seed: int = 0,
+    rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
     r"""Correlate the cosine similarity of genes with the similarity of their annotations, over all pairs of genes.
 
@@ -46,8 +47,8 @@ def semantic_correlation(
         Term to genes, such as :func:`cellhermes.datasets.gene_sets` returns them.
     min_size
         Gene sets with fewer genes that take part are left out; those that hold all of them say nothing either.
-    seed
-        Of the random embedding.
+    rng
+        Seed or generator of the random embedding.
 
     Returns
     -------
@@ -85,11 +86,11 @@ def semantic_correlation(
         raise ValueError(msg)
     content = (member[annotated] @ sparse.diags_array(np.sqrt(-np.log(size / len(genes))))).tocsr().astype(np.float32)
     unit = {name: _unit(_vectors.vectors_of(table, genes[annotated])) for name, table in tables.items()}
-    widths = sorted({x.shape[1] for x in unit.values()})
+    seed, widths = seed_of(rng), sorted({x.shape[1] for x in unit.values()})
     drawn = {width: np.random.default_rng(seed).normal(size=(len(annotated), width)) for width in widths}
-    chance = {width: _unit(values.astype(np.float32)) for width, values in drawn.items()}
-    found = _correlations(content, [*unit.values(), *chance.values()])
-    of_name, of_width = dict(zip(unit, found, strict=False)), dict(zip(widths, found[len(unit) :], strict=True))
+    chance = {width: _unit(numbers.astype(np.float32)) for width, numbers in drawn.items()}
+    values = _correlations(content, [*unit.values(), *chance.values()])
+    of_name, of_width = dict(zip(unit, values, strict=False)), dict(zip(widths, values[len(unit) :], strict=True))
     table = pd.DataFrame({"embedding": list(unit), "correlation": list(of_name.values())})
     table["random"] = [of_width[x.shape[1]] for x in unit.values()]
     table["improvement"] = table["correlation"] - table["random"]

@@ -37,8 +37,8 @@ class GeneAttention:
     >>> import cellhermes as ch
     >>> model = ch.CellHermes.from_pretrained("mini")
     >>> prompt = ch.text.Template.load("cell").fill(genes=["CD3E", "IL7R", "LTB"])
-    >>> found = model.attend([prompt])[0]
-    >>> found.weights.shape == (len(found.entropy), 3)
+    >>> attention = model.attend([prompt])[0]
+    >>> attention.weights.shape == (len(attention.entropy), 3)
     True
     """
 
@@ -85,10 +85,11 @@ def attend(reader: "Reader", prompts: Sequence[str | Prompt], batch_size: int | 
     out: list[GeneAttention | None] = [None] * len(prompts)
     batches = plan([len(one.ids) for one in encoded], batch_size=batch_size, budget=reader.budget(0))
     with torch.inference_mode(), tqdm(total=len(prompts), desc="attend", delay=2, leave=False) as bar:
-        for batch, found in run_batches(batches, lambda batch: _attend(reader, [encoded[i] for i in batch])):
-            for i, one in zip(batch, found, strict=True):
-                out[i] = one
-                reader.check_finite(np.hstack([one.weights.sum(), one.entropy])[None], [0], [prompts[i]])
+        for batch, attentions in run_batches(batches, lambda batch: _attend(reader, [encoded[i] for i in batch])):
+            for i, attention in zip(batch, attentions, strict=True):
+                out[i] = attention
+                sums = np.hstack([attention.weights.sum(), attention.entropy])
+                reader.check_finite(sums[None], [0], [prompts[i]])
             bar.update(len(batch))
     return out
 
@@ -96,10 +97,10 @@ def attend(reader: "Reader", prompts: Sequence[str | Prompt], batch_size: int | 
 def _attend(reader: "Reader", encoded: list[Encoded]) -> list[GeneAttention]:
     batch = Batch.pad([one.ids for one in encoded], device=reader.device)
     genes = np.zeros(batch.ids.shape, np.float32)
-    for row, one in zip(genes, encoded, strict=True):
-        row[[i for at in one.genes.values() for i in at]] = 1
+    for row, prompt in zip(genes, encoded, strict=True):
+        row[[i for at in prompt.genes.values() for i in at]] = 1
     genes = torch.from_numpy(genes).to(batch.ids.device)
-    found = _forward.attention_of_last_layer(reader.decoder, batch, genes).found
+    seen = _forward.attention_of_last_layer(reader.decoder, batch, genes)
     return [
         GeneAttention(
             tuple(one.genes),
@@ -109,7 +110,7 @@ def _attend(reader: "Reader", encoded: list[Encoded]) -> list[GeneAttention]:
             if sum(map(len, one.genes.values())) > 1
             else np.full(len(entropy), np.nan, np.float32),
         )
-        for one, (weights, entropy, gene_entropy) in zip(encoded, found, strict=True)
+        for one, (weights, entropy, gene_entropy) in zip(encoded, seen, strict=True)
     ]
 
 

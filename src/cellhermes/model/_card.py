@@ -190,8 +190,8 @@ def _of_folder(folder: Path, above: tuple[Path, ...]) -> ModelCard:
             raise ValueError(msg)
         return with_adapter(_base_of(folder, (*above, folder.resolve())), folder)
     if not (folder / "config.json").is_file():
-        found = sorted(path.name for path in folder.iterdir())[:8]
-        msg = f"{folder} holds neither config.json nor adapter_config.json; found {found}."
+        there = sorted(path.name for path in folder.iterdir())[:8]
+        msg = f"{folder} holds neither config.json nor adapter_config.json; found {there}."
         raise ValueError(msg)
     return ModelCard(name=str(folder), base=str(folder), **_reading(folder))
 
@@ -265,10 +265,10 @@ def with_wrap(card: ModelCard, wrap: str | Wrap | None, system: str | None) -> M
 def _reading(folder: Path) -> dict[str, object]:
     """Fields of a card that a folder's note gives, and the tasks that it or the record of a training names."""
     note = _note(folder)
-    found = {key: note[key] for key in ("wrap", "system", "read_at", "license", "description") if key in note}
-    if isinstance(found.get("wrap"), dict):
-        found["wrap"] = Wrap.of(found["wrap"])
-    return {**found, "tasks": tuple(dict.fromkeys([*note.get("tasks", []), *_trained_tasks(folder)]))}
+    fields = {key: note[key] for key in ("wrap", "system", "read_at", "license", "description") if key in note}
+    if isinstance(fields.get("wrap"), dict):
+        fields["wrap"] = Wrap.of(fields["wrap"])
+    return {**fields, "tasks": tuple(dict.fromkeys([*note.get("tasks", []), *_trained_tasks(folder)]))}
 
 
 def _trained_tasks(folder: Path) -> list[str]:
@@ -368,7 +368,7 @@ def check_files(folder: Path, sha256: Mapping[str, str]) -> None:
     """Compare files with their hashes."""
     for file, expected in sha256.items():
         path = folder / file
-        found = sha256_of(path) if path.is_file() else "no file"
-        if found != expected:
-            msg = f"{path} is damaged: expected sha256 {expected}, found {found}. Install the package again."
+        actual = sha256_of(path) if path.is_file() else "no file"
+        if actual != expected:
+            msg = f"{path} is damaged: expected sha256 {expected}, found {actual}. Install the package again."
             raise ValueError(msg)

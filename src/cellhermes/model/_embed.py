@@ -29,8 +29,8 @@ def embed(reader: "Reader", prompts: Sequence[str | Prompt], batch_size: int | N
             prefix = reader.prefix(encoded[members[0]].ids[:shared]) if shared else None
             starts = [spans[i][0] - shared for i in members]
             batches = plan([len(row) for row in rows], batch_size=batch_size, budget=reader.budget(shared))
-            for batch, found in run_batches(batches, partial(_vectors, reader, rows, starts, prefix)):
-                out[[members[i] for i in batch]] = found
+            for batch, vectors in run_batches(batches, partial(_vectors, reader, rows, starts, prefix)):
+                out[[members[i] for i in batch]] = vectors
                 reader.check_finite(out, [members[i] for i in batch], prompts)
                 bar.update(len(batch))
     return out
@@ -57,10 +57,10 @@ def _shared(
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     alone: list[int] = []
-    for i, one in enumerate(encoded):
-        n = min(one.n_shared, spans[i][0])
-        if enabled and n and 2 * n >= len(one.ids):
-            groups.setdefault(tuple(one.ids[:n]), []).append(i)
+    for i, (prompt, (start, _)) in enumerate(zip(encoded, spans, strict=True)):
+        n = min(prompt.n_shared, start)
+        if enabled and n and 2 * n >= len(prompt.ids):
+            groups.setdefault(tuple(prompt.ids[:n]), []).append(i)
         else:
             alone.append(i)
     shared = [(members, len(ids)) for ids, members in groups.items() if len(members) > 1]

@@ -26,6 +26,7 @@ NAME = "cellhermes"
 FORGETS = re.compile(r"window(_size|_len)?$|attention_chunk_size$|index_(topk|block_size)$")
 NO_LIMIT = 1 << 20  # tokens: the context of a model that names none
 Tap = Callable[..., torch.Tensor]
+Seen = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # weights, entropy, entropy over genes
 
 
 def register() -> None:
@@ -127,15 +128,15 @@ def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None
     """Float32 logits of the states that are asked for, and of no others; over all words, or some."""
     head = output_layer(lm)
     if words is None:
-        found = head(states).float()
+        values = head(states).float()
     else:
         bias = None if head.bias is None else head.bias[words]
-        found = torch.nn.functional.linear(states, head.weight[words], bias).float()
+        values = torch.nn.functional.linear(states, head.weight[words], bias).float()
     config = lm.config.get_text_config()
     if (scale := _scale(config)) != 1:  # a pass over all words, which most families need not make
-        found = found * scale
+        values = values * scale
     cap = getattr(config, "final_logit_softcapping", None)
-    return found if cap is None else torch.tanh(found / cap) * cap
+    return values if cap is None else torch.tanh(values / cap) * cap
 
 
 def _scale(config: PretrainedConfig) -> float:
@@ -161,8 +162,8 @@ def grow(
     cache = {name: DynamicCache(config=decoder.config)}
     while True:
         with torch.compiler.set_stance("force_eager"):  # a cache that grows would be compiled again and again
-            found = decoder(input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache)
-        tokens = yield found.last_hidden_state[:, -1]
+            output = decoder(input_ids=step, attention_mask=mask, position_ids=positions, use_cache=True, **cache)
+        tokens = yield output.last_hidden_state[:, -1]
         step = torch.tensor(tokens, device=device)[:, None]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         positions = positions[:, -1:] + 1
@@ -181,8 +182,8 @@ def grow_whole(
 def size(config: PretrainedConfig, name: str, default: int) -> int:
     """Return a size of a config; the largest, where layers differ in it."""
     per_layer = getattr(config, "per_layer_config", None) or [config]
-    found = [getattr(one, name, None) or default for one in per_layer]
-    return max(max(one) if isinstance(one, list | tuple) else one for one in found)
+    sizes = [getattr(layer, name, None) or default for layer in per_layer]
+    return max(max(size) if isinstance(size, list | tuple) else size for size in sizes)
 
 
 def window(config: PretrainedConfig) -> float:
@@ -350,7 +351,7 @@ class LastLayer:
         Tokens of each prompt of the (right-padded) batch.
     genes
         (prompts, tokens) float, 1 at the tokens of genes.
-    found
+    prompts
         One tuple a prompt: weights (heads, tokens) of the last token; mean normalised entropy (heads,) over all keys;
         the same over the keys of genes.
     """
@@ -358,7 +359,7 @@ class LastLayer:
     n_layers: int
     lengths: torch.Tensor
     genes: torch.Tensor
-    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    prompts: list[Seen] = field(default_factory=list)
 
     def watch(
         self,
@@ -377,13 +378,13 @@ class LastLayer:
             for start in range(0, len(query), size):
                 some = slice(start, start + size)
                 visible = None if mask is None else mask[some]
-                found = _look(
+                parts = _look(
                     query[some], key[some], self.genes[some], self.lengths[some], visible,
                     kwargs["scaling"], kwargs.get("softcap"),
                 )  # fmt: skip
-                self.found += [
+                self.prompts += [
                     (weights[:, :n], *entropies)
-                    for weights, *entropies, n in zip(*found, self.lengths[some].tolist(), strict=True)
+                    for weights, *entropies, n in zip(*parts, self.lengths[some].tolist(), strict=True)
                 ]
         return _attention(module, query, key, value, attention_mask, **kwargs)[0]
 
@@ -438,8 +439,8 @@ def _look(
     return last_row, over_all, over_genes
 
 
-def attention_of_last_layer(decoder: PreTrainedModel, batch: Batch, genes: torch.Tensor) -> LastLayer:
-    """Run a right-padded batch and look at its last layer."""
+def attention_of_last_layer(decoder: PreTrainedModel, batch: Batch, genes: torch.Tensor) -> list[Seen]:
+    """Run a right-padded batch and look at its last layer, prompt by prompt (see :class:`LastLayer`)."""
     eye = LastLayer(decoder.config.num_hidden_layers, batch.mask.sum(1), genes)
     _run(decoder, batch.ids, batch.positions, batch.attention_mask, eye.watch)
-    return eye
+    return eye.prompts

@@ -100,7 +100,7 @@ def _plain(file: Path, skeleton: "PreTrainedModel", name: str) -> "PreTrainedMod
     from ._tensors import check_tensors
 
     with unreported():
-        lm, found = AutoModelForCausalLM.from_pretrained(
+        lm, loading = AutoModelForCausalLM.from_pretrained(
             str(file.parent),
             gguf_file=file.name,
             dtype=torch.float32 if skeleton.num_parameters() <= SMALL else torch.bfloat16,
@@ -108,7 +108,7 @@ def _plain(file: Path, skeleton: "PreTrainedModel", name: str) -> "PreTrainedMod
             trust_remote_code=False,
             output_loading_info=True,
         )
-    check_tensors(lm, name, found)
+    check_tensors(lm, name, loading)
     skeleton.load_state_dict(lm.state_dict(), assign=True)
     skeleton.tie_weights()
     return skeleton

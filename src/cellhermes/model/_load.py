@@ -120,13 +120,13 @@ def load_weights(card: "ModelCard", dtype: str, **options: object) -> "PreTraine
     if card.adapters:
         _check_adapters(card, config)
     with _explained(base), _quiet() if card.base.startswith("bundled:") else nullcontext(), unreported():
-        lm, found = _read(
+        lm, loading = _read(
             base,
             revision=card.revision or None,
             dtype=_dtype_before(card.adapters, kind),
             **{"attn_implementation": _forward.NAME, **options},
         )
-    check_tensors(lm, base, found)
+    check_tensors(lm, base, loading)
     _keep_freed_memory()
     return _adapter.merge(lm, card.adapters, kind) if card.adapters else lm
 

@@ -86,8 +86,8 @@ class EightBits(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(..., inputs) to (..., outputs)."""
-        found = linear(inputs, self.weight.to(inputs.dtype)) * self.scale
-        return found if self.bias is None else found + self.bias
+        outputs = linear(inputs, self.weight.to(inputs.dtype)) * self.scale
+        return outputs if self.bias is None else outputs + self.bias
 
 
 def _four_bits(layer: torch.nn.Linear) -> torch.nn.Linear:
@@ -95,7 +95,7 @@ def _four_bits(layer: torch.nn.Linear) -> torch.nn.Linear:
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     how = {"quant_type": "nf4", "compress_statistics": True}
-    made = Linear4bit(*layer.weight.shape[::-1], bias=False, compute_dtype=layer.weight.dtype, device="meta", **how)
-    made.weight = Params4bit(layer.weight.data, requires_grad=False, **how)
-    made.bias = layer.bias
-    return made.eval()
+    rounded = Linear4bit(*layer.weight.shape[::-1], bias=False, compute_dtype=layer.weight.dtype, device="meta", **how)
+    rounded.weight = Params4bit(layer.weight.data, requires_grad=False, **how)
+    rounded.bias = layer.bias
+    return rounded.eval()

@@ -80,9 +80,9 @@ class Reader:
         prompts = [p if isinstance(p, Prompt) else Prompt(p.strip()) for p in prompts]
         positions = positions or any(self.card.read(p.kind) != "prompt_end" for p in prompts)
         encoded = self.encoder.prompts(prompts, positions=positions)
-        for i, one in enumerate(encoded):
-            if len(one.ids) + extra > self.max_tokens:
-                raise PromptLengthError(i, len(one.ids) + extra, self.max_tokens)
+        for i, prompt in enumerate(encoded):
+            if (n_tokens := len(prompt.ids) + extra) > self.max_tokens:
+                raise PromptLengthError(i, n_tokens, self.max_tokens)
         return prompts, encoded
 
     def check_finite(self, values: np.ndarray, rows: Sequence[int], prompts: Sequence[Prompt]) -> None:

@@ -43,8 +43,8 @@ def score(
             lengths = [len(row) + trie.ids.numel() for row in rows]
             budget = min(reader.budget(n + max(lengths)), reader.n_held(n + max(lengths)) * max(lengths))
             batches = plan(lengths, batch_size=batch_size, budget=budget)
-            for batch, found in run_batches(batches, partial(_score, reader, rows, shared, tails, trie)):
-                out[[members[i] for i in batch]] = found
+            for batch, scores in run_batches(batches, partial(_score, reader, rows, shared, tails, trie)):
+                out[[members[i] for i in batch]] = scores
                 reader.check_finite(out, [members[i] for i in batch], prompts)
                 bar.update(len(batch))
     return out if normalize == "sum" else out / trie.lengths.astype(np.float32)
@@ -104,10 +104,10 @@ def _states_of_whole(reader: "Reader", prompt: list[int], answers: list[list[int
     states = torch.empty(len(trie.example), reader.dim, dtype=reader.lm.dtype, device=reader.device)
     size = max(1, reader.budget(0) // max(map(len, rows)))
     for start in range(0, len(rows), size):
-        found = _forward.hidden(reader.decoder, Batch.pad(rows[start : start + size], device=reader.device))
+        hidden = _forward.hidden(reader.decoder, Batch.pad(rows[start : start + size], device=reader.device))
         mine = ((trie.example[:, 0] >= start) & (trie.example[:, 0] < start + size)).nonzero()[:, 0]
         answer, n_tokens = trie.example[mine].unbind(1)
-        states[mine] = found[answer - start, len(prompt) - 1 + n_tokens]
+        states[mine] = hidden[answer - start, len(prompt) - 1 + n_tokens]
     return states
 
 
@@ -115,14 +115,14 @@ def _step_scores(reader: "Reader", states: torch.Tensor, trie: Trie) -> torch.Te
     """(prompts, steps) log-probability of each step, with the logits of some states at a time."""
     n, n_states = states.shape[:2]
     size = max(1, MAX_LOGITS // (n * _forward.output_layer(reader.lm).weight.shape[0]))
-    found = torch.empty(n, len(trie.parent))
+    scores = torch.empty(n, len(trie.parent))
     for start in range(0, n_states, size):
         logits = _forward.logits(reader.lm, states[:, start : start + size])
         first, last = torch.searchsorted(trie.parent, torch.tensor([start, start + size])).tolist()
         at = (trie.parent[first:last] - start).to(logits.device)
         token = trie.token[first:last].to(logits.device)
-        found[:, first:last] = (logits[:, at, token] - logits.logsumexp(-1)[:, at]).cpu()
-    return found
+        scores[:, first:last] = (logits[:, at, token] - logits.logsumexp(-1)[:, at]).cpu()
+    return scores
 
 
 def _alike(rows: Sequence[list[int]], *, enabled: bool) -> list[tuple[list[int], int]]:

@@ -130,30 +130,30 @@ class _Truth:
         answers = [ids[16:19], [ids[16], ids[19]]]
         _set(lm, "eager")
         decoder, alone = lm.get_decoder(), [torch.tensor([row], device=lm.device) for row in rows]
-        found = [decoder(input_ids=one, use_cache=False, output_attentions=True) for one in alone]
+        outputs = [decoder(input_ids=one, use_cache=False, output_attentions=True) for one in alone]
         with_answer = [torch.tensor([row + answers[0]], device=lm.device) for row in rows]
         has_head = lm.get_output_embeddings() is not None
         logits = [lm(input_ids=one, use_cache=False).logits[0].float() for one in with_answer if has_head]
-        seen = [getattr(one, "attentions", None) or [None] for one in found]
+        seen = [getattr(one, "attentions", None) or [None] for one in outputs]
         weights = [one[-1][0, :, -1].float() for one in seen if one[-1] is not None]
-        return cls(lm, rows, answers, tolerance, [one.last_hidden_state[0] for one in found], logits, weights)
+        return cls(lm, rows, answers, tolerance, [one.last_hidden_state[0] for one in outputs], logits, weights)
 
     def in_a_batch(self) -> bool:
         """States of both prompts side by side, and the logits made from them."""
-        found = _forward.hidden(self.lm.get_decoder(), Batch.pad(self.rows, device=self.lm.device))
+        batch = _forward.hidden(self.lm.get_decoder(), self._pad(self.rows))
         return all(
             self._close(states[: len(row)], wanted) and self._predicts(i, states[: len(row)], 0)
-            for i, (row, states, wanted) in enumerate(zip(self.rows, found, self.states, strict=True))
+            for i, (row, states, wanted) in enumerate(zip(self.rows, batch, self.states, strict=True))
         )
 
     def behind_a_prefix(self) -> bool:
         """States of what follows the beginning that both prompts share."""
         prefix = self._prefix([self.rows[0][:N_SHARED]])
         rests = [row[N_SHARED:] for row in self.rows]
-        found = _forward.hidden_behind(self.lm.get_decoder(), prefix, self._pad(rests))
+        batch = _forward.hidden_behind(self.lm.get_decoder(), prefix, self._pad(rests))
         return all(
             self._close(states[: len(rest)], wanted[N_SHARED:])
-            for rest, states, wanted in zip(rests, found, self.states, strict=True)
+            for rest, states, wanted in zip(rests, batch, self.states, strict=True)
         )
 
     def in_a_trie(self) -> bool:
@@ -180,9 +180,9 @@ class _Truth:
     def in_the_last_layer(self) -> bool:
         """Weights of the last token."""
         batch = self._pad(self.rows)
-        found = _forward.attention_of_last_layer(self.lm.get_decoder(), batch, batch.mask.float()).found
-        return len(self.weights) == len(found) and all(
-            self._close(weights, wanted) for (weights, *_), wanted in zip(found, self.weights, strict=True)
+        seen = _forward.attention_of_last_layer(self.lm.get_decoder(), batch, batch.mask.float())
+        return len(self.weights) == len(seen) and all(
+            self._close(weights, wanted) for (weights, *_), wanted in zip(seen, self.weights, strict=True)
         )
 
     def _pad(self, rows: Sequence[list[int]]) -> Batch:
@@ -197,11 +197,11 @@ class _Truth:
             return True
         return self._close(_forward.logits(self.lm, states), self.logits[i][start : start + len(states)])
 
-    def _close(self, found: torch.Tensor, wanted: torch.Tensor) -> bool:
-        if found.shape != wanted.shape:
+    def _close(self, values: torch.Tensor, wanted: torch.Tensor) -> bool:
+        if values.shape != wanted.shape:
             return False
         # NaN and infinity are told of by the verbs
-        return not (found - wanted).abs().max() > self.tolerance * wanted.abs().max()
+        return not (values - wanted).abs().max() > self.tolerance * wanted.abs().max()
 
 
 def _truth(lm: PreTrainedModel, ids: list[int], tolerance: float) -> _Truth:

@@ -7,20 +7,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def check_tensors(lm: "PreTrainedModel", base: str, found: Mapping[str, set]) -> None:
+def check_tensors(lm: "PreTrainedModel", base: str, loading: Mapping[str, set]) -> None:
     """Compare the tensors of the files with those of the model; transformers draws at random what it does not find.
 
     Tensors of parts that no causal language model has (towers for images, heads that judge) may be there too. A model
     without output layer can embed, and is left without one.
     """
-    missing = set(found["missing_keys"])
+    missing = set(loading["missing_keys"])
     head = {f"{name}.{part}" for name, module in lm.named_modules() if module is lm.get_output_embeddings()
             for part, _ in module.named_parameters()}  # fmt: skip
     if head and head <= missing:
         lm.set_output_embeddings(None)
         missing -= head
-    extra = {name for name in found["unexpected_keys"] if name.startswith(_inside(lm))}
-    mismatched = {f"{name} {tuple(held)} for {tuple(wanted)}" for name, held, wanted in found["mismatched_keys"]}
+    extra = {name for name in loading["unexpected_keys"] if name.startswith(_inside(lm))}
+    mismatched = {f"{name} {tuple(held)} for {tuple(wanted)}" for name, held, wanted in loading["mismatched_keys"]}
     kinds = {"missing": missing, "of no layer": extra, "of another shape": mismatched}
     problems = [
         f"{len(names)} are {kind} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"

@@ -86,17 +86,17 @@ class _Start:
 class _Part:
     """Ids of a text behind a start."""
 
-    found: "Encoding"
+    encoding: "Encoding"
     start: _Start
 
     @property
     def ids(self) -> list[int]:
-        return self.found.ids[self.start.n_out :]
+        return self.encoding.ids[self.start.n_out :]
 
     def offsets(self, shift: int = 0) -> list[tuple[int, int]]:
         """(start, end) of each id, in characters; ``shift`` is where the text begins."""
         shift -= len(self.start.text)
-        return [(a + shift, b + shift) for a, b in self.found.offsets[self.start.n_out :]]
+        return [(a + shift, b + shift) for a, b in self.encoding.offsets[self.start.n_out :]]
 
 
 class Encoder:
@@ -135,8 +135,8 @@ class Encoder:
         self._before, self._text_start = begin + until, _Start(BEHIND * bool(until) + words, int(bool(until)))
         _, self._tail_words, self._after, words = self._split(tail)
         before_answer = BEHIND + words if self._after else WORD + tail
-        _, self._end_words, self.end, left = self._split(end)
-        if end and (len(self.end) != 1 or left):
+        _, self._end_words, self.end, behind = self._split(end)
+        if end and (len(self.end) != 1 or behind):
             msg = f"wrap={self.wrap.name!r} ends an answer with {end!r}; expected a single special token at its end."
             raise ValueError(msg)
         self.stop = {*self.end, *({tokenizer.eos_token_id} - {None})}
@@ -158,34 +158,33 @@ class Encoder:
 
     def _split(self, text: str) -> tuple[list[int], str, list[int], str]:
         """Ids up to the last special token, words before the first, ids from the first on, words behind the last."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
         # those that are not looked for in the normalised text split it, special or not
         added = self._tokenizer.get_added_tokens_decoder().items()
         marks = {i: token.content for i, token in added if token.special or not token.normalized}
         # an unknown word is no mark, though its token is a special one
         at = [
             i
-            for i, (t, (a, b)) in enumerate(zip(found.ids, found.offsets, strict=True))
+            for i, (t, (a, b)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True))
             if marks.get(t) == text[a:b].strip()
         ]
         if not at:
             return [], text, [], text
-        words, behind = text[: found.offsets[at[0]][0]], text[found.offsets[at[-1]][1] :]
-        return found.ids[: at[-1] + 1], words, found.ids[at[0] :], behind
+        words, behind = text[: encoding.offsets[at[0]][0]], text[encoding.offsets[at[-1]][1] :]
+        return encoding.ids[: at[-1] + 1], words, encoding.ids[at[0] :], behind
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def _read(self, texts: Sequence[str], starts: Sequence[_Start]) -> list[_Part]:
         whole = [start.text + text for text, start in zip(texts, starts, strict=True)]
-        found = self._tokenizer.encode_batch(whole, add_special_tokens=False)
-        return [*map(_Part, found, starts)]
+        return [*map(_Part, self._tokenizer.encode_batch(whole, add_special_tokens=False), starts)]
 
     def answer(self, text: str) -> list[int]:
         """Ids of an answer behind a prompt, closed by the end token."""
         text = self.wrap.lead + text + self._end_words
         (part,) = self._read([text], [self._answer_start])
-        if part.found.ids[: part.start.n_out] != self._before_answer:  # both would share a token
+        if part.encoding.ids[: part.start.n_out] != self._before_answer:  # both would share a token
             (part,) = self._read([text], [_Start(BEHIND, 1)])
         return part.ids + self.end
 
@@ -297,16 +296,16 @@ def warn_of_plain(tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap | Non
 
 def _copy(source: str, frame: str) -> Tokenizer:
     """Return the same tokenizer, in which all that marks a turn is special, so that no text can imitate it."""
-    made = Tokenizer.from_str(source)
-    plain = {t.content for t in made.get_added_tokens_decoder().values() if not t.special and t.content in frame}
+    tokenizer = Tokenizer.from_str(source)
+    plain = {t.content for t in tokenizer.get_added_tokens_decoder().values() if not t.special and t.content in frame}
     if marks := {content for content in plain if content.strip() and not content.isalnum()}:
         parts = json.loads(source)
         for token in parts["added_tokens"]:
             token["special"] |= token["content"] in marks
-        made = Tokenizer.from_str(json.dumps(parts))
-    made.no_padding()
-    made.no_truncation()
-    return made
+        tokenizer = Tokenizer.from_str(json.dumps(parts))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _check_marks(tokenizer: Tokenizer, around: Wrap) -> None:

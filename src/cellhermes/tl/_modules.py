@@ -14,6 +14,7 @@ from .._entries import check_free, written
 from .._groups import groups_of
 from .._keys import JACCARD, MODULES, NETWORK, NULLS, TABLE, group_keys, write_params
 from .._networks import Network, compared
+from .._streams import seed_of
 from ._expression import blocks, columns_in
 from ._louvain import OUTSIDE, check_resolution, partition
 from ._module_nulls import N_RESEEDED, halved, reseeded, summary
@@ -179,7 +180,7 @@ def modules(
 
 def _rule(max_jaccard: float, min_genes: int, resolution: float, rng: int | np.random.Generator | None) -> Rule:
     """Check the arguments; what decides over modules becomes a record."""
-    seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
+    seed = seed_of(rng)
     for name, value, fine, expected in (
         ("max_jaccard", max_jaccard, 0 < max_jaccard <= 1, "above 0, at most 1"),
         ("min_genes", min_genes, min_genes >= 1, "at least 1"),
