@@ -214,7 +214,9 @@ def public_callables() -> dict[str, Callable]:
     methods = {
         f"{name}.{key}": getattr(cls, key)
         for name, cls in public(inspect.isclass).items()
-        for key, value in vars(cls).items()
+        for base in cls.__mro__
+        if base.__module__.startswith("cellhermes")
+        for key, value in vars(base).items()
         if not key.startswith("_") and (isinstance(value, classmethod | staticmethod) or inspect.isfunction(value))
     }
     return {name: inspect.unwrap(thing) for name, thing in (public(inspect.isroutine) | methods).items()}

@@ -1,16 +1,19 @@
 """What the ranked lists of a modality hold, in words: genes by expression, proteins by abundance, ..."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Self
 
+from ._named import Named
 from ._template import entries
 
 PROTEIN_CODING = "protein_coding"
 
 
 @dataclass(frozen=True, slots=True)
-class Modality:
+class Modality(Named):
     """Words of a modality, and which of its features may stand in a sentence.
 
     Parameters
@@ -48,51 +51,10 @@ class Modality:
     features: str
 
     @classmethod
-    def names(cls) -> list[str]:
-        """List the modalities of ``text/templates/modalities.toml``; the first is the default.
-
-        Returns
-        -------
-        Names for :meth:`load`.
-
-        Examples
-        --------
-        >>> import cellhermes as ch
-        >>> ch.text.Modality.names()
-        ['rna', 'protein', 'gene_activity', 'metabolite']
-        """
-        return list(entries()["modalities"])
-
-    @classmethod
-    def load(cls, modality: "str | Modality") -> "Modality":
-        """Return one modality by name.
-
-        Parameters
-        ----------
-        modality
-            One of :meth:`names`, or a modality, which is returned as it is.
-
-        Returns
-        -------
-        The modality.
-
-        Raises
-        ------
-        KeyError
-            If there is none of that name; the message lists the known ones.
-
-        Examples
-        --------
-        >>> import cellhermes as ch
-        >>> ch.text.Modality.load("rna").nouns
-        'genes'
-        """
-        if isinstance(modality, Modality):
-            return modality
-        if modality not in cls.names():
-            msg = f"No modality {modality!r}. Known: {', '.join(cls.names())}."
-            raise KeyError(msg)
-        return cls(modality, **entries()["modalities"][modality])
+    @cache
+    def _shipped(cls) -> Mapping[str, Self]:
+        """Read the modalities of ``text/templates/modalities.toml``; the first is the default."""
+        return {name: cls(name, **entry) for name, entry in entries()["modalities"].items()}
 
     def keeps(self, names: Sequence[str]) -> list[bool]:
         """Say which features may stand in a sentence, for ``var["sentence_gene"]``.

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
 from ._answer import answer_in
 from ._columns import SENTENCE, SHOWN, column, listed
 from ._modality import Modality
+from ._named import Named
 from ._task_file import fields_of
 from ._template import Prompt, Template, reworded
 
@@ -31,7 +32,7 @@ ANSWERS = "answers"  # the slot that lists the answers in a question
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Named):
     """A kind of question: its wordings, its answers, and how an answer is read from text.
 
     Parameters
@@ -80,6 +81,7 @@ class Task:
     pattern: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    _or_else: ClassVar[str] = "; or pass the path of a TOML file"
 
     def __post_init__(self) -> None:
         wrong = self._wrong()
@@ -88,28 +90,20 @@ class Task:
             raise ValueError(msg)
 
     @classmethod
-    def names(cls) -> list[str]:
-        """List the tasks that come with the package, of ``text/tasks/*.toml``.
-
-        Returns
-        -------
-        Names for :meth:`load`.
-
-        Examples
-        --------
-        >>> import cellhermes as ch
-        >>> [name for name in ch.text.Task.names() if name.startswith("gene_set")]
-        ['gene_set_cell_type', 'gene_set_disease', 'gene_set_phenotype', 'gene_set_rare_disease']
-        """
-        return list(_shipped())
+    @cache
+    def _shipped(cls) -> Mapping[str, Self]:
+        """Read all tasks of ``text/tasks/*.toml``."""
+        paths = sorted((files(__package__) / "tasks").iterdir(), key=lambda path: path.name)
+        names = {path.name.removesuffix(".toml"): path for path in paths if path.name.endswith(".toml")}
+        return {name: _read(name, path.read_bytes(), path.name) for name, path in names.items()}
 
     @classmethod
-    def load(cls, task: "str | Path | Task") -> "Task":
-        """Return one task, by name or from your own file.
+    def load(cls, name: str | Path | Self) -> Self:
+        """Take one by its name, or from your own file.
 
         Parameters
         ----------
-        task
+        name
             One of :meth:`names`; the path of a TOML file, whose name without the ending is the name of the task; or a
             task, which is returned as it is.
 
@@ -146,15 +140,10 @@ class Task:
         ...     ch.text.Task.load(file).name
         'doublet'
         """
-        if isinstance(task, Task):
-            return task
-        if isinstance(task, Path) or task.endswith(".toml"):
-            path = Path(task)
+        if isinstance(name, Path) or (isinstance(name, str) and name.endswith(".toml")):
+            path = Path(name)
             return _read(path.stem, path.read_bytes(), str(path))
-        if task not in _shipped():
-            msg = f"No task {task!r}. Known: {', '.join(_shipped())}; or pass the path of a TOML file."
-            raise KeyError(msg)
-        return _shipped()[task]
+        return super().load(name)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -445,14 +434,6 @@ class Task:
         except re.error as error:
             return f"pattern {self.pattern!r} is no regular expression: {error}"
         return ""
-
-
-@cache
-def _shipped() -> Mapping[str, Task]:
-    """Read all tasks from ``text/tasks/*.toml``, by name."""
-    paths = sorted((files(__package__) / "tasks").iterdir(), key=lambda path: path.name)
-    names = {path.name.removesuffix(".toml"): path for path in paths if path.name.endswith(".toml")}
-    return {name: _read(name, path.read_bytes(), path.name) for name, path in names.items()}
 
 
 def _read(name: str, content: bytes, where: str) -> Task:

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from string import Formatter
+from typing import Self
 
 import numpy as np
+
+from ._named import Named
 
 Span = tuple[int, int]
 
@@ -93,7 +96,7 @@ class QAPair:
 
 
 @dataclass(frozen=True)
-class Template:
+class Template(Named):
     """Text with slots, in one or several wordings.
 
     Parameters
@@ -136,52 +139,20 @@ class Template:
             raise ValueError(msg)
 
     @classmethod
-    def names(cls) -> list[str]:
-        """List the templates of ``text/templates/*.toml``.
-
-        Returns
-        -------
-        Names for :meth:`load`.
-
-        Examples
-        --------
-        >>> import cellhermes as ch
-        >>> "gene_in_cell" in ch.text.Template.names()
-        True
-        """
-        return list(_shipped())
-
-    @classmethod
-    def load(cls, template: "str | Template") -> "Template":
-        """Return one template by name.
-
-        Parameters
-        ----------
-        template
-            One of :meth:`names`: ``"gene"``, ``"cell"``, ``"gene_in_cell"``, ``"pathway"``, ``"perturbation"``,
-            ``"interaction"``, ``"masked_node/hop1"``, ...; or a template, which is returned as it is.
-
-        Returns
-        -------
-        The template.
-
-        Raises
-        ------
-        KeyError
-            If there is none of that name; the message lists the known ones.
-
-        Examples
-        --------
-        >>> import cellhermes as ch
-        >>> ch.text.Template.load("pathway").fill(pathway="apoptosis").text
-        'Pathway apoptosis'
-        """
-        if isinstance(template, Template):
-            return template
-        if template not in _shipped():
-            msg = f"No template {template!r}. Known: {', '.join(sorted(_shipped()))}."
-            raise KeyError(msg)
-        return _shipped()[template]
+    @cache
+    def _shipped(cls) -> Mapping[str, Self]:
+        """Read all templates of ``text/templates/*.toml``."""
+        templates: dict[str, Self] = {}
+        for name, entry in entries().items():
+            if "kinds" in entry:
+                templates |= {template.name: template for template in _expand(name).values()}
+            elif "variants" in entry:
+                words = entry.get("words")
+                about = {key: value for key, value in entry.items() if key != "words"}
+                for of in entries()[words] if words else [""]:
+                    variants = tuple(_named(reworded(text, of), of) for text in entry["variants"])
+                    templates[in_words(name, of)] = cls(in_words(name, of), **about | {"variants": variants})
+        return templates
 
     @cached_property
     def _parts(self) -> list[list[tuple[str, str | None]]]:
@@ -256,22 +227,6 @@ class Template:
         if empty:
             msg = f"Template {self.name!r}: nothing to write for {empty}."
             raise ValueError(msg)
-
-
-@cache
-def _shipped() -> dict[str, Template]:
-    """Read all templates from ``text/templates/*.toml``, by name."""
-    templates: dict[str, Template] = {}
-    for name, entry in entries().items():
-        if "kinds" in entry:
-            templates |= {template.name: template for template in _expand(name).values()}
-        elif "variants" in entry:
-            words = entry.get("words")
-            about = {key: value for key, value in entry.items() if key != "words"}
-            for of in entries()[words] if words else [""]:
-                variants = tuple(_named(reworded(text, of), of) for text in entry["variants"])
-                templates[in_words(name, of)] = Template(in_words(name, of), **about | {"variants": variants})
-    return templates
 
 
 @cache

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
+from typing import ClassVar, Self
+
+from ._named import Named
 
 
 @dataclass(frozen=True, slots=True)
-class Wrap:
+class Wrap(Named):
     """The fixed text around a prompt.
 
     Parameters
@@ -36,54 +39,14 @@ class Wrap:
     tail: str
     lead: str
     end: str
+    _or_else: ClassVar[str] = "; models also know 'chat', their tokenizer's own"
 
     @classmethod
-    def names(cls) -> list[str]:
-        """List the wraps of ``text/wraps.toml``.
-
-        Returns
-        -------
-        Names for :meth:`load`.
-
-        Examples
-        --------
-        >>> import cellhermes as ch
-        >>> sorted(ch.text.Wrap.names())
-        ['llama3-chat', 'llama3-chat-blank', 'plain']
-        """
-        return list(_shipped())
-
-    @classmethod
-    def load(cls, wrap: "str | Wrap") -> "Wrap":
-        """Return one wrap by name.
-
-        Parameters
-        ----------
-        wrap
-            One of :meth:`names`, or a wrap, which is returned as it is.
-
-        Returns
-        -------
-        The wrap.
-
-        Raises
-        ------
-        KeyError
-            If there is none of that name; the message lists the known ones.
-
-        Examples
-        --------
-        >>> import cellhermes as ch
-        >>> ch.text.Wrap.load("plain").tail
-        ''
-        """
-        if isinstance(wrap, Wrap):
-            return wrap
-        if wrap not in _shipped():
-            known = ", ".join(sorted(_shipped()))
-            msg = f"No wrap {wrap!r}. Known: {known}; models also know 'chat', their tokenizer's own."
-            raise KeyError(msg)
-        return _shipped()[wrap]
+    @cache
+    def _shipped(cls) -> Mapping[str, Self]:
+        """Read the wraps of ``text/wraps.toml``."""
+        table = tomllib.loads((files(__package__) / "wraps.toml").read_text("utf-8"))
+        return {name: cls(name, **entry) for name, entry in table.items()}
 
     def render(self, text: str) -> str:
         """Write the text as the model reads it; ``{bos}`` is left out, as its spelling is the tokenizer's."""
@@ -118,7 +81,7 @@ class Wrap:
             msg = f"A wrap is {dict(parts)}; expected texts for {list(needed)}, and a name if you like."
             raise ValueError(msg)
         wrap = cls(**{"name": "own"} | dict(parts))
-        if _shipped().get(wrap.name, wrap) != wrap:
+        if cls._shipped().get(wrap.name, wrap) != wrap:
             msg = f"A wrap of your own is called {wrap.name!r}, which has other parts. Give it another name."
             raise ValueError(msg)
         if "{bos}" in wrap.head[1:] + wrap.tail + wrap.lead + wrap.end or "{eos}" in wrap.head + wrap.tail + wrap.lead:
@@ -135,10 +98,4 @@ class Wrap:
         >>> ch.text.Wrap.load("plain").note()
         'plain'
         """
-        return self.name if _shipped().get(self.name) == self else asdict(self)
-
-
-@cache
-def _shipped() -> dict[str, Wrap]:
-    table = tomllib.loads((files(__package__) / "wraps.toml").read_text("utf-8"))
-    return {name: Wrap(name, **entry) for name, entry in table.items()}
+        return self.name if self._shipped().get(self.name) == self else asdict(self)
