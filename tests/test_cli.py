@@ -357,6 +357,23 @@ def test_predict_answers_a_table(run, questions, tmp_path, ending):
     assert not (tmp_path / f"out.{ending}.parts").exists()
 
 
+@pytest.mark.parametrize("name", ["questions.json", "questions.jsonl"])
+def test_predict_answers_questions_as_they_are_released(run, tmp_path, name):
+    records = [{"instruction": "Is it a gene?", "input": gene, "output": "Yes"} for gene in ("CD4", "XYZ")]
+    lines = "\n".join(map(json.dumps, records))
+    (tmp_path / name).write_text(json.dumps(records) if name.endswith(".json") else lines)
+    done = run(
+        "predict", tmp_path / name, tmp_path / "out.csv", "--task", "question", "--answer", "Yes", "--answer", "No"
+    )
+    assert done.exit_code == 0, done.output
+    frame = pd.DataFrame({"question": ["Is it a gene?\nCD4", "Is it a gene?\nXYZ"]})
+    expected = ch.tl.answer(frame, "mini", ch.text.Question("question", answers=["Yes", "No"]))
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["question"].tolist() == frame["question"].tolist()
+    assert table["predicted"].tolist() == expected["answer"].tolist()
+    np.testing.assert_allclose(table["probability:Yes"], expected["probability:Yes"], rtol=1e-4)
+
+
 def test_predict_answers_for_cells(run, source, tmp_path):
     words = ["--task", "cell_type", "--answer", "B cell", "--answer", "NK cell", "--key-added", "type"]
     done = run("predict", source, tmp_path / "out.h5ad", *words)

@@ -348,7 +348,7 @@ def test_mini_shows_the_plumbing_and_says_so(adata, tmp_path):
     ch.pp.cell_sentences(adata, n_genes=4)
     frame = adata.obs.assign(answer=["Reactive", "Non-Reactive"] * 4)
     frame["reason"] = [f"It has {sentence.split()[0]}." for sentence in frame["cell_sentence"]]
-    pairs = ch.train.questions.reason_pairs(frame, "t_cell_reactivity")
+    pairs = ch.train.questions.task_pairs(frame, "t_cell_reactivity", reasons="reason")
     taught = ch.train.fit(pairs, TrainConfig(max_steps=1), out=tmp_path / "taught", device="cpu")
     config = CONFIG.replace(train=TRAIN.replace(max_steps=2, accumulation=1), class_weights={"Reactive": 2.0})
     with pytest.warns(UserWarning, match="too small to reason"):

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELLS = (".h5ad", ".h5mu")
-TABLES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # and what stands between columns
+TABLES = {".csv": ",", ".tsv": "\t", ".parquet": None}  # that are written, and what stands between columns
+QUESTIONS = (*TABLES, ".json", ".jsonl")  # that are read
 
 
 def predict(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="Cells (.h5ad, .h5mu, .zarr) or questions (.csv, .tsv, .parquet).")
+        Path,
+        typer.Argument(metavar="IN", help="Cells (.h5ad, .h5mu, .zarr) or questions (.csv, .tsv, .parquet, .json)."),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The same with answers: .h5ad, or a table; .zarr: answers, in blocks.")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="The same with answers: .h5ad, or .csv, .tsv, .parquet; .zarr: answers, in blocks."
+        ),
     ],
     task: Task,
     model: Model = "mini",
@@ -78,7 +83,7 @@ def predict(
     if target.suffix not in (*TABLES, *CELLS):
         msg = f"IN is {source.name} and OUT {target.name}; expected {', '.join(CELLS)}, or {', '.join(TABLES)}."
         raise ValueError(msg)
-    if (source.suffix in TABLES) != (target.suffix in TABLES):
+    if (source.suffix in QUESTIONS) != (target.suffix in TABLES):
         msg = f"IN is {source.name} and OUT {target.name}; cells are written as they were, questions as a table."
         raise ValueError(msg)
     if target.suffix == ".parquet" and find_spec("pyarrow") is None:  # pandas would say so after the work
@@ -86,7 +91,7 @@ def predict(
         raise ImportError(msg)
     with _cells.kept(source, target) as blocks:
         asked = ch.text.Question(task, **how)
-        if source.suffix not in TABLES:
+        if source.suffix not in QUESTIONS:
             data, adata = _cells.read_cells(source, target, mod)
             if "cell_sentence" in asked.shown:
                 _cells.add_sentences(data, read_as)

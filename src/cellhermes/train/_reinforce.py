@@ -17,7 +17,8 @@ from ._bases import folders_of
 from ._reinforce_config import ReinforceConfig
 from ._reward import check_classes, closed
 from .corpus._pairs import pairs_sha256
-from .questions._reason_pairs import reason_questions
+from .questions._reason_pairs import asking_for_reasons
+from .questions._task_pairs import task_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,8 +59,8 @@ def reinforce(
     checked: the reward sees the answer, not whether the reason is true.
 
     Reinforcement strengthens what a model writes at times. One that never writes the tags learns nothing; train it
-    first, with :func:`fit` on :func:`~cellhermes.train.questions.reason_pairs`, and pass that adapter as ``base``.
-    Folders, interruptions, several processes and their errors are as for :func:`fit`.
+    first, with :func:`fit` on :func:`~cellhermes.train.questions.task_pairs` with ``reasons``, and pass that adapter as
+    ``base``. Folders, interruptions, several processes and their errors are as for :func:`fit`.
 
     Parameters
     ----------
@@ -117,7 +118,8 @@ def reinforce(
     _folder.check(out)
     question = closed(task)
     check_classes(question, config.class_weights)
-    questions = reason_questions(frame, question, part=part, n_wordings=n_wordings, seed=config.train.seed)
+    pairs = task_pairs(frame, question, part=part, n_wordings=n_wordings, seed=config.train.seed)
+    questions = asking_for_reasons(pairs)
     _check_installed()
     from ._recorded import read_log
     from ._reinforce_trainer import ReasonTrainer, arguments, results

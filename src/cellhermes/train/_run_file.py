@@ -36,7 +36,7 @@ REINFORCE_KEYS = (*COMMON, "reinforce", "questions")
 PAIRS_KEYS = ("name", "path", "weight", "cap")
 EVALUATION_KEYS = ("path", "held_out")
 QUESTIONS_KEYS = ("path", "task", "answers", "expression", "part", "n_wordings")
-TABLES = (".csv", ".tsv", ".parquet", ".h5ad")
+TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".h5ad")
 
 
 def run(path: str | Path, *, out: str | Path | None = None, overwrite: bool = False) -> Path:

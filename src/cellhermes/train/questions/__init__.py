@@ -2,7 +2,6 @@
 
 from ._gene_sets import gene_set_questions
 from ._negatives import balance, sample_negatives
-from ._reason_pairs import reason_pairs
 from ._splits import LeakError, check_split, split
 from ._task_pairs import task_pairs
 
@@ -11,7 +10,6 @@ __all__ = [
     "balance",
     "check_split",
     "gene_set_questions",
-    "reason_pairs",
     "sample_negatives",
     "split",
     "task_pairs",

@@ -13,6 +13,7 @@ from ..._streams import Use, below, hashed
 from ...text import QAPair, Question
 from ...text._columns import SENTENCE
 from ..corpus._pairs import Pairs
+from ._reason_pairs import with_reasons
 from ._splits import SPLIT
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def task_pairs(
     frame: pd.DataFrame | Mapping[str, Sequence[object]],
     task: str | Path | Task | Question,
     *,
+    reasons: str | None = None,
     part: str = "train",
     n_wordings: int = 1,
     seed: int = 0,
@@ -40,6 +42,11 @@ def task_pairs(
     A row gives one pair in each of ``n_wordings`` wordings, drawn by its number. Several tasks are trained together as
     sources of :func:`~cellhermes.train.fit`: ``fit({"fitness": a, "disease": b}, weights=..., out=...)``.
 
+    With ``reasons``, the question asks for a reason first, and the answer is
+    ``<reason>rationale</reason><output>answer</output>``, which :func:`~cellhermes.train.reason_reward` rewards and
+    :func:`cellhermes.tl.reasons` reads (``reason_first=True``). :func:`~cellhermes.train.fit` on these pairs comes
+    before :func:`~cellhermes.train.reinforce`: reinforcement can only strengthen what a model already writes at times.
+
     Parameters
     ----------
     frame
@@ -47,6 +54,8 @@ def task_pairs(
     task
         Name of a task, path of a TOML file, a :class:`~cellhermes.text.Task`, or a :class:`~cellhermes.text.Question`,
         which may name answers, columns and whether the cell's genes are shown.
+    reasons
+        Column with rationales; None asks for the bare answer.
     part
         Which rows, where the frame has a column ``split``: ``"train"``, ``"valid"`` or ``"test"``.
     n_wordings
@@ -63,7 +72,8 @@ def task_pairs(
     KeyError
         If the task or a column is not there.
     ValueError
-        If the part is empty, a value is missing, a label is none of the answers, or there are fewer wordings.
+        If the part is empty, a value is missing, a label is none of the answers, there are fewer wordings, or
+        a rationale holds one of the tags.
 
     Examples
     --------
@@ -73,6 +83,9 @@ def task_pairs(
     >>> pairs = ch.train.questions.task_pairs(frame, "genetic_interaction_synthetic")
     >>> pairs[0].answer, pairs[0].prompt.text.splitlines()[1]
     ('Yes', 'Gene BRCA1 and Gene PARP1')
+    >>> frame["reason"] = "Both repair DNA."
+    >>> ch.train.questions.task_pairs(frame, "genetic_interaction_synthetic", reasons="reason")[0].answer
+    '<reason>Both repair DNA.</reason><output>Yes</output>'
     """
     question = Question.of(task)
     asked = question.task
@@ -99,7 +112,8 @@ def task_pairs(
         "seed": seed,
     }
     make = _TaskPairs(question, columns, true, n_wordings, seed)
-    return Pairs(make, len(true) * n_wordings, task=asked.name, about=about)
+    pairs = Pairs(make, len(true) * n_wordings, task=asked.name, about=about)
+    return pairs if reasons is None else with_reasons(pairs, rows, reasons, n_wordings)
 
 
 @dataclass(frozen=True)
