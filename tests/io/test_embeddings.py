@@ -52,7 +52,7 @@ def test_members_of_an_archive_are_read_by_name(tmp_path, member):
     np.testing.assert_array_equal(ch.io.read_embeddings(path, member=member), X)
     with pytest.raises(ValueError, match="2 files.*member="):
         ch.io.read_embeddings(path)
-    with pytest.raises(KeyError, match="no member 'x'"):
+    with pytest.raises(ValueError, match="no file 'x'"):
         ch.io.read_embeddings(path, member="x")
 
 

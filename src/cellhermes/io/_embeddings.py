@@ -15,7 +15,7 @@ import pandas as pd
 
 from .._disk import zip_names
 from .._symbols import human_symbols
-from ._files import undamaged
+from ._files import picked, undamaged
 from ._tables import MISSING, first_line, opened, read_parquet, told
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def read_embeddings(path: str | Path, *, key: str | None = None, member: str | N
     FileNotFoundError
         If there is no such file.
     KeyError
-        If an entry or member is not there.
+        If an entry is not there.
     ValueError
-        If the format is not known or refused, or the file holds no vectors.
+        If the format is not known or refused, a member is not there, or the file holds no vectors.
 
     Examples
     --------
@@ -109,14 +109,7 @@ def _name(path: Path, member: str | None) -> str:
     if path.suffix.lower() != ".zip":
         return path.name
     with undamaged(path), zip_names(), ZipFile(path) as archive:
-        names = [one for one in archive.namelist() if not one.endswith("/")]
-    if member is not None and member not in names:
-        msg = f"{path} has no member {member!r}; it has {names[:20]}."
-        raise KeyError(msg)
-    if member is None and len(names) != 1:
-        msg = f"{path} has {len(names)} files: {names[:20]}; name one with member=."
-        raise ValueError(msg)
-    return names[0] if member is None else member
+        return picked(archive, path, member)
 
 
 def _where(path: Path, name: str) -> str:

@@ -156,12 +156,17 @@ def _member(raw: BinaryIO, path: Path, member: str | None) -> BinaryIO:
         return raw
     with zip_names():
         archive = zipfile.ZipFile(raw)
+    with zip_names():
+        return archive.open(picked(archive, path, member))
+
+
+def picked(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
+    """Name a file of an archive: the one that is asked for, or the only one."""
     names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     if member is None and len(names) == 1:
-        member = names[0]
+        return names[0]
     if member not in names:
         msg = f"{path} has no file {member!r}" if member else f"{path} has {len(names)} files"
         msg += f". Pass one of them as member=: {', '.join(names)[:500]}."
         raise ValueError(msg)
-    with zip_names():
-        return archive.open(member)
+    return member
