@@ -103,7 +103,7 @@ def test_no_logits_are_made_for_embeddings_and_attention(tiny, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(tiny._lm.lm_head, "forward", refuse)
+    monkeypatch.setattr(tiny._reader.lm.lm_head, "forward", refuse)
     tiny.embed(cells(2))
     tiny.attend(cells(2))
     with pytest.raises(AssertionError):
@@ -339,6 +339,6 @@ def test_batch_budget_comes_from_free_memory(tiny, monkeypatch):
 def test_numbers_that_are_not_finite_are_an_error(folders, verb, value):
     model = ch.CellHermes.from_pretrained(folders("llama"), device="cpu")
     with torch.no_grad():
-        model._lm.get_submodule("model.layers.1.mlp.down_proj").weight[0, 0] = value
+        model._reader.lm.get_submodule("model.layers.1.mlp.down_proj").weight[0, 0] = value
     with pytest.raises(ValueError, match=r"not finite \(NaN or infinity\) of the prompt 'A cell with.*float32"):
         verb(model, cells(2))

@@ -121,9 +121,9 @@ def test_a_model_made_of_tensors_is_hashed_by_them(copy, tokenizer):
     model = ch.CellHermes.from_pretrained(copy, device="cpu")
     found = set()
     for _ in range(2):
-        made = ch.CellHermes(model._lm, tokenizer, model.card)
+        made = ch.CellHermes(model._reader.lm, tokenizer, model.card)
         found.add(made.sha256)
-        next(iter(model._lm.parameters())).data[0, 0] += 1
+        next(iter(model._reader.lm.parameters())).data[0, 0] += 1
     assert len(found) == 2
 
 

@@ -58,7 +58,7 @@ def test_rounded_layers_are_layers_with_rounded_weights(wide, quantize, rounded,
     whole = load(wide)
     by_hand = load(wide)
     with torch.no_grad():
-        for layer in by_hand._lm.get_decoder().modules():
+        for layer in by_hand._reader.lm.get_decoder().modules():
             if isinstance(layer, torch.nn.Linear):
                 layer.weight.copy_(rounded(layer.weight))
     vectors = [model.embed(PROMPTS) for model in (found, by_hand, whole)]

@@ -44,7 +44,7 @@ def theirs(file):
 
 
 def test_it_is_the_model_that_it_says_it_is(small):
-    assert small._lm.num_parameters() == 134_515_008
+    assert small._reader.lm.num_parameters() == 134_515_008
     assert (small.dim, small.max_tokens, small.wrap) == (576, 8192, "chat")
     assert small.card.license == "Apache-2.0"
 

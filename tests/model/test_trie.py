@@ -28,7 +28,7 @@ def naive(model, prompts, answers):
         for j, answer in enumerate(answers):
             more = model._encoder.answer(answer)
             with torch.inference_mode():
-                logp = model._lm(torch.tensor([ids + more])).logits[0].double().log_softmax(-1)
+                logp = model._reader.lm(torch.tensor([ids + more])).logits[0].double().log_softmax(-1)
             out[i, j] = sum(logp[len(ids) + k - 1, token].item() for k, token in enumerate(more))
     return out
 

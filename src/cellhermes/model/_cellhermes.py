@@ -1,16 +1,14 @@
 """The class that sees tensors: a causal language model with four verbs. It knows neither cells nor tasks."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from ..text import Prompt, Wrap
-from . import _attend, _embed, _forward, _generate, _identity, _score, _selfcheck
+from . import _attend, _embed, _generate, _identity, _score, _selfcheck
 from ._attend import GeneAttention
 from ._reader import Reader
 from ._tokens import Encoder, check_vocabulary
@@ -60,13 +58,11 @@ class CellHermes:
         quantize: "Quantize" = "",
         sha256: str = "",
     ) -> None:
-        self.card = card
-        self.quantize = quantize
-        self._sha256 = sha256
-        self._lm = lm.eval()
-        self._encoder = Encoder(tokenizer, card.wrap, system=card.system)
         check_vocabulary(lm, tokenizer, card.name)
-        self._reader = Reader(self._lm, self._encoder, card, self._check_itself())
+        self.card, self.quantize, self._sha256 = card, quantize, sha256
+        self._encoder = Encoder(tokenizer, card.wrap, system=card.system)
+        able = _selfcheck.abilities_of(lm.eval(), self._encoder, card.name, quantize, sha256)
+        self._reader = Reader(lm, self._encoder, card, able)
 
     @classmethod
     def from_pretrained(
@@ -132,35 +128,19 @@ class CellHermes:
         """
         from ._load import load
 
-        how = {"device": device, "dtype": dtype, "read_at": read_at, "quantize": quantize}
-        card, lm, tokenizer, sha256 = load(name, wrap=wrap, system=system, **how)
-        if torch_compile:
-            _forward.compile_layers(lm)
+        how = {"dtype": dtype, "read_at": read_at, "quantize": quantize, "torch_compile": torch_compile}
+        card, lm, tokenizer, sha256 = load(name, device=device, wrap=wrap, system=system, **how)
         return cls(lm, tokenizer, card, quantize=quantize, sha256=sha256)
-
-    def _check_itself(self) -> _selfcheck.Abilities:
-        """Compare with the model's own forward; a warning says what is slower then."""
-        exact = self._lm.dtype == torch.float32 and not self.quantize
-        ids = self._encoder.prompts([Prompt(_selfcheck.TEXT)])[0].ids
-        known_as = (self._sha256, self.dtype, self.device, self.quantize, *ids) if self._sha256 else None
-        able = _selfcheck.check(self._lm, ids, exact=exact, known_as=known_as)
-        if not able.shares:
-            msg = (
-                f"{self.card.name!r} is a {type(self._lm).__name__}, of which keys and values of a beginning are not "
-                "all that counts: what prompts share is computed for each of them. Results are right, and slower."
-            )
-            warnings.warn(msg, stacklevel=4)
-        return able
 
     @property
     def device(self) -> str:
         """Where the weights are."""
-        return str(self._lm.device)
+        return str(self._reader.device)
 
     @property
     def dtype(self) -> str:
         """Type of the weights; vectors are always returned as float32."""
-        return str(self._lm.dtype).removeprefix("torch.")
+        return self._reader.dtype
 
     @cached_property
     def sha256(self) -> str:
@@ -169,7 +149,7 @@ class CellHermes:
         The same for a copy under another name, another one as soon as a byte of these files changes. Results store it
         as ``model_sha256``. What decides besides (``wrap``, ``card.read_at``, ``dtype``, ``quantize``) is not in it.
         """
-        return self._sha256 or _identity.sha256_of_weights(self._lm, self._encoder.fingerprint())
+        return self._sha256 or _identity.sha256_of_weights(self._reader.lm, self._encoder.fingerprint())
 
     @cached_property
     def unseen_genes(self) -> frozenset[str]:

@@ -38,8 +38,9 @@ def load(
     system: str | None,
     read_at: "ReadAt | Mapping[str, ReadAt] | None",
     quantize: Quantize,
+    torch_compile: bool,
 ) -> "tuple[ModelCard, PreTrainedModel, PreTrainedTokenizerBase, str]":
-    """Everything that ``CellHermes`` is made of, and the hash of the files that it was read from."""
+    """Load all that ``CellHermes`` is made of, and hash the files that it is read from."""
     card = _card.resolve(name)
     card = replace(_card.with_wrap(card, wrap, system), read_at=read_at or card.read_at)
     device = device or _best_device()
@@ -51,12 +52,15 @@ def load(
     lm = load_weights(card, dtype)
     if quantize:
         quantize_layers(lm, quantize, device)
+    lm = lm.to(device=device)
+    if torch_compile:
+        _forward.compile_layers(lm)
     if card.name == "mini":
         logger.info(
             "mini is the small model that ships with cellhermes, for tests, tutorials and laptops. "
             "The 8B model reads the same prompts: see ch.cache.list()."
         )
-    return card, lm.to(device=device), tokenizer, sha256
+    return card, lm, tokenizer, sha256
 
 
 def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":

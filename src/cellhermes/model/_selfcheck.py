@@ -6,6 +6,7 @@ another scale of the logits would be left out without a word, so that nothing is
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
+from ..text import Prompt
 from . import _forward
-from ._tokens import Batch
+from ._tokens import Batch, Encoder
 from ._trie import Trie
 
 logger = logging.getLogger("cellhermes")
@@ -49,6 +51,20 @@ class Abilities:
 
 
 _known: dict[Hashable, Abilities] = {}  # models that were loaded before in this process
+
+
+def abilities_of(lm: PreTrainedModel, encoder: Encoder, name: str, quantize: str, sha256: str) -> Abilities:
+    """Compare a loaded model with its own forward; a warning says what is slower then."""
+    ids = encoder.prompts([Prompt(TEXT)])[0].ids
+    known_as = (sha256, str(lm.dtype), str(lm.device), quantize, *ids) if sha256 else None
+    able = check(lm, ids, exact=lm.dtype == torch.float32 and not quantize, known_as=known_as)
+    if not able.shares:
+        msg = (
+            f"{name!r} is a {type(lm).__name__}, of which keys and values of a beginning are not all that counts: what "
+            "prompts share is computed for each of them. Results are right, and slower."
+        )
+        warnings.warn(msg, stacklevel=4)
+    return able
 
 
 def check(lm: PreTrainedModel, ids: Sequence[int], *, exact: bool, known_as: Hashable = None) -> Abilities:
