@@ -50,7 +50,7 @@ def read_contigs(
     sequence: Literal["nt", "aa"] = "nt",
     names: str | None = None,
 ) -> pd.DataFrame:
-    r"""T-cell receptors and clonotypes of cells, from a table of contigs.
+    r"""Read T-cell receptors and clonotypes of cells from a table of contigs.
 
     Reads ``filtered_contig_annotations.csv`` and ``all_contig_annotations.csv`` of Cell Ranger and the AIRR
     rearrangement format, plain or gzip, with commas or tabs. A contig counts if the table says that it is in a cell, of
@@ -167,7 +167,7 @@ def _check_choices(receptor_arms: str, sequence: str) -> None:
 def _read(
     path: str | Path | Mapping[str, str | Path], sample: str | None, field: str
 ) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Contigs of all files under our names, and where they are from."""
+    """Read the contigs of all files under our names, and where they are from."""
     if isinstance(path, Mapping):
         if not path:
             msg = "path is an empty mapping; expected files by the name of their sample."
@@ -245,7 +245,7 @@ def _flags(values: pd.Series, name: str, path: Path) -> pd.Series:
 
 
 def _usable(contigs: pd.DataFrame, field: str, source: str, dropped: Counter[str]) -> tuple[pd.DataFrame, int]:
-    """Contigs that count, and how many cells there are, with or without them; each other contig has one reason."""
+    """Choose contigs that count, and count the cells with or without them; each other contig has one reason."""
     n_called = 0
     tests = [("no cell", lambda t: t["barcode"].notna())]
     tests += [(reason, lambda t, name=name: t[name]) for name, reason in FLAGS.items() if name in contigs]
@@ -272,7 +272,7 @@ def _usable(contigs: pd.DataFrame, field: str, source: str, dropped: Counter[str
 
 
 def _ranked(contigs: pd.DataFrame) -> pd.DataFrame:
-    """Contigs with ``cell`` (number), ``arm`` and ``rank`` in the arm of the cell, from 1."""
+    """Add ``cell`` (number), ``arm`` and ``rank`` in the arm of the cell, from 1."""
     cell = contigs.groupby(["sample", "barcode"], sort=False).ngroup()
     chains = contigs.assign(cell=cell, arm=contigs["locus"].map(ARMS))
     counts = chains[[*COUNTS]].fillna(0).astype(np.int64)
@@ -311,7 +311,7 @@ def _pairing(n_vj: np.ndarray, n_vdj: np.ndarray) -> np.ndarray:
 
 
 def _groups(frame: pd.DataFrame, cells: pd.DataFrame, within: str | Mapping[str, str] | None) -> np.ndarray:
-    """Return what clonotypes stay within, for each cell."""
+    """Find what clonotypes stay within, for each cell."""
     if within is None:
         return np.full(len(frame), "")
     if isinstance(within, Mapping):
@@ -327,7 +327,7 @@ def _groups(frame: pd.DataFrame, cells: pd.DataFrame, within: str | Mapping[str,
 
 
 def _clonotypes(frame: pd.DataFrame, group: np.ndarray, receptor_arms: str, field: str) -> pd.Series:
-    """Name of the clonotype of each cell: numbers by falling size, then by receptor."""
+    """Name the clonotype of each cell: numbers by falling size, then by receptor."""
     arms = {arm: frame[f"IR_{arm}_1_{field}"] for arm in ("VJ", "VDJ")}
     if receptor_arms in arms:
         parts, known = [arms[receptor_arms]], arms[receptor_arms].notna()

@@ -25,7 +25,7 @@ def read_depmap(
     genes: Sequence[str] | None = None,
     cell_lines: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    r"""Gene dependencies of cell lines: ``CRISPRGeneEffect.csv`` of DepMap.
+    r"""Read gene dependencies of cell lines: ``CRISPRGeneEffect.csv`` of DepMap.
 
     The table has a row for each cell line and a column ``SYMBOL (ENTREZ)`` for each gene. An effect of 0 is that of a
     gene that is not needed, -1 the median of genes that all cells need.
@@ -109,7 +109,7 @@ def read_depmap(
 
 
 def _depmap_symbols(path: Path, columns: list[str]) -> list[str]:
-    """Symbols of the columns but the first."""
+    """Read the symbols of the columns but the first."""
     matches = [re.fullmatch(r"(\S+) \([^()]*\)", name) for name in columns[1:]]
     if not matches or not all(matches):
         other = [name for name, match in zip(columns[1:], matches, strict=True) if not match]
@@ -122,7 +122,7 @@ def _depmap_symbols(path: Path, columns: list[str]) -> list[str]:
 
 
 def _depmap_lines(keys: pd.Index, models: str | Path | None) -> pd.DataFrame:
-    """Name and lineage of cell lines, by identifier."""
+    """Read name and lineage of cell lines, by identifier."""
     if models is None:
         return pd.DataFrame({"cell_line": keys}, index=keys)
     table = read_texts(Path(models), None, first_line(Path(models), None, ","))

@@ -26,7 +26,7 @@ REFUSED = (".pkl", ".pickle", ".p", ".joblib", ".pt", ".pth", ".bin", ".npy")
 
 
 def read_embeddings(path: str | Path, *, key: str | None = None, member: str | None = None) -> pd.DataFrame:
-    r"""Vectors of genes, or of cells, from a file.
+    r"""Read vectors of genes, or of cells, from a file.
 
     ``.csv``, ``.tsv``, ``.txt`` (plain or gzip)
         A line for each gene, the gene first, then numbers, with commas, tabs or blanks between them; with a line of
@@ -105,7 +105,7 @@ def _binary(path: Path, name: str, suffix: str, key: str | None) -> pd.DataFrame
 
 
 def _name(path: Path, member: str | None) -> str:
-    """Name of the file, or of the one in the archive."""
+    """Name the file, or the one in the archive."""
     if path.suffix.lower() != ".zip":
         return path.name
     with undamaged(path), zip_names(), ZipFile(path) as archive:
@@ -113,7 +113,7 @@ def _name(path: Path, member: str | None) -> str:
 
 
 def _where(path: Path, name: str) -> str:
-    """Return what errors call the file, or the one in the archive."""
+    """Write what errors call the file, or the one in the archive."""
     return f"{path}: {name}" if path.suffix.lower() == ".zip" else str(path)
 
 
@@ -203,7 +203,7 @@ def _h5ad(file: Path, where: str, key: str | None) -> pd.DataFrame:
 
 
 def _finished(frame: pd.DataFrame, path: Path, form: str) -> pd.DataFrame:
-    """Float32, each gene once, no NaN."""
+    """Keep each gene once, without NaN, in float32."""
     if wrong := [str(c) for c in frame if not pd.api.types.is_numeric_dtype(frame[c])] or not frame.shape[1]:
         msg = f"{path} has no vectors: columns that are not numbers are {wrong}; expected the gene, then numbers."
         raise ValueError(msg)

@@ -34,7 +34,7 @@ Row = tuple[int, list[bytes]]  # number of a line, from 1, and its fields
 
 @contextmanager
 def undamaged(path: Path) -> Iterator[None]:
-    """While a file is read: what is damaged is a ``ValueError`` that names it."""
+    """Turn what a damaged file raises, while it is read, into a ``ValueError`` that names it."""
     try:
         yield
     except DAMAGED as error:
@@ -59,7 +59,7 @@ def unpacked(path: Path, member: str | None) -> Iterator[tuple[BinaryIO, BinaryI
 
 
 def lines(path: Path, member: str | None) -> Iterator[bytes]:
-    """Lines of a file, with a progress bar."""
+    """Read the lines of a file, with a progress bar."""
     size = path.stat().st_size
     with (
         unpacked(path, member) as (text, raw),
@@ -72,7 +72,7 @@ def lines(path: Path, member: str | None) -> Iterator[bytes]:
 
 
 def rows(path: Path, sep: str, member: str | None) -> Iterator[Row]:
-    """Fields of each line that says something; all lines must have as many as the first.
+    """Read the fields of each line that says something; all lines must have as many as the first.
 
     Left out are blank lines, empty fields behind the last one, and comments: ``#`` and a blank, or ``#`` and another
     number of fields than the rest.
@@ -129,7 +129,7 @@ def _record_lines(path: Path) -> Iterator[tuple[str, object]]:
 
 
 def is_symbol(text: object) -> bool:
-    """Whether it is one word, as are ``NA``, ``NAN`` and ``1E5``, which other readers take for something else."""
+    """Tell whether it is one word, as are ``NA``, ``NAN`` and ``1E5``, which other readers take for something else."""
     return isinstance(text, str) and len(text.split()) == 1 and text != "-" and "\ufffd" not in text
 
 
@@ -140,7 +140,7 @@ def told_of_na(path: str | Path, symbols: Container[str]) -> None:
 
 
 def _without_end(fields: list[bytes]) -> list[bytes]:
-    """Fields without the empty ones at the end."""
+    """Drop the empty fields at the end."""
     n = len(fields)
     while n and not fields[n - 1].strip():
         n -= 1

@@ -56,7 +56,7 @@ LAYOUTS = {
 
 
 def read_gene_categories(path: str | Path, *, species: str | None = "Human", member: str | None = None) -> pd.DataFrame:
-    r"""Genes and the category they belong to: cell type, disease, phenotype.
+    r"""Read genes and the category they belong to: cell type, disease, phenotype.
 
     Which database a file is from is seen from its columns: CellMarker 1.0 and 2.0 (saved as text), CellMatch, ScType,
     CTD (``CTD_genes_diseases.csv``, with its comments; only curated associations, those with direct evidence),
@@ -112,7 +112,7 @@ def read_gene_categories(path: str | Path, *, species: str | None = "Human", mem
 
 
 def _categories(path: Path, member: str | None, species: str | None, dropped: Counter[str]) -> tuple[str, pd.DataFrame]:
-    """Return the name of a table's layout, and its genes and categories."""
+    """Read the name of a table's layout, and its genes and categories."""
     name, header = _header(path, member)
     layout = LAYOUTS[name]
     columns = {"gene": layout.gene, "category": layout.category, **layout.extra}
@@ -140,7 +140,7 @@ def _categories(path: Path, member: str | None, species: str | None, dropped: Co
 
 
 def _header(path: Path, member: str | None) -> tuple[str, Header]:
-    """Layout and header of a table, which is the first line that fits one."""
+    """Find layout and header of a table, which is the first line that fits one."""
     seen: list[list[str]] = []
     for n_before, line in enumerate(beginning(path, member)):
         for sep in ("\t", ","):
@@ -162,7 +162,7 @@ def _header(path: Path, member: str | None) -> tuple[str, Header]:
 
 
 def _orphanet(path: Path, member: str | None) -> pd.DataFrame:
-    """Genes of rare diseases; a file that declares entities is refused, so that none is ever expanded."""
+    """Read genes of rare diseases; a file that declares entities is refused, so that none is ever expanded."""
     stack: list[str] = []
     rows: list[tuple[str, str, str]] = []
     now = {"name": "", "code": "", "symbol": ""}

@@ -15,7 +15,7 @@ ANSWERS = ("class", "answer", "label", "category")
 
 
 def read_gene_labels(path: str | Path, *, member: str | None = None) -> pd.DataFrame:
-    r"""Genes and their class, of one or several tasks.
+    r"""Read genes and their class, of one or several tasks.
 
     A table, with tabs or commas, of which one column holds the gene (``symbol``, ``gene``, ``gene_symbol``,
     ``gene_name`` or ``ensembl_id``; the first of these), one the class (``class``, ``answer``, ``label`` or

@@ -31,7 +31,7 @@ GENETIC = {
 def read_genetic_interactions(
     path: str | Path, *, organism: int | None = 9606, member: str | None = None
 ) -> pd.DataFrame:
-    r"""Genetic interactions of a BioGRID file in TAB3 format, by the four types of the paper.
+    r"""Read genetic interactions of a BioGRID file in TAB3 format, by the four types of the paper.
 
     Synthetic (lethality, growth defect, haploinsufficiency, rescue), phenotypic (enhancement, suppression), dosage
     (lethality, growth defect, rescue), and general (negative or positive genetic, by score; the paper does not say what

@@ -13,7 +13,7 @@ WEIGHT = re.compile(r",\s*[-+]?[\d.]+(e[-+]?\d+)?\s*$", re.IGNORECASE)  # of Enr
 
 
 def read_gmt(path: str | Path, member: str | None = None) -> dict[str, list[str]]:
-    r"""Gene sets of a GMT file, plain, gzip or zip.
+    r"""Read gene sets of a GMT file, plain, gzip or zip.
 
     A line has the name of a set, a description, and genes, with tabs between them. Blank fields and lines, genes that
     stand twice in a set, and weights behind genes (``CD3E,1.0``) are left out. Nothing else is lost without a word:
@@ -77,7 +77,7 @@ def read_gmt(path: str | Path, member: str | None = None) -> dict[str, list[str]
 
 
 def _terms(path: Path, member: str | None) -> list[list[str]]:
-    """Fields of each line."""
+    """Read the fields of each line."""
     terms = []
     for number, line in enumerate(lines(path, member), 1):
         try:
@@ -97,7 +97,7 @@ def _terms(path: Path, member: str | None) -> list[list[str]]:
 
 
 def _without_description(path: Path, found: list[list[str]]) -> bool:
-    """Whether most lines have a gene where the description should stand."""
+    """Tell whether most lines have a gene where the description should stand."""
     known = human_symbols().known
     n = sum(second != term and WEIGHT.sub("", second).upper() in known for term, second, *_ in found)
     if n <= len(found) / 2:

@@ -75,7 +75,7 @@ def read_biogrid(
     evidence: Literal["physical", "genetic"] | None = "physical",
     member: str | None = None,
 ) -> nx.Graph:
-    r"""Interactions of a BioGRID file in TAB3 format.
+    r"""Read interactions of a BioGRID file in TAB3 format.
 
     By default those of the paper: both interactors are human, the experimental system is physical. Self-loops are
     dropped, but their gene stays as a node; repeated pairs, in either direction, become one edge.
@@ -147,7 +147,7 @@ def read_biogrid(
 def read_string(
     path: str | Path, *, info: str | Path | None = None, min_score: int = 700, member: str | None = None
 ) -> nx.Graph:
-    r"""Associations of a STRING links file (``9606.protein.links.v12.0.txt.gz``, or one of its variants).
+    r"""Read associations of a STRING links file (``9606.protein.links.v12.0.txt.gz``, or one of its variants).
 
     STRING names proteins by identifiers; ``info`` turns them into gene symbols.
 
@@ -222,7 +222,7 @@ def read_edges(
     header: bool = True,
     member: str | None = None,
 ) -> nx.Graph:
-    r"""Edges of a table with one symbol in each of two columns.
+    r"""Read edges of a table with one symbol in each of two columns.
 
     Self-loops are dropped, but their symbol stays as a node; repeated pairs, in either direction, become one edge.
 
@@ -292,7 +292,7 @@ def read_edges(
 
 
 class _Edges:
-    """Collects edges of a file and counts what is left out."""
+    """The edges of a file, and counts of what is left out."""
 
     def __init__(self) -> None:
         import networkx as nx
@@ -318,7 +318,7 @@ class _Edges:
                 self._flush()
 
     def symbol(self, raw: bytes) -> str:
-        """Return the symbol, ``""`` for what is none: nothing, a dash, or words."""
+        """Decode a symbol, ``""`` for what is none: nothing, a dash, or words."""
         symbol = self._symbols.get(raw)
         if symbol is None:
             text = raw.decode("utf-8", "replace").strip().strip('"')

@@ -116,5 +116,5 @@ def read_perturbation_effects(
 
 
 def _perturbed(value: object) -> str:
-    """Perturbed genes, sorted and joined by ``+``, without what stands for a control."""
+    """Sort perturbed genes and join them by ``+``, without what stands for a control."""
     return "+".join(sorted({gene for gene in joined_genes(value) if not is_control(gene)}))

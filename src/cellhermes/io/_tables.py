@@ -130,7 +130,7 @@ def first_line(path: Path, member: str | None, sep: str | None = None) -> Header
 
 
 def names_in(path: Path, line: str, sep: str) -> list[str]:
-    """Names of columns in a line, without empty ones behind the last."""
+    """Read names of columns in a line, without empty ones behind the last."""
     try:
         names = [name.strip() for name in next(csv.reader([line], delimiter=sep), [])]
     except csv.Error as error:
@@ -149,7 +149,7 @@ def read_texts(
     columns: Collection[str] | None = None,
     quoting: int = csv.QUOTE_MINIMAL,
 ) -> pd.DataFrame:
-    """All fields of a table as text, ``""`` where there is nothing; of some columns, if they are named."""
+    """Read all fields of a table as text, ``""`` where there is nothing; of some columns, if they are named."""
     names = header.names
     if not names:
         msg = f"{path} is empty; expected a table with names in its first line."
@@ -178,7 +178,7 @@ def _check_text(text: str, where: str) -> None:
 
 
 def _rows(path: Path, file: BinaryIO, header: Header, quoting: int) -> Iterator[tuple[int, list[str]]]:
-    """Rows below the names, without blank ones; each has as many fields, but for empty ones behind the last."""
+    """Read rows below the names, without blank ones; each has as many fields, but for empty ones behind the last."""
     n, n_before = len(header.names), header.n_before
     is_first = True
     with TextIOWrapper(file, "utf-8", newline="", errors="surrogateescape") as text:
@@ -215,7 +215,7 @@ class Quoted:
 
     @property
     def line_num(self) -> int:
-        """How many lines were read."""
+        """Count the lines that were read."""
         return self._reader.line_num
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -231,7 +231,7 @@ class Quoted:
 
 
 def numbers(values: pd.Series, path: Path, name: str) -> pd.Series:
-    """Texts as numbers, missing ones as NaN."""
+    """Read texts as numbers, missing ones as NaN."""
     texts = values.str.strip()
     missing = texts.str.lower().isin({text.lower() for text in MISSING})
     parsed = pd.to_numeric(texts.mask(missing), errors="coerce")

@@ -53,7 +53,7 @@ def merge(lm: "PreTrainedModel", adapters: Sequence[str | Path], dtype: torch.dt
 
 
 def is_sum(adapter: str | Path) -> bool:
-    """Whether an adapter only adds products to the weights of linear layers."""
+    """Tell whether an adapter only adds products to the weights of linear layers."""
     config, names = _config(Path(adapter)), _shapes(Path(adapter))
     changes_base = config.get("init_lora_weights") not in BESIDE  # PiSSA and OLoRA take their start from it
     is_other = config.get("use_dora") or config.get("target_parameters") or changes_base
@@ -174,7 +174,7 @@ def _config(adapter: Path) -> dict[str, object]:
 
 
 def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor, from the head of the file."""
+    """Read the shape of each tensor from the head of the file."""
     path = adapter / "adapter_model.safetensors"
     if not path.is_file():
         msg = f"{adapter} has no adapter_model.safetensors; other formats can run code on loading and are not read."
@@ -232,7 +232,7 @@ def _get(find: Callable[[str], torch.nn.Module | torch.nn.Parameter], name: str)
 
 
 def _sizes(layer: torch.nn.Module) -> list[tuple[int, int]]:
-    """Return (inputs, outputs), of each weight where a layer holds several, as experts do."""
+    """Give (inputs, outputs), of each weight where a layer holds several, as experts do."""
     if hasattr(layer, "in_features"):  # the weight of a layer in four bits does not show them
         return [(layer.in_features, layer.out_features)]
     if isinstance(layer, torch.nn.Embedding | Conv1D):  # kept as (in, out)

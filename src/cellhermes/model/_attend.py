@@ -49,7 +49,7 @@ class GeneAttention:
 
     @property
     def gene_share(self) -> np.ndarray:
-        """(heads,) part of the attention that falls on genes; the rest falls on words and turn markers."""
+        """Sum to (heads,) part of the attention that falls on genes; the rest falls on words and turn markers."""
         return self.weights.sum(1)
 
     def head(self, *, over: Literal["genes", "all"] = "genes") -> int:
@@ -69,7 +69,7 @@ class GeneAttention:
 
 
 def attend(reader: "Reader", prompts: Sequence[str | Prompt], batch_size: int | None) -> list[GeneAttention]:
-    """Attention on the genes of each prompt."""
+    """Look at the last layer's attention on the genes of each prompt."""
     check_batch_size(batch_size)
     if not reader.able.attends:
         msg = (

@@ -142,7 +142,7 @@ class ModelCard:
 
 @cache
 def named() -> dict[str, ModelCard]:
-    """Cards of ``models.toml`` by name."""
+    """Read the cards of ``models.toml``, by name."""
     table = packaged("model/models.toml")
     return {
         name: ModelCard(name=name, **{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
@@ -151,7 +151,7 @@ def named() -> dict[str, ModelCard]:
 
 
 def resolve(name: str | Path) -> ModelCard:
-    """Card of a name of ``models.toml``, a folder (model or adapter) or a hub id, in this order."""
+    """Make the card of a name of ``models.toml``, a folder (model or adapter) or a hub id, in this order."""
     if str(name) in named():
         return named()[str(name)]
     if Path(name).exists():
@@ -166,7 +166,7 @@ def resolve(name: str | Path) -> ModelCard:
 
 
 def _of_hub(name: str) -> ModelCard:
-    """Return a hub repository, at the revision and with the reading of ``models.toml`` where it stands there."""
+    """Take a hub repository, at the revision and with the reading of ``models.toml`` where it stands there."""
     for card in named().values():
         if name == (card.adapters[-1] if card.adapters else card.base):  # the repository on top of the chain
             return replace(card, name=name)
@@ -183,7 +183,7 @@ def _of_path(path: Path, above: tuple[Path, ...]) -> ModelCard:
 
 
 def _of_folder(folder: Path, above: tuple[Path, ...]) -> ModelCard:
-    """Return a model's folder, or an adapter's, whose bases are followed down to a model."""
+    """Take the folder of a model, or of an adapter, whose bases are followed down to a model."""
     if (folder / ADAPTER).is_file():
         if folder.resolve() in above:
             msg = f"Adapter {str(folder)!r} is its own base, by way of {above[-1] / ADAPTER}."
@@ -197,7 +197,7 @@ def _of_folder(folder: Path, above: tuple[Path, ...]) -> ModelCard:
 
 
 def trained_on(folder: Path) -> str:
-    """Return an adapter's base, written as :func:`reference` does; word for word, if that is not there."""
+    """Name an adapter's base as :func:`reference` does; word for word, if that is not there."""
     named_base = _named_base(folder)
     try:
         return reference(_base_of(folder, (folder.resolve(),)))
@@ -206,7 +206,7 @@ def trained_on(folder: Path) -> str:
 
 
 def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
-    """Card of the model that an adapter was trained on."""
+    """Find the model that an adapter was trained on."""
     base = _named_base(folder)
     if base in named():
         return named()[base]
@@ -223,7 +223,7 @@ def _base_of(folder: Path, above: tuple[Path, ...]) -> ModelCard:
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a path is a GGUF file, whatever it is called: Ollama's have no ending."""
+    """Tell whether a path is a GGUF file, whatever it is called: Ollama's have no ending."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -231,7 +231,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def is_place(name: str) -> bool:
-    """Whether a name is written as a folder (of Windows, too), and so is no hub id."""
+    """Tell whether a name is written as a folder (of Windows, too), and so is no hub id."""
     return name.startswith((".", "/", "~")) or "\\" in name or ":" in name
 
 
@@ -263,7 +263,7 @@ def with_wrap(card: ModelCard, wrap: str | Wrap | None, system: str | None) -> M
 
 
 def _reading(folder: Path) -> dict[str, object]:
-    """Fields of a card that a folder's note gives, and the tasks that it or the record of a training names."""
+    """Read the fields of a card that a folder's note gives, and the tasks that it or the record of a training names."""
     note = _note(folder)
     fields = {key: note[key] for key in ("wrap", "system", "read_at", "license", "description") if key in note}
     if isinstance(fields.get("wrap"), dict):
@@ -277,7 +277,7 @@ def _trained_tasks(folder: Path) -> list[str]:
 
 
 def trained_tasks(facts: Mapping[str, object]) -> list[str]:
-    """Tasks of the pairs that the record of a training tells of."""
+    """List the tasks of the pairs that the record of a training tells of."""
 
     def named(value: object) -> Iterator[str]:
         if isinstance(value, Mapping):
@@ -292,7 +292,7 @@ def trained_tasks(facts: Mapping[str, object]) -> list[str]:
 
 
 def reference(card: ModelCard) -> str:
-    """Return what adapters trained on this model name as their base: a name, a hub id or an absolute path."""
+    """Write what adapters trained on this model name as their base: a name, a hub id or an absolute path."""
     entry = named().get(card.name)
     if entry is not None:
         return card.name if entry.adapters or entry.base.startswith("bundled:") else entry.base
@@ -346,7 +346,7 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def location(card: ModelCard) -> str:
-    """Folder or hub id of the base, with the files of a bundled model checked against their hashes."""
+    """Find folder or hub id of the base, with the files of a bundled model checked against their hashes."""
     if not card.base.startswith("bundled:"):
         return card.base
     check_files(bundled_folder(card), card.sha256)
@@ -354,12 +354,11 @@ def location(card: ModelCard) -> str:
 
 
 def bundled_folder(card: ModelCard) -> Path:
-    """Folder of a model in this package."""
     return Path(str(files(__package__) / card.base.removeprefix("bundled:")))
 
 
 def unseen_genes(card: ModelCard) -> frozenset[str]:
-    """Symbols that a base lists as absent from everything it was trained on; none where it has no such list."""
+    """List the symbols that a base calls absent from all it was trained on; none where it has no such list."""
     path = Path(location(card)) / UNSEEN
     return frozenset(path.read_text("utf-8").split()) if path.is_file() else frozenset()
 

@@ -134,17 +134,17 @@ class CellHermes:
 
     @property
     def device(self) -> str:
-        """Where the weights are."""
+        """Say where the weights are."""
         return str(self._reader.device)
 
     @property
     def dtype(self) -> str:
-        """Type of the weights; vectors are always returned as float32."""
+        """Name the type of the weights; vectors are always returned as float32."""
         return self._reader.dtype
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of all weights, tokenizer and config of the base, then of each adapter, when it was loaded.
+        """Hash all weights, tokenizer and config of the base, then of each adapter, when it was loaded.
 
         The same for a copy under another name, another one as soon as a byte of these files changes. Results store it
         as ``model_sha256``. What decides besides (``wrap``, ``card.read_at``, ``dtype``, ``quantize``) is not in it.
@@ -153,34 +153,34 @@ class CellHermes:
 
     @cached_property
     def unseen_genes(self) -> frozenset[str]:
-        """Symbols without meaning, as they occur in none of the training data; empty if the model lists none."""
+        """List symbols without meaning, as they occur in none of the training data; empty if the model lists none."""
         from ._card import unseen_genes
 
         return unseen_genes(self.card)
 
     @property
     def dim(self) -> int:
-        """Width of a vector."""
+        """Give the width of a vector."""
         return self._reader.dim
 
     @property
     def n_heads(self) -> int:
-        """Attention heads of a layer."""
+        """Count the attention heads of a layer."""
         return self._reader.n_heads
 
     @property
     def max_tokens(self) -> int:
-        """Longest prompt in tokens, turn markers and answer included."""
+        """Give the longest prompt in tokens, turn markers and answer included."""
         return self._reader.max_tokens
 
     @property
     def wrap(self) -> str:
-        """Name of the text around prompts, such as ``"chat"`` or one of :meth:`cellhermes.text.Wrap.names`."""
+        """Name the text around prompts, such as ``"chat"`` or one of :meth:`cellhermes.text.Wrap.names`."""
         return self._encoder.wrap.name
 
     @property
     def around(self) -> Wrap:
-        """The text around prompts and answers itself."""
+        """Give the text around prompts and answers itself."""
         return self._encoder.wrap
 
     def embed(self, prompts: Sequence[str | Prompt], *, batch_size: int | None = None) -> np.ndarray:
@@ -244,7 +244,7 @@ class CellHermes:
         normalize: Literal["sum", "mean"] = "sum",
         batch_size: int | None = None,
     ) -> np.ndarray:
-        """Log-probability of each answer behind each prompt.
+        """Score each answer behind each prompt by its log-probability.
 
         Summed over the answer's tokens and the token that closes it (paper, equation 5), so that the probabilities of
         all possible answers of any length add up to one, and an answer that another one begins with (*Reactive*,
@@ -331,7 +331,7 @@ class CellHermes:
         return _generate.generate(self._reader, prompts, max_new_tokens, temperature, batch_size, rng)
 
     def attend(self, prompts: Sequence[str | Prompt], *, batch_size: int | None = None) -> list[GeneAttention]:
-        """Attention of the last layer on each gene of a prompt, seen from the prompt's last token.
+        """Look at the last layer's attention on each gene of a prompt, seen from the prompt's last token.
 
         Only the last layer's weights are made, a few rows at a time; no other layer keeps its own.
 

@@ -24,7 +24,7 @@ CLOCK = "{% macro strftime_now(form) %}{{ form" + DATED + " }}{% endmacro %}"
 
 
 def chat_wrap(tokenizer: "PreTrainedTokenizerBase", system: str | None = None) -> Wrap:
-    """Return what the template writes around one user turn, with the start of the answer and no tools.
+    """Find what the template writes around one user turn, with the start of the answer and no tools.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def _user(text: str) -> dict[str, str]:
 
 
 def _closing(tokenizer: "PreTrainedTokenizerBase", rest: str) -> str:
-    """Text behind an answer, up to and with the first special token."""
+    """Take the text behind an answer, up to and with the first special token."""
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     ends = [rest[: rest.index(token) + len(token)] for token in special if token in rest]
     return min(ends, key=len, default="{eos}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def embed(reader: "Reader", prompts: Sequence[str | Prompt], batch_size: int | None) -> np.ndarray:
-    """(prompts, dim) vectors."""
+    """Compute (prompts, dim) vectors."""
     check_batch_size(batch_size)
     prompts, encoded = reader.encode(prompts)
     spans = [span(reader.card.read(prompt.kind), prompt, one) for prompt, one in zip(prompts, encoded, strict=True)]
@@ -39,7 +39,7 @@ def embed(reader: "Reader", prompts: Sequence[str | Prompt], batch_size: int | N
 def _vectors(
     reader: "Reader", rows: list[list[int]], starts: list[int], prefix: _forward.Prefix | None, batch: list[int]
 ) -> np.ndarray:
-    """Vectors of some rows of ids: the mean state from each row's start to its end."""
+    """Compute vectors of some rows of ids: the mean state from each row's start to its end."""
     padded = Batch.pad([rows[i] for i in batch], device=reader.device)
     if prefix is None:
         states = _forward.hidden(reader.decoder, padded)
@@ -51,7 +51,7 @@ def _vectors(
 def _shared(
     encoded: Sequence[Encoded], spans: Sequence[tuple[int, int]], *, enabled: bool
 ) -> list[tuple[list[int], int]]:
-    """Return groups of prompts with the length of the beginning they share, 0 for those better computed whole.
+    """Group prompts, with the length of the beginning they share, 0 for those better computed whole.
 
     Sharing pays when the beginning is at least as long as what follows it and occurs more than once.
     """
@@ -69,7 +69,7 @@ def _shared(
 
 
 def _pool(states: torch.Tensor, spans: list[tuple[int, int]]) -> np.ndarray:
-    """Mean state over each row's (first, last + 1) tokens, as float32."""
+    """Average the states over each row's (first, last + 1) tokens, as float32."""
     if all(stop - start == 1 for start, stop in spans):
         rows = torch.arange(len(spans), device=states.device)
         return states[rows, torch.tensor([start for start, _ in spans], device=states.device)].float().cpu().numpy()

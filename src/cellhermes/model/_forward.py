@@ -46,7 +46,7 @@ def _attention(
     softcap: float | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """One layer's attention: (batch, heads, tokens, width) in, (batch, tokens, heads, width) out."""
+    """Compute one layer's attention: (batch, heads, tokens, width) in, (batch, tokens, heads, width) out."""
     if hermes is not None:
         return _tapped(hermes, module, query, key, value, attention_mask, softcap=softcap, **kwargs), None
     if softcap is not None:
@@ -78,7 +78,7 @@ def _softcapped(
     scaling: float,
     **_: object,
 ) -> torch.Tensor:
-    """Attention of models that cap their scores (Gemma 2), which torch's function can't."""
+    """Compute the attention of models that cap their scores (Gemma 2), which torch's function can't."""
     n_rep = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(n_rep, 1), value.repeat_interleave(n_rep, 1)
     scores = torch.tanh(query @ key.mT * (scaling / softcap)) * softcap
@@ -93,12 +93,12 @@ def _softcapped(
 
 
 def _causal(n_queries: int, n_keys: int, device: torch.device) -> torch.Tensor:
-    """Return (queries, keys) True where a query may look, the last query being the last key."""
+    """Make (queries, keys), True where a query may look, the last query being the last key."""
     return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
 
 
 def hidden(decoder: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """(prompts, tokens, dim) states after the final norm. No logits are made."""
+    """Compute (prompts, tokens, dim) states after the final norm, without logits."""
     return _run(decoder, batch.ids, batch.positions, batch.attention_mask)
 
 
@@ -116,7 +116,7 @@ def _run(
 
 
 def output_layer(lm: PreTrainedModel) -> torch.nn.Module:
-    """From states to logits."""
+    """Find the layer from states to logits."""
     head = lm.get_output_embeddings()
     if head is None:
         msg = f"The files of {lm.name_or_path!r} hold no output layer (lm_head): it can embed, not score or write."
@@ -125,7 +125,7 @@ def output_layer(lm: PreTrainedModel) -> torch.nn.Module:
 
 
 def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None = None) -> torch.Tensor:
-    """Float32 logits of the states that are asked for, and of no others; over all words, or some."""
+    """Compute float32 logits of the states that are asked for, and of no others; over all words, or some."""
     head = output_layer(lm)
     if words is None:
         values = head(states).float()
@@ -140,7 +140,7 @@ def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None
 
 
 def _scale(config: PretrainedConfig) -> float:
-    """Return what families multiply their logits by; whether this is all is checked when a model is loaded."""
+    """Find what families multiply their logits by; whether this is all is checked when a model is loaded."""
     if config.model_type == "hyperclovax":
         return config.logits_scaling
     names = ("logit_scale", "lm_head_multiplier", "logits_scaling")
@@ -151,7 +151,7 @@ def _scale(config: PretrainedConfig) -> float:
 def grow(
     decoder: PreTrainedModel, rows: Sequence[list[int]], *, device: torch.device
 ) -> Generator[torch.Tensor, list[int], None]:
-    """(rows, dim) states at the ends of rows; each is sent a token and gives the next, from keys and values kept.
+    """Yield (rows, dim) states at the ends of rows; each is sent a token and gives the next, from keys and values kept.
 
     Rows are padded on the left, so that all grow at the same end.
     """
@@ -180,20 +180,20 @@ def grow_whole(
 
 
 def size(config: PretrainedConfig, name: str, default: int) -> int:
-    """Return a size of a config; the largest, where layers differ in it."""
+    """Read a size of a config; the largest, where layers differ in it."""
     per_layer = getattr(config, "per_layer_config", None) or [config]
     sizes = [getattr(layer, name, None) or default for layer in per_layer]
     return max(max(size) if isinstance(size, list | tuple) else size for size in sizes)
 
 
 def window(config: PretrainedConfig) -> float:
-    """Tokens up to which every layer sees the whole text, by whatever name a family calls them."""
+    """Count the tokens up to which every layer sees the whole text, by whatever name a family calls them."""
     lengths = (length for name, length in vars(config).items() if FORGETS.search(name) and type(length) is int)
     return min((length for length in lengths if length), default=math.inf)
 
 
 def context(config: PretrainedConfig) -> int:
-    """Longest text in tokens.
+    """Find the longest text in tokens.
 
     Where the frequencies of positions are others in long texts (longrope), it is the longest short one: beyond it the
     vector of a text would depend on how long the others of its batch are.
@@ -252,7 +252,7 @@ class Prefix:
         visible: torch.Tensor | None = None,
         **_: object,
     ) -> torch.Tensor:
-        """Attention of suffixes to their prefix and to themselves, as one softmax over both.
+        """Compute the attention of suffixes to their prefix and to themselves, as one softmax over both.
 
         Within a suffix each token looks back at all others or, with ``visible`` (m, s, s), where it may.
 
@@ -294,7 +294,7 @@ def read_prefix(decoder: PreTrainedModel, batch: Batch) -> Prefix:
 
 
 def read_behind(decoder: PreTrainedModel, shared: Prefix, batch: Batch) -> Prefix:
-    """Prefixes that begin with one shared prefix and go on with the (right-padded) rows of a batch."""
+    """Compute prefixes that begin with one shared prefix and go on with the (right-padded) rows of a batch."""
     prefix = Prefix()
 
     def tap(
@@ -318,14 +318,14 @@ def read_behind(decoder: PreTrainedModel, shared: Prefix, batch: Batch) -> Prefi
 
 
 def hidden_behind(decoder: PreTrainedModel, prefix: Prefix, batch: Batch) -> torch.Tensor:
-    """(suffixes, tokens, dim) states of right-padded suffixes, as many for each prefix, one prefix after another."""
+    """Compute (suffixes, tokens, dim) states of right-padded suffixes, as many for each prefix, in their order."""
     n_each = batch.ids.shape[0] // prefix.lengths.shape[0]
     positions = batch.positions + prefix.lengths.repeat_interleave(n_each)[:, None]
     return _run(decoder, batch.ids, positions, None, prefix.read)
 
 
 def states_behind(decoder: PreTrainedModel, prefix: Prefix, trie: Trie) -> torch.Tensor:
-    """(prefixes, states, dim) of a trie: behind each prefix, then of the nodes."""
+    """Compute (prefixes, states, dim) of a trie: behind each prefix, then of the nodes."""
     n = prefix.lengths.shape[0]
     start = prefix.last[:, None]
     if not trie.ids.numel():
@@ -339,7 +339,7 @@ def states_behind(decoder: PreTrainedModel, prefix: Prefix, trie: Trie) -> torch
 
 @dataclass(slots=True)
 class LastLayer:
-    """Looks at the attention of the last layer and keeps only what is asked of it.
+    """The attention of the last layer, of which is kept only what is asked of it.
 
     The (heads, queries, keys) weights are made for a few rows at a time and dropped.
 
@@ -370,7 +370,7 @@ class LastLayer:
         attention_mask: torch.Tensor | None,
         **kwargs: object,
     ) -> torch.Tensor:
-        """Attention as ever; in the last layer also its weights."""
+        """Compute attention as ever; in the last layer also its weights."""
         if module.layer_idx == self.n_layers - 1:
             # A mask is there only where causality is not all, that is with a sliding window.
             mask = None if attention_mask is None else attention_mask.expand(len(query), -1, -1, -1)[:, 0]
@@ -402,7 +402,7 @@ def _look(
     scaling: float,
     softcap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Last row of the weights, and both entropies, of some prompts: (prompts, heads, tokens, width) in.
+    """Compute the last row of the weights and both entropies of some prompts: (prompts, heads, tokens, width) in.
 
     With e = exp(score - largest score) and m = the sum of e over the keys of a kind, the entropy of the weights
     renormalised over these keys is log(m) - sum(e log e) / m: no weights have to be made for it. Padding stands right,

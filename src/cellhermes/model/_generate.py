@@ -24,7 +24,7 @@ def generate(
     batch_size: int | None,
     rng: int | np.random.Generator | None,
 ) -> list[str]:
-    """Generate an answer to each prompt."""
+    """Write an answer to each prompt, batch by batch."""
     check_batch_size(batch_size)
     if not 0 <= temperature < np.inf or not max_new_tokens >= 1:
         got = f"got {temperature} and {max_new_tokens}"
@@ -77,7 +77,7 @@ def _write(
 
 
 def _draw(logits: torch.Tensor, temperature: float, streams: list[np.random.Generator]) -> list[int]:
-    """One token a row. Draws invert the cumulated probabilities in float64, so that a row's stream alone decides."""
+    """Draw a token for each row from cumulated probabilities in float64, so that the row's stream alone decides."""
     if temperature == 0:
         return logits.argmax(-1).tolist()
     cumulated = (logits.double() / temperature).softmax(-1).cumsum(-1).cpu().numpy()

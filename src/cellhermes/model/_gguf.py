@@ -27,7 +27,7 @@ DIGITS_APART = ("codeshell", "command-r", "exaone", "refact", "smollm", "starcod
 
 
 def unpacked(path: Path) -> Path:
-    """Folder with config, tokenizer and plain weights of a GGUF file, made at first use.
+    """Find the folder with config, tokenizer and plain weights of a GGUF file, made at first use.
 
     It is known by the content of the file and by the version of transformers, which reads it.
 
@@ -54,7 +54,7 @@ def unpacked(path: Path) -> Path:
 
 @contextmanager
 def _named(path: Path, folder: Path) -> Iterator[Path]:
-    """Return the file under a name that ends with .gguf, which transformers insists on."""
+    """Link the file under a name that ends with .gguf, which transformers insists on."""
     if path.suffix == ".gguf":
         yield path
         return
@@ -92,7 +92,7 @@ def _unpack(file: Path, folder: Path, name: str) -> None:
 
 
 def _plain(file: Path, skeleton: "PreTrainedModel", name: str) -> "PreTrainedModel":
-    """Return the model without anything that remembers the blocks of bits, which transformers refuses to save."""
+    """Load the model without anything that remembers the blocks of bits, which transformers refuses to save."""
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -115,7 +115,7 @@ def _plain(file: Path, skeleton: "PreTrainedModel", name: str) -> "PreTrainedMod
 
 
 def _tokenizer(file: Path, n_tokens: int, name: str) -> "PreTrainedTokenizerBase":
-    """Return the tokenizer with the tokens of the file alone, cutting texts into words as the file says."""
+    """Load the tokenizer with the tokens of the file alone, cutting texts into words as the file says."""
     from tokenizers import Tokenizer, pre_tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

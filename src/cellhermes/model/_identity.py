@@ -23,7 +23,7 @@ PLACES = ("_name_or_path", "base_model_name_or_path", "revision")  # fields of t
 
 
 def sha256(card: ModelCard) -> str:
-    """Hash of a model's content: weights (all files), tokenizer and config of its base, then of each adapter in order.
+    """Hash a model's content: weights (all files), tokenizer and config of its base, then of each adapter in order.
 
     Two cards have the same one if the same bytes are read, whatever the folders are called: the base that an adapter
     names stands in it by its own files. How the model is read (wrap, token, number format) is not part of it. Works for
@@ -46,7 +46,7 @@ def sha256(card: ModelCard) -> str:
 
 
 def sha256_of_weights(lm: "PreTrainedModel", tokenizer: str) -> str:
-    """Hash of a model that is in memory and came from nowhere: config, tensors, and the hash of its tokenizer."""
+    """Hash a model that is in memory and came from nowhere: config, tensors, and the hash of its tokenizer."""
     import torch
 
     digest = hashlib.sha256(json.dumps([lm.config.to_dict(), tokenizer], sort_keys=True, default=str).encode())
@@ -57,7 +57,7 @@ def sha256_of_weights(lm: "PreTrainedModel", tokenizer: str) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files of a folder that make a model, and those that the index of its weights names."""
+    """List the files of a folder that make a model, and those that the index of its weights names."""
     named = {path.name for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in FILES)}
     for index in folder.glob("*.safetensors.index.json"):
         named |= {str(name) for name in dict(read_json(index).get("weight_map") or {}).values()}

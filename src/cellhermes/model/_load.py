@@ -80,12 +80,12 @@ def load_tokenizer(card: "ModelCard") -> "PreTrainedTokenizerBase":
 
 
 def context_of(card: "ModelCard") -> int:
-    """Longest text of a card's base in tokens, told before its weights are read."""
+    """Find the longest text of a card's base, in tokens, before its weights are read."""
     return _forward.context(_config(located(card)).get_text_config())
 
 
 def width_of(card: "ModelCard") -> int:
-    """Width of the vectors of a card's base, told before its weights are read."""
+    """Find the width of the vectors of a card's base before its weights are read."""
     return _config(located(card)).get_text_config().hidden_size
 
 
@@ -94,7 +94,7 @@ def _config(card: "ModelCard") -> "PretrainedConfig":
 
 
 def config_of(base: str, **options: str | None) -> "PretrainedConfig":
-    """Shape of a base, which transformers itself has to know: what comes with weights is never run."""
+    """Read the shape of a base, which transformers itself has to know: what comes with weights is never run."""
     with _explained(base):
         config = AutoConfig.from_pretrained(base, trust_remote_code=False, **options)
     if code := getattr(config, "auto_map", None):
@@ -163,7 +163,7 @@ def _keep_freed_memory() -> None:
 
 
 def _dtype_before(adapters: Sequence[str], dtype: torch.dtype) -> torch.dtype | str:
-    """Numbers in which weights are read: before adapters are added, those of the file, where the sum stays exact."""
+    """Choose the numbers in which weights are read: under adapters those of the file, where the sum stays exact."""
     if not adapters:
         return dtype
     return "auto" if all(map(_adapter.is_sum, adapters)) else torch.float32
@@ -180,7 +180,7 @@ def without_weights(config: "PretrainedConfig") -> "PreTrainedModel":
 
 
 def _check_adapters(card: "ModelCard", config: "PretrainedConfig") -> None:
-    """Whether all adapters fit, before the weights are read or even downloaded."""
+    """Check that all adapters fit, before the weights are read or even downloaded."""
     lm = without_weights(config)
     for adapter in card.adapters:
         _adapter.check(lm, adapter)
@@ -188,7 +188,7 @@ def _check_adapters(card: "ModelCard", config: "PretrainedConfig") -> None:
 
 @contextmanager
 def _explained(base: str) -> Iterator[None]:
-    """Errors of loading say what to do."""
+    """Have errors of loading say what to do."""
     try:
         yield
     except SafetensorError as error:
@@ -213,7 +213,7 @@ def _own_code(base: str, where: str) -> str:
 
 @contextmanager
 def unreported() -> Iterator[None]:
-    """No table of tensors on the screen: what matters of it becomes an error."""
+    """Keep the table of tensors off the screen: what matters of it becomes an error."""
     level = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     try:
@@ -224,7 +224,7 @@ def unreported() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar of transformers for a file of a few megabytes."""
+    """Hide the progress bar of transformers for a file of a few megabytes."""
     enabled = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
     try:

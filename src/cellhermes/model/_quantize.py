@@ -85,13 +85,13 @@ class EightBits(torch.nn.Module):
         self.bias = layer.bias
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(..., inputs) to (..., outputs)."""
+        """Map (..., inputs) to (..., outputs)."""
         outputs = linear(inputs, self.weight.to(inputs.dtype)) * self.scale
         return outputs if self.bias is None else outputs + self.bias
 
 
 def _four_bits(layer: torch.nn.Linear) -> torch.nn.Linear:
-    """NF4, whose scales are quantised again: about 0.52 bytes a weight. It is rounded when it moves to its device."""
+    """Take NF4, whose scales are quantised again: about 0.52 bytes a weight, rounded when it moves to its device."""
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     how = {"quant_type": "nf4", "compress_statistics": True}

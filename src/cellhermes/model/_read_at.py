@@ -19,7 +19,7 @@ def check_read_at(read_at: ReadAt | Mapping[str, ReadAt], where: str = "") -> No
 
 
 def read_at_of(kind: str, read_at: ReadAt | Mapping[str, ReadAt]) -> ReadAt:
-    """Return what is read of a kind of prompt (the name of its template)."""
+    """Tell what is read of a kind of prompt (the name of its template)."""
     if isinstance(read_at, str):
         return read_at
     plain = kind.partition("/")[0]  # "cell" of "cell/protein"
@@ -27,7 +27,7 @@ def read_at_of(kind: str, read_at: ReadAt | Mapping[str, ReadAt]) -> ReadAt:
 
 
 def span(read_at: ReadAt, prompt: "Prompt", encoded: "Encoded") -> tuple[int, int]:
-    """(first, last + 1) token whose mean is the vector. Tokens behind the last are not computed at all."""
+    """Find the (first, last + 1) token whose mean is the vector. Tokens behind the last are not computed at all."""
     end = len(encoded.ids)
     if read_at == "prompt_end" or prompt.entity is None:
         return end - 1, end

@@ -58,12 +58,10 @@ class Reader:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return self.lm.device
 
     @property
     def dtype(self) -> str:
-        """Type of the weights."""
         return str(self.lm.dtype).removeprefix("torch.")
 
     def prefix(self, ids: list[int]) -> _forward.Prefix:
@@ -73,7 +71,7 @@ class Reader:
     def encode(
         self, prompts: Sequence[str | Prompt], *, extra: int = 0, positions: bool = False
     ) -> tuple[list[Prompt], list[Encoded]]:
-        """Prompts and their ids, all of which fit into the context together with ``extra`` tokens."""
+        """Encode prompts, all of which fit into the context together with ``extra`` tokens."""
         if isinstance(prompts, str | Prompt):
             msg = f"Pass a list of prompts, got a single {type(prompts).__name__}."
             raise TypeError(msg)
@@ -97,12 +95,12 @@ class Reader:
                 raise ValueError(msg)
 
     def may_share(self, encoded: Sequence[Encoded]) -> bool:
-        """Whether keys of a prefix are all visible: no layer forgets what is further away than its window."""
+        """Tell whether keys of a prefix are all visible: no layer forgets what is further away than its window."""
         longest = max((len(one.ids) for one in encoded), default=0)
         return self.able.shares and longest <= _forward.window(self.config)
 
     def budget(self, n_shared: int) -> int:
-        """Tokens per forward pass, from the memory that is free."""
+        """Choose the tokens per forward pass, from the memory that is free."""
         config, size = self.config, torch.empty((), dtype=self.lm.dtype).element_size()
         width = _forward.size(config, "intermediate_size", 4 * config.hidden_size)
         per_token = size * (12 * config.hidden_size + 3 * width) + 12 * n_shared * self.n_heads
@@ -110,7 +108,7 @@ class Reader:
         return int(max(1, min(most, _free_bytes(self.device) // 4 // per_token)))
 
     def n_held(self, n_tokens: int) -> int:
-        """Prompts whose keys and values of all layers are held at once, from the memory that is free."""
+        """Choose of how many prompts keys and values of all layers are held at once, from the memory that is free."""
         config, size = self.config, torch.empty((), dtype=self.lm.dtype).element_size()
         width = _forward.size(config, "head_dim", config.hidden_size // self.n_heads)
         heads = _forward.size(config, "num_key_value_heads", self.n_heads)
@@ -119,7 +117,7 @@ class Reader:
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Memory that is free now; where the system does not say, 4 GB."""
+    """Measure the memory that is free now; where the system does not say, 4 GB."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "cpu" and "SC_AVPHYS_PAGES" in os.sysconf_names:

@@ -26,7 +26,7 @@ def score(
     normalize: Literal["sum", "mean"],
     batch_size: int | None,
 ) -> np.ndarray:
-    """(prompts, answers) log-probabilities."""
+    """Compute (prompts, answers) log-probabilities."""
     check_batch_size(batch_size)
     if normalize not in ("sum", "mean"):
         msg = f"normalize={normalize!r} is not known; expected 'sum' or 'mean'."
@@ -51,7 +51,7 @@ def score(
 
 
 def answer_ids(encoder: Encoder, answers: Sequence[str]) -> list[list[int]]:
-    """Ids of answers that can be told apart."""
+    """Encode answers, which have to differ."""
     if isinstance(answers, str) or len(answers) == 0 or not all(answers):
         msg = f"score needs a list of answers with text, got {answers if isinstance(answers, str) else [*answers]}."
         raise ValueError(msg)
@@ -84,7 +84,7 @@ def _score(
     trie: Trie,
     batch: list[int],
 ) -> np.ndarray:
-    """(prompts, answers) of one batch: sums over the steps of each answer."""
+    """Compute (prompts, answers) of one batch: sums over the steps of each answer."""
     ids = [rows[i] for i in batch]
     padded = Batch.pad(ids, device=reader.device)
     if shared is not None:
@@ -99,7 +99,7 @@ def _score(
 
 
 def _states_of_whole(reader: "Reader", prompt: list[int], answers: list[list[int]], trie: Trie) -> torch.Tensor:
-    """(states, dim) of a trie from prompt and answers in full, where a layer forgets what is far away."""
+    """Compute (states, dim) of a trie from prompt and answers in full, where a layer forgets what is far away."""
     rows = [prompt + answer[:-1] for answer in answers]
     states = torch.empty(len(trie.example), reader.dim, dtype=reader.lm.dtype, device=reader.device)
     size = max(1, reader.budget(0) // max(map(len, rows)))
@@ -112,7 +112,7 @@ def _states_of_whole(reader: "Reader", prompt: list[int], answers: list[list[int
 
 
 def _step_scores(reader: "Reader", states: torch.Tensor, trie: Trie) -> torch.Tensor:
-    """(prompts, steps) log-probability of each step, with the logits of some states at a time."""
+    """Compute (prompts, steps) log-probabilities, with the logits of some states at a time."""
     n, n_states = states.shape[:2]
     size = max(1, MAX_LOGITS // (n * _forward.output_layer(reader.lm).weight.shape[0]))
     scores = torch.empty(n, len(trie.parent))
@@ -126,7 +126,7 @@ def _step_scores(reader: "Reader", states: torch.Tensor, trie: Trie) -> torch.Te
 
 
 def _alike(rows: Sequence[list[int]], *, enabled: bool) -> list[tuple[list[int], int]]:
-    """Return groups of rows of ids with the length of the beginning they share, 0 for those better computed whole.
+    """Group rows of ids, with the length of the beginning they share, 0 for those better computed whole.
 
     Beginnings are found, where templates tell them: rows of a task share its instruction, and often a cell.
     Something of each row is left behind them: the first row of a group gives its last token, and in sorted order no
@@ -147,7 +147,7 @@ def _alike(rows: Sequence[list[int]], *, enabled: bool) -> list[tuple[list[int],
 
 
 def _n_common(a: list[int], b: list[int]) -> int:
-    """How many first ids are the same."""
+    """Count the first ids that are the same."""
     for n, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return n

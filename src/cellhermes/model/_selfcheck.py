@@ -155,7 +155,7 @@ class _Truth:
         return cls(lm, rows, answers, tolerance, [one.last_hidden_state[0] for one in outputs], logits, weights)
 
     def in_a_batch(self) -> bool:
-        """States of both prompts side by side, and the logits made from them."""
+        """Compare the states of both prompts side by side, and the logits made from them."""
         batch = _forward.hidden(self.lm.get_decoder(), self._pad(self.rows))
         return all(
             self._close(states[: len(row)], wanted) and self._predicts(i, states[: len(row)], 0)
@@ -163,7 +163,7 @@ class _Truth:
         )
 
     def behind_a_prefix(self) -> bool:
-        """States of what follows the beginning that both prompts share."""
+        """Compare the states of what follows the beginning that both prompts share."""
         prefix = self._prefix([self.rows[0][:N_SHARED]])
         rests = [row[N_SHARED:] for row in self.rows]
         batch = _forward.hidden_behind(self.lm.get_decoder(), prefix, self._pad(rests))
@@ -173,7 +173,7 @@ class _Truth:
         )
 
     def in_a_trie(self) -> bool:
-        """Logits of an answer among others, behind the beginning and what follows it."""
+        """Compare the logits of an answer among others, behind the beginning and what follows it."""
         shared, trie = self._prefix([self.rows[0][:N_SHARED]]), Trie.of(self.answers)
         behind = _forward.read_behind(self.lm.get_decoder(), shared, self._pad([row[N_SHARED:] for row in self.rows]))
         at = [0, *trie.parent[trie.paths[0, 1 : len(self.answers[0])]].tolist()]
@@ -185,7 +185,7 @@ class _Truth:
         )
 
     def from_a_cache(self) -> bool:
-        """Logits of an answer that is fed token by token."""
+        """Compare the logits of an answer that is fed token by token."""
         grown = _forward.grow(self.lm.get_decoder(), self.rows, device=self.lm.device)
         states = [next(grown)] + [grown.send([token] * len(self.rows)) for token in self.answers[0][:-1]]
         return all(
@@ -194,7 +194,7 @@ class _Truth:
         )
 
     def in_the_last_layer(self) -> bool:
-        """Weights of the last token."""
+        """Compare the weights of the last token."""
         batch = self._pad(self.rows)
         seen = _forward.attention_of_last_layer(self.lm.get_decoder(), batch, batch.mask.float())
         return len(self.weights) == len(seen) and all(
@@ -208,7 +208,7 @@ class _Truth:
         return _forward.read_prefix(self.lm.get_decoder(), self._pad(rows))
 
     def _predicts(self, i: int, states: torch.Tensor, start: int) -> bool:
-        """Whether states, of which the first stands at a place of a prompt and its answer, give its logits."""
+        """Tell whether states, of which the first stands at a place of a prompt and its answer, give its logits."""
         if not self.logits:
             return True
         return self._close(_forward.logits(self.lm, states), self.logits[i][start : start + len(states)])
@@ -235,7 +235,7 @@ def _refused(lm: PreTrainedModel, why: str) -> str:
 
 
 def _distinct(ids: Sequence[int]) -> list[int]:
-    """Different ids, filled up where a text has few."""
+    """Take different ids, filled up where a text has few."""
     return [*dict.fromkeys([*ids, *range(N_IDS)])][:N_IDS]
 
 
@@ -247,7 +247,7 @@ def _set(lm: PreTrainedModel, attention: str) -> None:
 
 
 def _holds(comparison: Callable[[], bool]) -> bool:
-    """Whether it does; a model that knows nothing of our ways may fail in any manner."""
+    """Tell whether it does; a model that knows nothing of our ways may fail in any manner."""
     try:
         return comparison()
     except Exception as error:  # noqa: BLE001
@@ -257,7 +257,7 @@ def _holds(comparison: Callable[[], bool]) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what transformers says of attention that cannot be set, or does not tell its weights."""
+    """Hide what transformers says of attention that cannot be set, or does not tell its weights."""
     level = hf_logging.get_verbosity()
     hf_logging.set_verbosity(logging.CRITICAL)
     try:

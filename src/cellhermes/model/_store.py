@@ -14,7 +14,7 @@ from ._gguf import unpacked
 
 
 def located(card: ModelCard) -> ModelCard:
-    """Return a card whose base and adapters are folders where they are released weights or a GGUF file.
+    """Make base and adapters of a card folders where they are released weights or a GGUF file.
 
     A repository that is named as an adapter may hold merged weights: it is the base then, and what stands below it in
     the card is not needed.
@@ -53,7 +53,7 @@ def _of_package(place: str) -> Path | None:
 
 
 def _packaged(place: str) -> Path | None:
-    """Return the model's file in an installed package, which is not imported."""
+    """Find the model's file in an installed package, which is not imported."""
     package, _, name = place.partition("/")
     spec = find_spec(package) if package else None
     file = Path(spec.submodule_search_locations[0], name) if spec and spec.submodule_search_locations else None
@@ -61,6 +61,6 @@ def _packaged(place: str) -> Path | None:
 
 
 def is_here(card: ModelCard) -> bool:
-    """Whether nothing of a model by name needs to be downloaded."""
+    """Tell whether nothing of a model by name needs to be downloaded."""
     is_local = card.base.startswith("bundled:") or _packaged(card.package) is not None
     return (is_local or _fetch.is_held(card.base, card.revision)) and all(map(_fetch.is_held, card.adapters))

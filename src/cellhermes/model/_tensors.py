@@ -36,6 +36,6 @@ def check_tensors(lm: "PreTrainedModel", base: str, loading: Mapping[str, set]) 
 
 
 def _inside(lm: "PreTrainedModel") -> tuple[str, ...]:
-    """Return what the names of tensors of the decoder and of the output layer begin with."""
+    """Find what the names of tensors of the decoder and of the output layer begin with."""
     parts = {*lm.get_decoder().children(), lm.get_output_embeddings()}
     return tuple(f"{name}." for name, module in lm.named_modules() if name and module in parts)

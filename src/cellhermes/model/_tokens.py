@@ -94,13 +94,13 @@ class _Part:
         return self.encoding.ids[self.start.n_out :]
 
     def offsets(self, shift: int = 0) -> list[tuple[int, int]]:
-        """(start, end) of each id, in characters; ``shift`` is where the text begins."""
+        """Give the (start, end) of each id, in characters; ``shift`` is where the text begins."""
         shift -= len(self.start.text)
         return [(a + shift, b + shift) for a, b in self.encoding.offsets[self.start.n_out :]]
 
 
 class Encoder:
-    """Turns prompts and answers into ids with one tokenizer and one wrap.
+    """One tokenizer and one wrap, which turn prompts and answers into ids.
 
     Special tokens split a text before anything else happens to it. So a wrapped prompt is read in three parts: the head
     up to its last special token; the text with the plain words of head and tail that touch it; and the tail from its
@@ -157,7 +157,7 @@ class Encoder:
         self.head, self.tail = word.ids[: word.entity[0]], word.ids[word.entity[1] :]
 
     def _split(self, text: str) -> tuple[list[int], str, list[int], str]:
-        """Ids up to the last special token, words before the first, ids from the first on, words behind the last."""
+        """Split at special tokens: ids up to the last, words before the first, ids from the first on, words behind."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         # those that are not looked for in the normalised text split it, special or not
         added = self._tokenizer.get_added_tokens_decoder().items()
@@ -181,7 +181,7 @@ class Encoder:
         return [*map(_Part, self._tokenizer.encode_batch(whole, add_special_tokens=False), starts)]
 
     def answer(self, text: str) -> list[int]:
-        """Ids of an answer behind a prompt, closed by the end token."""
+        """Encode an answer behind a prompt, closed by the end token."""
         text = self.wrap.lead + text + self._end_words
         (part,) = self._read([text], [self._answer_start])
         if part.encoding.ids[: part.start.n_out] != self._before_answer:  # both would share a token
@@ -189,7 +189,7 @@ class Encoder:
         return part.ids + self.end
 
     def examples(self, pairs: Sequence[QAPair], *, max_tokens: int) -> list[Example | None]:
-        """Questions with their answers, of at most ``max_tokens`` tokens.
+        """Encode questions with their answers, of at most ``max_tokens`` tokens.
 
         What is too long is cut in proportion: question and answer lose the same share of their tokens, each at its end,
         and what stands around a question stays. None where nothing of an answer would be left.
@@ -222,15 +222,15 @@ class Encoder:
         return Example(kept + answer[:n_answer], len(kept), is_cut=True)
 
     def fingerprint(self) -> str:
-        """Hash of the tokenizer: the same ids for the same text."""
+        """Hash the tokenizer: the same ids for the same text."""
         return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, without special tokens and outer white space."""
+        """Write generated ids as text, without special tokens and outer white space."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
     def prompts(self, prompts: Sequence[Prompt], *, positions: bool = False) -> list[Encoded]:
-        """Ids of prompts; with ``positions`` also the tokens of genes and entities.
+        """Encode prompts; with ``positions`` also the tokens of genes and entities.
 
         The part before a prompt's cut is tokenised once for all prompts that share it. That both parts together give
         the ids of the whole is checked on one prompt of each group; where a tokenizer breaks the rule, its prompts are
@@ -265,7 +265,7 @@ class Encoder:
         return Encoded(ids, len(shared), genes, entity if prompt.entity else (0, 0))
 
     def _tokens(self, offsets: np.ndarray, spans: "Sequence[Span]") -> list[tuple[int, int]]:
-        """(first, last + 1) position of the tokens that overlap each span of characters."""
+        """Find the (first, last + 1) position of the tokens that overlap each span of characters."""
         # Ends and starts rise along a text, so both borders are binary searches.
         start, stop = np.array(spans).T
         first = np.searchsorted(offsets[:, 1], start, side="right") + len(self._before)
@@ -295,7 +295,7 @@ def warn_of_plain(tokenizer: "PreTrainedTokenizerBase", chosen: str | Wrap | Non
 
 
 def _copy(source: str, frame: str) -> Tokenizer:
-    """Return the same tokenizer, in which all that marks a turn is special, so that no text can imitate it."""
+    """Copy a tokenizer so that all that marks a turn is special, and no text can imitate it."""
     tokenizer = Tokenizer.from_str(source)
     plain = {t.content for t in tokenizer.get_added_tokens_decoder().values() if not t.special and t.content in frame}
     if marks := {content for content in plain if content.strip() and not content.isalnum()}:
@@ -309,7 +309,7 @@ def _copy(source: str, frame: str) -> Tokenizer:
 
 
 def _check_marks(tokenizer: Tokenizer, around: Wrap) -> None:
-    """Whether what is written like a special token is one; the words of a template may be what they like."""
+    """Check that what is written like a special token is one; the words of a template may be what they like."""
     marks = re.findall(r"<\|.*?\|>", around.head + around.tail + around.end)
     missing = sorted({mark for mark in marks if tokenizer.token_to_id(mark) is None})
     if missing and around.name != CHAT:
@@ -362,17 +362,17 @@ class Batch:
 
     @property
     def positions(self) -> torch.Tensor:
-        """(prompts, tokens) position of each token in its own prompt."""
+        """Count to (prompts, tokens) the position of each token in its own prompt."""
         return (self.mask.cumsum(1) - 1).clamp_min(0)
 
     @property
     def attention_mask(self) -> torch.Tensor | None:
-        """None where causality alone hides the padding: behind the last token of a prompt nothing is read."""
+        """Give the mask; None where causality alone hides the padding: behind the end of a prompt nothing is read."""
         return None if self.side == "right" or bool(self.mask.all()) else self.mask
 
     @property
     def last(self) -> torch.Tensor:
-        """(prompts,) column of each prompt's last token."""
+        """Find the (prompts,) column of each prompt's last token."""
         return self.mask.sum(1) - 1 if self.side == "right" else torch.full_like(self.mask[:, 0], -1, dtype=torch.int64)
 
 
@@ -384,7 +384,7 @@ def check_batch_size(batch_size: int | None) -> None:
 
 
 def plan(lengths: Sequence[int], *, batch_size: int | None, budget: int) -> list[list[int]]:
-    """Return indices in batches of similar length, longest first.
+    """Split indices into batches of similar length, longest first.
 
     A batch has ``batch_size`` prompts, or without it as many as keep prompts x longest within ``budget`` tokens.
     """
@@ -426,7 +426,7 @@ def run_batches(batches: list[list[int]], compute: Callable[[list[int]], T]) -> 
 
 
 def _fits(compute: Callable[[list[int]], T], batch: list[int]) -> T | None:
-    """Return the result, or None if memory ran out; a function, so that the failed try's tensors are freed."""
+    """Compute, or give None if memory ran out; a function, so that the failed try's tensors are freed."""
     try:
         return compute(batch)
     except RuntimeError as error:  # torch.OutOfMemoryError on accelerators, a plain RuntimeError from the CPU allocator
