@@ -24,17 +24,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cellhermes")
 
 OFFLINE = ("CELLHERMES_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # the last two are the model hub's own
+OFF = {"", "0", "false", "no", "off"}
 RECORD = ".sha256"
 NOTES = (RECORD, ".part", ".part.etag")  # what stands beside a file
 
 
 def offline() -> str:
     """Return the variable that forbids the network, ``""`` if none does."""
-    return next((f"{name}={os.environ[name]}" for name in OFFLINE if _is_on(os.environ.get(name, ""))), "")
-
-
-def _is_on(value: str) -> bool:
-    return value.strip().lower() not in {"", "0", "false", "no", "off"}
+    values = {name: os.environ.get(name, "") for name in OFFLINE}
+    return next((f"{name}={value}" for name, value in values.items() if value.strip().lower() not in OFF), "")
 
 
 # ---- hashes of downloads

@@ -110,12 +110,9 @@ def _problem(name: str, member: zipfile.ZipInfo | tarfile.TarInfo) -> str:
     return "is a link" if (member.external_attr >> 16) & 0o170000 == 0o120000 else ""
 
 
-@contextmanager
-def _member(opened: zipfile.ZipFile | tarfile.TarFile, member: zipfile.ZipInfo | tarfile.TarInfo) -> Iterator[BinaryIO]:
+def _member(opened: zipfile.ZipFile | tarfile.TarFile, member: zipfile.ZipInfo | tarfile.TarInfo) -> BinaryIO:
     with zip_names():
-        source = opened.open(member) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member)
-    with source:
-        yield source
+        return opened.open(member) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member)
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import _cells
-from ._arguments import Answer, BatchSize, Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Resume, Shard, Task, UseRaw
+from ._arguments import Answer, BatchSize, Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Shard, Task, UseRaw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,6 @@ def predict(
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
     batch_size: BatchSize = None,
-    resume: Resume = False,  # noqa: FBT002
     shard: Shard = None,
 ) -> None:
     """Answer one question of a task for each cell, or for each row of a table."""
@@ -128,7 +127,6 @@ def explain(
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
     batch_size: BatchSize = None,
-    resume: Resume = False,  # noqa: FBT002
 ) -> None:
     """Say which genes of each cell an answer comes from, and test whether that is true."""
     import cellhermes as ch

@@ -21,4 +21,3 @@ Dtype = Annotated[
     str | None, typer.Option(help="'float32', 'bfloat16' or 'float16'; default float32 on a CPU, else the model's.")
 ]
 Quantize = Annotated[str, typer.Option(help="'8bit' or '4bit': hold the model's layers in so many bits.")]
-Resume = Annotated[bool, typer.Option("--resume", help="For older scripts: an interrupted run goes on without it.")]

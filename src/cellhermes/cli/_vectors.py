@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import _cells
-from ._arguments import Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Resume, Shard, UseRaw
+from ._arguments import Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Shard, UseRaw
 
 
 def sentences(
@@ -48,7 +48,6 @@ def embed(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts per forward pass; default from free memory.")
     ] = None,
-    resume: Resume = False,  # noqa: FBT002
     shard: Shard = None,
 ) -> None:
     """Write language-model vectors of all cells, and their sentences where they are missing.

@@ -82,12 +82,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     else:
         msg = f"{path} ends with {path.suffix!r}; expected {', '.join([*SEPARATORS, *JSON])} or .parquet."
         raise ValueError(msg)
-    return frame.mask(frame.astype(object) == "") if _has_empty(frame) else frame
-
-
-def _has_empty(frame: pd.DataFrame) -> bool:
-    """Tell whether a cell is an empty text."""
-    return any((frame.iloc[:, i].astype(object) == "").any() for i in range(frame.shape[1]))
+    has_empty = any((frame.iloc[:, i].astype(object) == "").any() for i in range(frame.shape[1]))
+    return frame.mask(frame.astype(object) == "") if has_empty else frame
 
 
 def read_parquet(path: Path, where: str) -> pd.DataFrame:

@@ -82,7 +82,8 @@ def classification(
     rng = np.random.default_rng(rng)
     parts = [("rows", *_over_rows(rows, drawn, n_bootstrap, rng), rows.n)]
     if groups is not None:
-        each = _measure(rows, _indicators(drawn), drawn.max() + 1)
+        members = lambda first, last: (drawn == np.arange(first, last)[:, None]).astype(float)
+        each = _measure(rows, members, drawn.max() + 1)
         parts.append(("groups", *_over_groups(each, n_bootstrap, rng), np.isfinite(each).sum(0)))
     edges = [(1 - level) / 2, (1 + level) / 2]
     tables = []
@@ -240,10 +241,6 @@ def _mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _nan_mean(values: np.ndarray, axis: int) -> np.ndarray:
     there = np.isfinite(values)
     return _ratio(np.where(there, values, 0).sum(axis), there.sum(axis))
-
-
-def _indicators(codes: np.ndarray) -> Callable[[int, int], np.ndarray]:
-    return lambda first, last: (codes == np.arange(first, last)[:, None]).astype(float)
 
 
 def _counts(n: int, rng: np.random.Generator) -> np.ndarray:

@@ -268,12 +268,8 @@ def _reading(folder: Path) -> dict[str, object]:
     fields = {key: note[key] for key in ("wrap", "system", "read_at", "license", "description") if key in note}
     if isinstance(fields.get("wrap"), dict):
         fields["wrap"] = Wrap.of(fields["wrap"])
-    return {**fields, "tasks": tuple(dict.fromkeys([*note.get("tasks", []), *_trained_tasks(folder)]))}
-
-
-def _trained_tasks(folder: Path) -> list[str]:
-    path = folder / RECORD
-    return trained_tasks(read_json(path)) if path.is_file() else []
+    tasks = trained_tasks(read_json(folder / RECORD)) if (folder / RECORD).is_file() else []
+    return {**fields, "tasks": tuple(dict.fromkeys([*note.get("tasks", []), *tasks]))}
 
 
 def trained_tasks(facts: Mapping[str, object]) -> list[str]:

@@ -14,6 +14,7 @@ from functools import partial
 from inspect import signature
 
 import torch
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -25,8 +26,8 @@ from ._trie import Trie
 NAME = "cellhermes"
 FORGETS = re.compile(r"window(_size|_len)?$|attention_chunk_size$|index_(topk|block_size)$")
 NO_LIMIT = 1 << 20  # tokens: the context of a model that names none
-Tap = Callable[..., torch.Tensor]
-Seen = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # weights, entropy, entropy over genes
+Tap = Callable[..., Tensor]
+Seen = tuple[Tensor, Tensor, Tensor]  # weights, entropy, entropy over genes
 
 
 def register() -> None:
@@ -36,16 +37,16 @@ def register() -> None:
 
 
 def _attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     *,
     hermes: Tap | None = None,
     softcap: float | None = None,
     **kwargs: object,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """Compute one layer's attention: (batch, heads, tokens, width) in, (batch, tokens, heads, width) out."""
     if hermes is not None:
         return _tapped(hermes, module, query, key, value, attention_mask, softcap=softcap, **kwargs), None
@@ -55,7 +56,7 @@ def _attention(
 
 
 @torch.compiler.disable
-def _tapped(hermes: Tap, *args: object, **kwargs: object) -> torch.Tensor:
+def _tapped(hermes: Tap, *args: object, **kwargs: object) -> Tensor:
     """Call what stands in for a layer's attention, uncompiled: it keeps what it sees, layer by layer."""
     return hermes(*args, **kwargs)
 
@@ -68,16 +69,16 @@ def compile_layers(lm: PreTrainedModel) -> None:
 
 
 def _softcapped(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     *,
     softcap: float,
     scaling: float,
     **_: object,
-) -> torch.Tensor:
+) -> Tensor:
     """Compute the attention of models that cap their scores (Gemma 2), which torch's function can't."""
     n_rep = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(n_rep, 1), value.repeat_interleave(n_rep, 1)
@@ -92,30 +93,30 @@ def _softcapped(
     return (scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value).transpose(1, 2).contiguous()
 
 
-def _causal(n_queries: int, n_keys: int, device: torch.device) -> torch.Tensor:
+def _causal(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
     """Make (queries, keys), True where a query may look, the last query being the last key."""
     return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
 
 
-def hidden(decoder: PreTrainedModel, batch: Batch) -> torch.Tensor:
+def hidden(decoder: PreTrainedModel, batch: Batch) -> Tensor:
     """Compute (prompts, tokens, dim) states after the final norm, without logits."""
     return _run(decoder, batch.ids, batch.positions, batch.attention_mask)
 
 
 def _run(
     decoder: PreTrainedModel,
-    ids: torch.Tensor,
-    positions: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
+    ids: Tensor,
+    positions: Tensor,
+    attention_mask: Tensor | None = None,
     hermes: Tap | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     extra = {} if hermes is None else {"hermes": hermes}
     if "position_ids" in signature(decoder.forward).parameters:  # others count by themselves
         extra["position_ids"] = positions
     return decoder(input_ids=ids, attention_mask=attention_mask, use_cache=False, **extra).last_hidden_state
 
 
-def output_layer(lm: PreTrainedModel) -> torch.nn.Module:
+def output_layer(lm: PreTrainedModel) -> nn.Module:
     """Find the layer from states to logits."""
     head = lm.get_output_embeddings()
     if head is None:
@@ -124,14 +125,14 @@ def output_layer(lm: PreTrainedModel) -> torch.nn.Module:
     return head
 
 
-def logits(lm: PreTrainedModel, states: torch.Tensor, words: torch.Tensor | None = None) -> torch.Tensor:
+def logits(lm: PreTrainedModel, states: Tensor, words: Tensor | None = None) -> Tensor:
     """Compute float32 logits of the states that are asked for, and of no others; over all words, or some."""
     head = output_layer(lm)
     if words is None:
         values = head(states).float()
     else:
         bias = None if head.bias is None else head.bias[words]
-        values = torch.nn.functional.linear(states, head.weight[words], bias).float()
+        values = nn.functional.linear(states, head.weight[words], bias).float()
     config = lm.config.get_text_config()
     if (scale := _scale(config)) != 1:  # a pass over all words, which most families need not make
         values = values * scale
@@ -150,7 +151,7 @@ def _scale(config: PretrainedConfig) -> float:
 
 def grow(
     decoder: PreTrainedModel, rows: Sequence[list[int]], *, device: torch.device
-) -> Generator[torch.Tensor, list[int], None]:
+) -> Generator[Tensor, list[int], None]:
     """Yield (rows, dim) states at the ends of rows; each is sent a token and gives the next, from keys and values kept.
 
     Rows are padded on the left, so that all grow at the same end.
@@ -171,7 +172,7 @@ def grow(
 
 def grow_whole(
     decoder: PreTrainedModel, rows: Sequence[list[int]], *, device: torch.device
-) -> Generator[torch.Tensor, list[int], None]:
+) -> Generator[Tensor, list[int], None]:
     """Do the same as :func:`grow`, with each row computed anew for each token."""
     while True:
         batch = Batch.pad(rows, device=device)
@@ -221,37 +222,31 @@ class Prefix:
         (prefixes,) tokens of each prefix.
     """
 
-    layers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    last: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-    lengths: torch.Tensor | None = None
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    last: Tensor | None = None
+    mask: Tensor | None = None
+    lengths: Tensor | None = None
 
     def write(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        **kwargs: object,
-    ) -> torch.Tensor:
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: object, **kwargs: object
+    ) -> Tensor:
         """Remember a layer's keys and values on the way."""
         self.layers.append((key, value))
-        return _attention(module, query, key, value, attention_mask, **kwargs)[0]
+        return _attention(module, query, key, value, *rest, **kwargs)[0]
 
     def read(
         self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
         *,
         scaling: float,
         softcap: float | None = None,
-        visible: torch.Tensor | None = None,
+        visible: Tensor | None = None,
         **_: object,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Compute the attention of suffixes to their prefix and to themselves, as one softmax over both.
 
         Within a suffix each token looks back at all others or, with ``visible`` (m, s, s), where it may.
@@ -297,14 +292,7 @@ def read_behind(decoder: PreTrainedModel, shared: Prefix, batch: Batch) -> Prefi
     """Compute prefixes that begin with one shared prefix and go on with the (right-padded) rows of a batch."""
     prefix = Prefix()
 
-    def tap(
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *rest: object,
-        **kw: object,
-    ) -> torch.Tensor:
+    def tap(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: object, **kw: object) -> Tensor:
         before = (old.expand(len(key), -1, -1, -1) for old in shared.layers[module.layer_idx])
         prefix.layers.append(tuple(torch.cat(pair, 2) for pair in zip(before, (key, value), strict=True)))
         return shared.read(module, query, key, value, *rest, **kw)
@@ -317,14 +305,14 @@ def read_behind(decoder: PreTrainedModel, shared: Prefix, batch: Batch) -> Prefi
     return prefix
 
 
-def hidden_behind(decoder: PreTrainedModel, prefix: Prefix, batch: Batch) -> torch.Tensor:
+def hidden_behind(decoder: PreTrainedModel, prefix: Prefix, batch: Batch) -> Tensor:
     """Compute (suffixes, tokens, dim) states of right-padded suffixes, as many for each prefix, in their order."""
     n_each = batch.ids.shape[0] // prefix.lengths.shape[0]
     positions = batch.positions + prefix.lengths.repeat_interleave(n_each)[:, None]
     return _run(decoder, batch.ids, positions, None, prefix.read)
 
 
-def states_behind(decoder: PreTrainedModel, prefix: Prefix, trie: Trie) -> torch.Tensor:
+def states_behind(decoder: PreTrainedModel, prefix: Prefix, trie: Trie) -> Tensor:
     """Compute (prefixes, states, dim) of a trie: behind each prefix, then of the nodes."""
     n = prefix.lengths.shape[0]
     start = prefix.last[:, None]
@@ -357,19 +345,19 @@ class LastLayer:
     """
 
     n_layers: int
-    lengths: torch.Tensor
-    genes: torch.Tensor
+    lengths: Tensor
+    genes: Tensor
     prompts: list[Seen] = field(default_factory=list)
 
     def watch(
         self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
         **kwargs: object,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Compute attention as ever; in the last layer also its weights."""
         if module.layer_idx == self.n_layers - 1:
             # A mask is there only where causality is not all, that is with a sliding window.
@@ -394,14 +382,14 @@ MAX_ROWS = 32  # rows at once: later keys are hidden from all of them and left o
 
 
 def _look(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    genes: torch.Tensor,
-    lengths: torch.Tensor,
-    mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    genes: Tensor,
+    lengths: Tensor,
+    mask: Tensor | None,
     scaling: float,
     softcap: float | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the last row of the weights and both entropies of some prompts: (prompts, heads, tokens, width) in.
 
     With e = exp(score - largest score) and m = the sum of e over the keys of a kind, the entropy of the weights
@@ -439,7 +427,7 @@ def _look(
     return last_row, over_all, over_genes
 
 
-def attention_of_last_layer(decoder: PreTrainedModel, batch: Batch, genes: torch.Tensor) -> list[Seen]:
+def attention_of_last_layer(decoder: PreTrainedModel, batch: Batch, genes: Tensor) -> list[Seen]:
     """Run a right-padded batch and look at its last layer, prompt by prompt (see :class:`LastLayer`)."""
     eye = LastLayer(decoder.config.num_hidden_layers, batch.mask.sum(1), genes)
     _run(decoder, batch.ids, batch.positions, batch.attention_mask, eye.watch)

@@ -88,7 +88,8 @@ def check(lm: PreTrainedModel, ids: Sequence[int], *, exact: bool, known_as: Has
         If not even the model's own attention gives each prompt of a batch what it gives it alone.
     """
     if known_as is None or known_as not in _known:
-        _known[known_as] = _compare(lm, _distinct(ids), EXACT if exact else ROUNDED)
+        different = [*dict.fromkeys([*ids, *range(N_IDS)])][:N_IDS]  # filled up where a text has few
+        _known[known_as] = _compare(lm, different, EXACT if exact else ROUNDED)
     _set(lm, _known[known_as].attention)
     return _known[known_as]
 
@@ -232,11 +233,6 @@ def _refused(lm: PreTrainedModel, why: str) -> str:
         f"{lm.name_or_path!r} is a {type(lm).__name__}, {why}, so that it is refused. The documentation lists the "
         "families of models that can be read."
     )
-
-
-def _distinct(ids: Sequence[int]) -> list[int]:
-    """Take different ids, filled up where a text has few."""
-    return [*dict.fromkeys([*ids, *range(N_IDS)])][:N_IDS]
 
 
 def _set(lm: PreTrainedModel, attention: str) -> None:

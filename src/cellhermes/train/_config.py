@@ -277,10 +277,8 @@ class TrainConfig(Config):
 
         Raises
         ------
-        KeyError
-            If there is no such preset.
-        ValueError
-            If a field is not known or out of its range.
+        KeyError, ValueError
+            As for :meth:`preset`.
 
         Examples
         --------

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..model import _forward
@@ -41,11 +42,11 @@ def attach(lm: PreTrainedModel, n_sampled: int = 0, temperature: float = 0.1) ->
     plain = lm.forward
 
     def forward(
-        input_ids: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        groups: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+        input_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        groups: Mapping[str, Mapping[str, Tensor]] | None = None,
         **kwargs: object,
     ) -> object:
         if labels is None:
@@ -62,7 +63,7 @@ def attach(lm: PreTrainedModel, n_sampled: int = 0, temperature: float = 0.1) ->
     lm.accepts_loss_kwargs = True  # the trainer hands over how many tokens of the whole step have a loss
 
 
-def of_group(lm: PreTrainedModel, group: Mapping[str, torch.Tensor], temperature: float) -> dict[str, torch.Tensor]:
+def of_group(lm: PreTrainedModel, group: Mapping[str, Tensor], temperature: float) -> dict[str, Tensor]:
     """Compute the losses of a group of prompts, each times its weight.
 
     ``near`` is the cross entropy between the shares of nearness that are wanted and a softmax over the cosines of the
@@ -108,12 +109,8 @@ def _states_at(lm: PreTrainedModel, ids: torch.Tensor, end: torch.Tensor) -> tor
 
 
 def losses(
-    lm: PreTrainedModel,
-    states: torch.Tensor,
-    labels: torch.Tensor,
-    n_items: torch.Tensor | int | None = None,
-    n_sampled: int = 0,
-) -> dict[str, torch.Tensor]:
+    lm: PreTrainedModel, states: Tensor, labels: Tensor, n_items: Tensor | int | None = None, n_sampled: int = 0
+) -> dict[str, Tensor]:
     """Compute the mean negative log-likelihood of labels (eq. 5), and in evaluation what each row got right.
 
     Parameters
@@ -153,7 +150,7 @@ def losses(
     return outputs
 
 
-def _draw(targets: torch.Tensor, n_words: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _draw(targets: Tensor, n_words: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draw words to compare with: them, the log of one over the chance of each, and where the targets are among them.
 
     All targets are there, and ``n`` of the other words; each of these stands for as many as were left out for it, so
@@ -172,12 +169,8 @@ def _draw(targets: torch.Tensor, n_words: int, n: int) -> tuple[torch.Tensor, to
 
 
 def _nll(
-    lm: PreTrainedModel,
-    states: torch.Tensor,
-    targets: torch.Tensor,
-    words: torch.Tensor | None,
-    log_odds: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    lm: PreTrainedModel, states: Tensor, targets: Tensor, words: Tensor | None, log_odds: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Compute each target's loss and whether it is the likeliest token, a bounded number of logits at a time."""
     n_words = lm.get_output_embeddings().weight.shape[0] if words is None else len(words)
     size = max(1, MAX_LOGITS // n_words)
@@ -191,12 +184,8 @@ def _nll(
 
 
 def _nll_of(
-    lm: PreTrainedModel,
-    states: torch.Tensor,
-    targets: torch.Tensor,
-    words: torch.Tensor | None,
-    log_odds: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    lm: PreTrainedModel, states: Tensor, targets: Tensor, words: Tensor | None, log_odds: Tensor | None
+) -> tuple[Tensor, Tensor]:
     logits = _forward.logits(lm, states, words)
     if log_odds is not None:
         logits = logits + log_odds

@@ -41,12 +41,7 @@ Card = dict[str, object]
 
 
 def write(
-    pairs: Pairs,
-    path: str | Path,
-    *,
-    n_workers: int = 1,
-    inputs: Sequence[str | Path] = (),
-    overwrite: bool = False,
+    pairs: Pairs, path: str | Path, *, n_workers: int = 1, inputs: Sequence[str | Path] = (), overwrite: bool = False
 ) -> Card:
     """Write a corpus and its card, as :meth:`Pairs.write` says."""
     path = Path(path)

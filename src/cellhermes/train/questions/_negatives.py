@@ -100,12 +100,7 @@ def sample_negatives(
 
 
 def balance(
-    frame: pd.DataFrame,
-    *,
-    within: Sequence[str] = (),
-    label: str = "answer",
-    ratio: float = 1.0,
-    seed: int = 0,
+    frame: pd.DataFrame, *, within: Sequence[str] = (), label: str = "answer", ratio: float = 1.0, seed: int = 0
 ) -> pd.DataFrame:
     """Thin out frequent answers: in each group, an answer has at most ``ratio`` times the rows of the rarest one.
 
