@@ -89,14 +89,13 @@ def prompts(
 
 def _stored_wrap(adata: "AnnData", key: str, of: str, label: str) -> Wrap:
     params = read_params(adata, key) if of == "cells" else made_with(adata, label, key)
-    if "wrap" not in params:
+    if "wrap_parts" not in params:
         msg = (
             f"`adata.uns[{key!r}]` does not say how a model read the {of}. "
             f"Run `ch.tl.embed_{of}(adata)` first, or pass wrap=."
         )
         raise ValueError(msg)
-    # results of earlier versions have a name alone
-    return Wrap(**json.loads(params["wrap_parts"])) if "wrap_parts" in params else Wrap.load(str(params["wrap"]))
+    return Wrap(**json.loads(params["wrap_parts"]))
 
 
 def _cells(adata: "AnnData", names: Sequence[str] | None, sentence_key: str) -> list[tuple[str, str, str]]:

