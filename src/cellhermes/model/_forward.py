@@ -325,58 +325,6 @@ def states_behind(decoder: PreTrainedModel, prefix: Prefix, trie: Trie) -> Tenso
     return torch.cat([start, nodes.view(n, -1, nodes.shape[-1])], 1)
 
 
-@dataclass(slots=True)
-class LastLayer:
-    """The attention of the last layer, of which is kept only what is asked of it.
-
-    The (heads, queries, keys) weights are made for a few rows at a time and dropped.
-
-    Parameters
-    ----------
-    n_layers
-        Layers of the model.
-    lengths
-        Tokens of each prompt of the (right-padded) batch.
-    genes
-        (prompts, tokens) float, 1 at the tokens of genes.
-    prompts
-        One tuple a prompt: weights (heads, tokens) of the last token; mean normalised entropy (heads,) over all keys;
-        the same over the keys of genes.
-    """
-
-    n_layers: int
-    lengths: Tensor
-    genes: Tensor
-    prompts: list[Seen] = field(default_factory=list)
-
-    def watch(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Tensor | None,
-        **kwargs: object,
-    ) -> Tensor:
-        """Compute attention as ever; in the last layer also its weights."""
-        if module.layer_idx == self.n_layers - 1:
-            # A mask is there only where causality is not all, that is with a sliding window.
-            mask = None if attention_mask is None else attention_mask.expand(len(query), -1, -1, -1)[:, 0]
-            size = max(1, MAX_WEIGHTS // (query.shape[1] * query.shape[2] * MAX_ROWS))
-            for start in range(0, len(query), size):
-                some = slice(start, start + size)
-                visible = None if mask is None else mask[some]
-                parts = _look(
-                    query[some], key[some], self.genes[some], self.lengths[some], visible,
-                    kwargs["scaling"], kwargs.get("softcap"),
-                )  # fmt: skip
-                self.prompts += [
-                    (weights[:, :n], *entropies)
-                    for weights, *entropies, n in zip(*parts, self.lengths[some].tolist(), strict=True)
-                ]
-        return _attention(module, query, key, value, attention_mask, **kwargs)[0]
-
-
 MAX_WEIGHTS = 4_000_000  # attention weights held at once: 16 MB
 MAX_ROWS = 32  # rows at once: later keys are hidden from all of them and left out, which saves nearly half the work
 
@@ -428,7 +376,42 @@ def _look(
 
 
 def attention_of_last_layer(decoder: PreTrainedModel, batch: Batch, genes: Tensor) -> list[Seen]:
-    """Run a right-padded batch and look at its last layer, prompt by prompt (see :class:`LastLayer`)."""
-    eye = LastLayer(decoder.config.num_hidden_layers, batch.mask.sum(1), genes)
-    _run(decoder, batch.ids, batch.positions, batch.attention_mask, eye.watch)
-    return eye.prompts
+    """Run a right-padded batch and look at the attention of its last layer.
+
+    The (heads, queries, keys) weights are made for a few rows at a time and dropped.
+
+    Parameters
+    ----------
+    decoder
+        With our attention.
+    batch
+        Prompts.
+    genes
+        (prompts, tokens) float, 1 at the tokens of genes.
+
+    Returns
+    -------
+    One tuple a prompt: weights (heads, tokens) of the last token; mean normalised entropy (heads,) over all keys; the
+    same over the keys of genes.
+    """
+    prompts: list[Seen] = []
+    last, lengths = decoder.config.num_hidden_layers - 1, batch.mask.sum(1)
+
+    def watch(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
+    ) -> Tensor:
+        if module.layer_idx == last:
+            # A mask is there only where causality is not all, that is with a sliding window.
+            mask = None if attention_mask is None else attention_mask.expand(len(query), -1, -1, -1)[:, 0]
+            size = max(1, MAX_WEIGHTS // (query.shape[1] * query.shape[2] * MAX_ROWS))
+            for start in range(0, len(query), size):
+                some = slice(start, start + size)
+                visible = None if mask is None else mask[some]
+                how = kwargs["scaling"], kwargs.get("softcap")
+                parts = _look(query[some], key[some], genes[some], lengths[some], visible, *how)
+                ends = lengths[some].tolist()
+                prompts.extend((row[:, :n], *rest) for row, *rest, n in zip(*parts, ends, strict=True))
+        return _attention(module, query, key, value, attention_mask, **kwargs)[0]
+
+    _run(decoder, batch.ids, batch.positions, batch.attention_mask, watch)
+    return prompts
