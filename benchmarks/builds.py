@@ -2,7 +2,8 @@
 
 ``../before`` is a checkout of the build to compare with (``git worktree add ../before COMMIT``). Each task runs in one
 process for each build, both alive at the same time; rounds are taken in turns after one that is not counted, and the
-medians are compared. Prints a markdown table and exits with 1 where this build is slower than ``--limit`` allows.
+medians are compared. Each build runs its own copy of this script, as names of functions may differ; tasks have to be
+the same. Prints a markdown table and exits with 1 where this build is slower than ``--limit`` allows.
 """
 
 from __future__ import annotations
@@ -253,7 +254,7 @@ def work(task: str) -> None:
 def worker(task: str, checkout: Path) -> Iterator[Callable[[], float]]:
     """Start the process of a build; what it gives runs the task once and returns the seconds that this took."""
     env = os.environ | {"PYTHONPATH": str(checkout / "src"), "TQDM_DISABLE": "1"}
-    command = [sys.executable, "-W", "ignore", __file__, "--work", task]
+    command = [sys.executable, "-W", "ignore", str(checkout / "benchmarks" / "builds.py"), "--work", task]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
         found = process.stdout.readline()
         if not found.startswith(str(checkout)):

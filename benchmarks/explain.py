@@ -15,12 +15,12 @@ import argparse
 import resource
 import subprocess
 import sys
-import time
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from shared import in_turn
 
 import cellhermes as ch
 
@@ -35,18 +35,6 @@ def cells(n: int, n_genes: int) -> ad.AnnData:
     adata = ad.AnnData(sparse.csr_matrix((n, len(genes)), dtype=np.float32), var=pd.DataFrame(index=genes))
     adata.obs["cell_sentence"] = sentences
     return adata
-
-
-def in_turn(repeats: int, **calls) -> dict[str, float]:
-    """Seconds of each call: the best of some rounds, taken in turn after one warm-up, as others may use the machine."""
-    times = {name: [] for name in calls}
-    for i in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if i:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(taken) for name, taken in times.items()}
 
 
 def memory(n: int, n_genes: int) -> float:

@@ -12,26 +12,15 @@ all          the time of all pairs at that rate; ``--pairs`` of each are really 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
-import time
 from pathlib import Path
+
+from shared import peak, timed
 
 import cellhermes as ch
 
 LIMIT = 15.0  # seconds for reading
 PAPER_LINKS = 1_455_846
-
-
-def peak() -> float:
-    """Largest resident size so far, in MiB."""
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size / 2 ** (20 if sys.platform == "darwin" else 10)
-
-
-def timed(function, *args, **options):
-    start = time.perf_counter()
-    return function(*args, **options), time.perf_counter() - start
 
 
 def characters(pairs) -> int:

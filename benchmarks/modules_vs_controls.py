@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 from scipy import sparse
-from shared import untrained
+from shared import untrained, variable_genes
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -46,9 +46,7 @@ def prepare(path: Path, n_genes: int) -> tuple[ad.AnnData, list[str]]:
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     ch.pp.cell_sentences(adata)
-    allowed = adata[:, adata.var["sentence_gene"].to_numpy()].copy()
-    sc.pp.highly_variable_genes(allowed, n_top_genes=n_genes)
-    return adata, allowed.var_names[allowed.var["highly_variable"]].tolist()
+    return adata, variable_genes(adata, n_genes)
 
 
 def embed(adata: ad.AnnData, model: ch.CellHermes, genes: list[str], groups: list[str]) -> None:

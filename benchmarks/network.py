@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
@@ -26,6 +24,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from shared import peak, timed
 
 import cellhermes as ch
 from cellhermes._vectors import write_groups_of
@@ -36,17 +35,6 @@ from cellhermes.tl._specific import jaccard
 N_CELLS, WIDTH, CENTRES = 3_000, 4_096, 60
 SIZES = (1_000, 2_000, 4_000, 8_000)
 LIMITS = {"pipeline": 60.0, "control": 20.0, "control_memory": 2048.0, "jaccard": 50.0}
-
-
-def peak() -> float:
-    """Largest resident size so far, in MiB."""
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size / 2 ** (20 if sys.platform == "darwin" else 10)
-
-
-def timed(function, *args, **options):
-    start = time.perf_counter()
-    return function(*args, **options), time.perf_counter() - start
 
 
 def data(n_genes: int, width: int = WIDTH) -> ad.AnnData:

@@ -1,21 +1,25 @@
-"""What several benchmarks need: turns, memory, symbols, and a model's own files read by transformers alone."""
+"""What several benchmarks need: turns, memory, genes, and a model's own files read by transformers alone.
+
+Libraries load where they are used, as some scripts measure how much memory a process takes.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import cellhermes as ch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from anndata import AnnData
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PACKAGE = Path(ch.__file__).parent
@@ -32,6 +36,20 @@ def in_turn(repeats: int, **calls: Callable[[], object]) -> dict[str, float]:
             if i:
                 times[name].append(time.perf_counter() - start)
     return {name: min(taken) for name, taken in times.items()}
+
+
+def timed(function: Callable[..., object], *args: object, **options: object) -> tuple[object, float]:
+    """What a function returns, and the seconds that it took."""
+    start = time.perf_counter()
+    return function(*args, **options), time.perf_counter() - start
+
+
+def peak() -> float:
+    """Largest resident size of this process so far, in MiB."""
+    import resource  # which Windows lacks
+
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size / 2 ** (20 if sys.platform == "darwin" else 10)
 
 
 def memory(field: str) -> float:
@@ -75,6 +93,17 @@ class Tokens:
         return self._ids(before + self.lead + text + self.end)[len(self._ids(before)) :]
 
 
+def variable_genes(adata: AnnData, n: int) -> list[str]:
+    """The most variable of the genes that may stand in the sentences of log-normalised cells."""
+    import scanpy as sc
+
+    allowed = adata[:, adata.var["sentence_gene"].to_numpy()].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few cells, fewer genes have a dispersion: then all of them are taken
+        sc.pp.highly_variable_genes(allowed, n_top_genes=min(n, allowed.n_vars - 1))
+    return allowed.var_names[allowed.var["highly_variable"]].tolist()
+
+
 def files_of(model: ch.CellHermes) -> Path | str:
     """Folder or hub id of the base."""
     base = model.card.base
@@ -83,6 +112,8 @@ def files_of(model: ch.CellHermes) -> Path | str:
 
 def write_like(model: ch.CellHermes, lm: PreTrainedModel, folder: Path) -> Path:
     """Write other weights with the tokenizer of a model, to be read at the same token."""
+    from transformers import AutoTokenizer
+
     lm.save_pretrained(folder)
     AutoTokenizer.from_pretrained(files_of(model)).save_pretrained(folder)
     about = {"wrap": model.card.wrap, "read_at": model.card.read_at}
@@ -92,6 +123,9 @@ def write_like(model: ch.CellHermes, lm: PreTrainedModel, folder: Path) -> Path:
 
 def untrained(model: ch.CellHermes, seed: int, folder: Path) -> Path:
     """A model of the same shape with random weights and the same tokenizer, read at the same token, in a folder."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     with torch.random.fork_rng():
         torch.random.manual_seed(seed)
         lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(files_of(model))).float()

@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import re
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +30,7 @@ from cellhermes._vectors import write_groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     import networkx as nx
     from anndata import AnnData
@@ -171,6 +174,17 @@ def write_model(folder, tokenizer, family, **changes):
 @pytest.fixture(scope="session")
 def write_tiny():
     return write_model
+
+
+@pytest.fixture(scope="session")
+def benchmarks() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a module of ``benchmarks``."""
+    root = str(Path(__file__).parents[1])
+    sys.path.insert(0, root)
+    try:
+        yield lambda name: importlib.import_module(f"benchmarks.{name}")
+    finally:
+        sys.path.remove(root)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Benchmarks that others build on: the curves of growth, the report, and the soak's comparison."""
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -10,16 +9,6 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    """Import a module of ``benchmarks``."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        yield lambda name: importlib.import_module(f"benchmarks.{name}")
-    finally:
-        sys.path.remove(str(ROOT))
 
 
 def test_exponents_are_those_of_a_power_law(benchmarks):

@@ -1,7 +1,6 @@
 """The script of figure 5: splits keep groups apart, training cells alone choose genes, and it runs as a whole."""
 
-import importlib.util
-import sys
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,18 @@ import scanpy as sc
 
 import cellhermes as ch
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "paper" / "fig5_t_cells.py"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def fig5():
-    spec = importlib.util.spec_from_file_location("fig5_t_cells", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.modules.pop(spec.name)
+def paper(benchmarks):
+    """The module that the scripts share."""
+    return benchmarks("paper._run")
+
+
+@pytest.fixture(scope="module")
+def fig5(paper):
+    return paper.module_of("fig5_t_cells")
 
 
 @pytest.fixture
@@ -41,12 +39,13 @@ def cells(tmp_path):
     return tmp_path / "cells.h5ad"
 
 
-def options_of(fig5, cells, *more):
-    return fig5.parsed(["--cells", str(cells), "--out", str(cells.parent), "--drop", "0", "1", "--tune", "1", *more])
+@pytest.fixture
+def options(paper, cells):
+    return paper.options_of("fig5_t_cells", cells=cells, drop=[0, 1], tune=[1])
 
 
-def test_cells_of_a_clone_are_on_one_side_and_cells_without_one_are_left_out(fig5, cells):
-    source = fig5.source_of(options_of(fig5, cells))
+def test_cells_of_a_clone_are_on_one_side_and_cells_without_one_are_left_out(fig5, options):
+    source = fig5.source_of(options)
     assert source.adata.n_obs == 59
     assert "59 of 60 cells" in source.about
     splits = fig5.splits_of(source, seed=0)
@@ -58,8 +57,8 @@ def test_cells_of_a_clone_are_on_one_side_and_cells_without_one_are_left_out(fig
         assert {*split} == {"train", "test"}
 
 
-def test_genes_are_left_out_by_training_cells_alone(fig5, cells):
-    source = fig5.source_of(options_of(fig5, cells))
+def test_genes_are_left_out_by_training_cells_alone(fig5, options):
+    source = fig5.source_of(options)
     split = fig5.splits_of(source, seed=0)["by cell"]
     adata, markers = fig5.prepared(source, split, 1, 20)
     assert "CD3E" not in adata.var_names
@@ -77,8 +76,8 @@ def test_genes_are_left_out_by_training_cells_alone(fig5, cells):
     np.testing.assert_allclose(total, 1e4, rtol=1e-4)  # the genes that are gone are not in the total either
 
 
-def test_baselines_are_as_good_as_the_genes_that_are_left(fig5, cells):
-    source = fig5.source_of(options_of(fig5, cells))
+def test_baselines_are_as_good_as_the_genes_that_are_left(fig5, options):
+    source = fig5.source_of(options)
     split = fig5.splits_of(source, seed=0)["by cell"]
     areas = {}
     for drop in (0, 1):
@@ -107,21 +106,25 @@ def test_released_questions_become_cells_with_their_own_split(fig5, monkeypatch)
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of what is drawn with few cells and a model that knows nothing
-def test_one_command_makes_tables_and_figures_and_goes_on_from_its_adapters(fig5, cells, folders, monkeypatch):
+def test_one_command_makes_tables_and_figures_and_goes_on_from_its_adapters(paper, fig5, cells, folders):
     sc.settings.verbosity = 0
-    more = ["--model", str(folders("llama")), "--steps", "1", "--genes", "8", "--occluded", "4"]
-    options = options_of(fig5, cells, *more)
-    out = cells.parent / "fig5"
-    parts = fig5.run(fig5.source_of(options), out, options)
-    assert {*parts["scores"]["method"]} == {*fig5.METHODS}
-    assert {*parts["quality"]["explanation"]} == {"attention", "occlusion"}
-    report = (out / "README.md").read_text()
+    out = cells.parent / "out"
+    command = ["--cells", str(cells), "--out", str(out), "--drop", "0", "1", "--tune", "1"]
+    command += ["--data", str(cells.parent), "--model", str(folders("llama"))]
+    command += ["--steps", "1", "--genes", "8", "--occluded", "4"]
+    paper.main("fig5_t_cells", command)
+    scores = pd.read_parquet(out / "5d, all values.parquet")
+    assert {*scores["method"]} == {*fig5.METHODS}
+    assert {*pd.read_parquet(out / "5e, all values.parquet")["explanation"]} == {"attention", "occlusion"}
+    report = (out / "report.md").read_text()
     assert "by clone_id" in report
     assert "| instruct |" in report
-    for name in ("scores", "roc", "faithfulness-without-1", "recurrence-without-1", "importance-without-1"):
+    for name in json.loads((out / "fig5_t_cells.json").read_text())["figures"]:
         assert (out / f"{name}.png").stat().st_size > 1000
-    adapters = sorted(out.glob("adapters/*/adapter_model.safetensors"))
+    adapters = sorted(out.glob("fig5/adapters/*/adapter_model.safetensors"))
+    assert len(adapters) == 2
     before = [path.stat().st_mtime_ns for path in adapters]
-    again = fig5.run(fig5.source_of(options), out, options)
-    pd.testing.assert_frame_equal(again["scores"], parts["scores"])
+    (out / "fig5_t_cells.json").unlink()  # as if it had been stopped before its end
+    paper.main("fig5_t_cells", command)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "5d, all values.parquet"), scores)
     assert [path.stat().st_mtime_ns for path in adapters] == before

@@ -12,13 +12,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def paper():
+def paper(benchmarks):
     """The module that the scripts share."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        yield importlib.import_module("benchmarks.paper._run")
-    finally:
-        sys.path.remove(str(ROOT))
+    return benchmarks("paper._run")
 
 
 def test_every_script_is_known_and_says_what_it_makes(paper):
@@ -62,7 +58,7 @@ def test_a_script_is_run_once_for_the_same_options(paper, one, tmp_path):
 
 
 def test_data_that_are_not_there_are_named(paper, tmp_path):
-    run = paper.Run(paper.Options(data=tmp_path), tmp_path)
+    run = paper.Run(paper.options_of("fig2_genes", data=tmp_path), tmp_path)
     assert run.file("missing.gmt") is None
     assert run.cells("immune", "missing.h5ad", "") is None
     assert "missing.gmt" in run.notes[0]

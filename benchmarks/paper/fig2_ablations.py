@@ -20,7 +20,7 @@ from scipy import stats
 import cellhermes as ch
 
 from ..shared import untrained
-from ._run import COLORS, main
+from ._run import COLORS, EDGES, main, read_edges
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,6 @@ PANELS = {
     "S3": "cells and graph together above either alone",
 }
 CELLS = ("pbmc_donor_a_unlabelled.h5ad", "kang_ctrl_stim_unlabelled.h5ad")
-EDGES = "biogrid_4.4.232_human_edges.tsv.gz"
 LABELS = "gene_labels/gene_classification_labels.tsv"
 # questions of cells, of the graph, whether genes stand in their order
 TRAINED = {
@@ -56,8 +55,7 @@ def make(run: Run) -> None:
     if None in files:
         return
     *cells, edges, labels = files
-    edges = pd.read_csv(edges, sep="\t")
-    edges = edges.loc[edges["both_known_symbols"] == 1, ["symbol_a", "symbol_b"]]
+    edges = read_edges(edges)
     labels = ch.io.read_gene_labels(labels)
     genes = sorted({*labels["gene"]})
     edges = edges[edges.isin(genes).any(axis=1)]

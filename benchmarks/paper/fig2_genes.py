@@ -20,7 +20,7 @@ import cellhermes as ch
 from cellhermes.io import read_gmt
 
 from ..shared import untrained
-from ._run import COLORS, main
+from ._run import COLORS, EDGES, SETS, main, normalise, read_edges
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,13 +34,6 @@ PANELS = {
     "zero-shot": "the same questions asked outright: the model cannot answer them, so they did not leak",
 }
 LABELS = ("gene_labels/gene_classification_labels.tsv", "gene_labels/notch1_labels.tsv")
-SETS = {
-    "GO BP": "go_bp_enrichr2021.gmt.gz",
-    "GO CC": "go_cc_msigdb2025.gmt.gz",
-    "GO MF": "go_mf_msigdb2025.gmt.gz",
-    "KEGG": "kegg_legacy_msigdb2025.gmt.gz",
-}
-EDGES = "biogrid_4.4.232_human_edges.tsv.gz"
 CELLS = "pbmc_donor_a_unlabelled.h5ad"
 NEEDED = (*LABELS, *SETS.values(), EDGES, CELLS, "ggi_train.tsv.gz", "ggi_valid.tsv.gz", "human_genes_grch38.tsv.gz")
 CLASSES = {  # as a question names them
@@ -71,16 +64,14 @@ def embeddings(
     vectors = model.embed(prompts)
     width = vectors.shape[1]
     without = ch.CellHermes.from_pretrained(untrained(model, seed, folder)).embed(prompts)
-    edges = pd.read_csv(data / EDGES, sep="\t")
-    edges = edges.loc[edges["both_known_symbols"] == 1, ["symbol_a", "symbol_b"]]
     adata = sc.read_h5ad(data / CELLS)
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
+    normalise(adata)
     adata = adata[:, adata.var_names.isin(genes)]
     expressed = ch.baselines.embed_genes(adata.var_names, "pca", expression=adata.X, n_components=50, rng=seed)
+    graph = read_edges(data / EDGES)
     found = {
         model.card.name: pd.DataFrame(vectors, index=chosen),
-        "SVD of BioGRID": ch.baselines.embed_genes(genes, "ppmi", graph=edges, n_components=width, rng=seed),
+        "SVD of BioGRID": ch.baselines.embed_genes(genes, "ppmi", graph=graph, n_components=width, rng=seed),
         "PCA of expression": expressed.reindex(genes, fill_value=0),  # 0 is the mean: nothing is known
         "character n-grams": ch.baselines.embed_genes(genes, "ngrams", rng=seed),
         "untrained": pd.DataFrame(without, index=chosen),

@@ -17,7 +17,8 @@ import scanpy as sc
 import cellhermes as ch
 from cellhermes.io import read_gmt
 
-from ._run import main
+from ..shared import variable_genes
+from ._run import SETS, main, normalise
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,12 +34,6 @@ PANELS = {
     "2j, 2k": "module 20: activation and differentiation of T cells; module 11: killing by T cells",
     "S6": "Jaccard index of every pair of modules",
     "S7": "co-expression networks through the same steps: no meaningful module",
-}
-SETS = {
-    "GO BP": "go_bp_enrichr2021.gmt.gz",
-    "GO CC": "go_cc_msigdb2025.gmt.gz",
-    "GO MF": "go_mf_msigdb2025.gmt.gz",
-    "KEGG": "kegg_legacy_msigdb2025.gmt.gz",
 }
 MIN_CELLS = 20  # of a type, so that its expression says something
 N_TOP = 3  # modules that are read further
@@ -147,15 +142,10 @@ def shares(values: pd.Series) -> Axes:
 
 def prepare(adata: AnnData, n_genes: int) -> list[str]:
     """Log-normalise, write sentences, and choose the most variable of the genes that may stand in them."""
-    if "counts" in adata.layers:
-        adata.X = adata.layers["counts"].copy()
     sc.pp.filter_genes(adata, min_cells=10)
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
+    normalise(adata)
     ch.pp.cell_sentences(adata)
-    allowed = adata[:, adata.var["sentence_gene"].to_numpy()].copy()
-    sc.pp.highly_variable_genes(allowed, n_top_genes=n_genes)
-    return allowed.var_names[allowed.var["highly_variable"]].tolist()
+    return variable_genes(adata, n_genes)
 
 
 def best(adata: AnnData, n: int) -> pd.DataFrame:

@@ -6,7 +6,6 @@ sentence embedding (-s) and its expression-weighted mean of gene embeddings (-w)
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -16,7 +15,8 @@ import scanpy as sc
 
 import cellhermes as ch
 
-from ._run import main
+from ..shared import variable_genes
+from ._run import counts_in_x, main, normalise
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,7 +75,7 @@ def data_sets(run: Run) -> list[tuple[str, AnnData, str, str]]:
         for name, (file, *columns) in STAND_INS.items():
             if path := run.file(file):
                 run.notes.append(f"In place of what is missing: {name} ({file}).")
-                held.append((name, sc.read_h5ad(path), *columns))
+                held.append((name, counts_in_x(sc.read_h5ad(path)), *columns))
     return held
 
 
@@ -88,26 +88,11 @@ def drawn(adata: AnnData, batch: str, labels: str, n: int, seed: int) -> AnnData
     return adata
 
 
-def normalise(adata: AnnData) -> None:
-    """Log-normalise counts; leave what is normalised already."""
-    if "counts" in adata.layers:
-        adata.X = adata.layers["counts"].copy()
-    sample = adata.X[:100]
-    values = sample.data if hasattr(sample, "indptr") else np.asarray(sample)
-    if np.array_equal(values, np.round(values)):
-        sc.pp.normalize_total(adata, target_sum=1e4)
-        sc.pp.log1p(adata)
-
-
 def embeddings(adata: AnnData, model: ch.CellHermes, batch: str, seed: int) -> dict[str, np.ndarray]:
     """The model's, and references."""
     ch.pp.cell_sentences(adata)
     ch.tl.embed_cells(adata, model)
-    allowed = adata[:, adata.var["sentence_gene"].to_numpy()].copy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few cells, fewer genes have a dispersion: then all of them are taken
-        sc.pp.highly_variable_genes(allowed, n_top_genes=min(N_GENES, allowed.n_vars - 1))
-    ch.tl.embed_genes(adata, model, genes=allowed.var_names[allowed.var["highly_variable"]].tolist())
+    ch.tl.embed_genes(adata, model, genes=variable_genes(adata, N_GENES))
     ch.tl.embed_cells(adata, model, method="weighted", key_added="X_weighted")
     ours = {f"{model.card.name}-s": adata.obsm["X_cellhermes"], f"{model.card.name}-w": adata.obsm["X_weighted"]}
     return ours | ch.baselines.embed_cells(adata.X, adata.obs[batch], rng=seed)

@@ -11,23 +11,19 @@ What T cells answer, how well that is told for cells and groups that were never 
 4. What needs no language model (majority, logistic regressions), the model untuned, and tuned on the training cells.
 5. Explanations of test cells by attention and occlusion, their tests, recurrent genes and what these are enriched for.
 
-Writes tables, figures and ``README.md`` to ``OUT/fig5``. Adapters stay there, and the same command goes on from them.
+Adapters stay in ``OUT/fig5``, and the same command goes on from them.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import time
 import warnings
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anndata as ad
-import matplotlib as mpl
-
-mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -39,7 +35,11 @@ from sklearn.preprocessing import StandardScaler
 
 import cellhermes as ch
 
+from ._run import main, normalise
+
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from ._run import Run
 
 HERE = Path(__file__).parent
@@ -61,8 +61,7 @@ PANELS = {
     "5g": "these are enriched for activation of T cells",
     "5h": "the model's own words (`tl.reasons`); mini has none worth printing",
 }
-TABLES = {"quality": "5e", "recurrence": "5f", "enriched": "5g"}
-QUICK = ["--drop", "50", "--tune", "50", "--steps", "1", "--genes", "10", "--occluded", "3"]
+QUICK = {"drop": [50], "tune": [50], "steps": 1, "genes": 10, "occluded": 3}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Source:
 # ----------------------------------------------------------------------------------------------------------- cells
 
 
-def source_of(options: argparse.Namespace) -> Source:
+def source_of(options: Namespace) -> Source:
     if options.cells:
         adata = ad.read_h5ad(options.cells)
         task = ch.text.Task.load(options.task)
@@ -155,11 +154,6 @@ def prepared(source: Source, split: pd.Series, drop: int, n_genes: int) -> tuple
     return adata, [gene for gene in by_difference[drop:] if gene in adata.var_names]
 
 
-def normalise(adata: ad.AnnData) -> None:
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-
-
 def differing(adata: ad.AnnData, *, is_counts: bool) -> list[str]:
     """Genes by how much they differ between the answers in training cells (Wilcoxon), the most different first."""
     train = adata[adata.obs["split"] == "train"].copy()
@@ -196,7 +190,7 @@ def logistic(values: np.ndarray, obs: pd.DataFrame, c: float) -> pd.DataFrame:
     return found.assign(answer=names[p.argmax(1)])
 
 
-def tuned(adata: ad.AnnData, task: ch.text.Task, out: Path, options: argparse.Namespace) -> ch.CellHermes:
+def tuned(adata: ad.AnnData, task: ch.text.Task, out: Path, options: Namespace) -> ch.CellHermes:
     changes = {"max_steps": options.steps, "seed": options.seed, "batch_size": 8, "accumulation": 1}
     changes |= {"save_every": 25, "eval_every": 25}
     if options.model == "mini":
@@ -215,7 +209,7 @@ def measured(found: pd.DataFrame, test: pd.DataFrame, positive: str) -> pd.DataF
 
 
 def explained(
-    test: ad.AnnData, model: ch.CellHermes, task: ch.text.Task, markers: list[str], options: argparse.Namespace
+    test: ad.AnnData, model: ch.CellHermes, task: ch.text.Task, markers: list[str], options: Namespace
 ) -> pd.DataFrame:
     """Explain test cells in both ways and test that; the table of both."""
     some = test.obs_names[np.sort(np.random.default_rng(options.seed).permutation(test.n_obs)[: options.occluded])]
@@ -302,20 +296,6 @@ def draw_recurrence(test: ad.AnnData) -> plt.Figure:
     return figure
 
 
-def draw_importance(test: ad.AnnData) -> plt.Figure:
-    ax = ch.pl.importance(test, key="occlusion")
-    return ax.figure
-
-
-# ---------------------------------------------------------------------------------------------------------- report
-
-
-def markdown(table: pd.DataFrame) -> str:
-    rows = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in table.itertuples(index=False)]
-    lines = ["| " + " | ".join(map(str, table)) + " |", "|" + "---|" * len(table.columns)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """A row for each method and split, a column for each number of genes left out: area and interval."""
     rows = scores[scores["metric"] == "roc_auc"].copy()
@@ -326,78 +306,65 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     return wide.rename(columns=lambda n: f"{n} genes left out" if n else "all genes").reset_index()
 
 
-def write(out: Path, source: Source, parts: dict[str, pd.DataFrame], notes: list[str]) -> None:
-    text = [
-        "# Figure 5: T cells",
-        source.about,
-        *notes,
-        "## Area under the ROC curve",
-        markdown(summary(parts["scores"])),
-    ]
-    if "quality" in parts:
-        quality = parts["quality"]
-        shown = quality[quality["answer"] == ""].drop(columns=["answer"])
-        order = ["dropped", "explanation", "test", "against", "n_cells", "value", "expected", "gain", "low", "high"]
-        text += ["## Explanations and their tests", markdown(shown[order])]
-    if "enriched" in parts:
-        best = parts["enriched"].groupby(["dropped", "explanation", "of"], observed=True).head(2)
-        columns = ["dropped", "explanation", "of", "term", "overlap", "n_genes", "set_size", "pval_adj"]
-        text += ["## Recurrent genes", markdown(best[columns].assign(pval_adj=best["pval_adj"].map("{:.1e}".format)))]
-    (out / "README.md").write_text("\n\n".join(text) + "\n", "utf-8")
-    for name, table in parts.items():
-        table.to_csv(out / f"{name}.csv", index=False)
-
-
-def save(out: Path, figure: plt.Figure, name: str) -> None:
-    figure.savefig(out / f"{name}.png", dpi=160)
-    plt.close(figure)
-
-
 # ------------------------------------------------------------------------------------------------------------ runs
 
 
-def run(source: Source, out: Path, options: argparse.Namespace) -> dict[str, pd.DataFrame]:
+def make(run: Run) -> None:
     """Everything for every split and number of genes left out; explanations of the last split."""
-    out.mkdir(parents=True, exist_ok=True)
+    options = Namespace(**vars(run.options) | (QUICK if run.options.quick else {}))
+    source = source_of(options)
     splits = splits_of(source, options.seed)
-    model = ch.CellHermes.from_pretrained(options.model)
+    model = run.model()
     scores, curves, tables = [], {}, {}
     start = time.monotonic()
     n_steps = options.steps if options.tune else 0
-    notes = [f"Model `{options.model}`, {n_steps} steps of tuning, sentences of {options.genes} genes."]
+    run.notes += [source.about, f"{n_steps} steps of tuning, sentences of {options.genes} genes."]
     for name, split in splits.items():
         counts = split.value_counts()
-        notes.append(f"Split {name}: {counts['train']} training cells, {counts['test']} test cells.")
+        run.notes.append(f"Split {name}: {counts['train']} training cells, {counts['test']} test cells.")
         for drop in options.drop:
             adata, markers = prepared(source, split, drop, options.genes)
-            found = baselines(adata)
+            answers = baselines(adata)
             test = adata[adata.obs["split"] == "test"].copy()
             if drop in options.tune:
-                found |= {"logistic, embedding": embedded(adata, model, options.seed)}
-                found |= {"zero-shot": answered(test, model, source.task)}
+                answers |= {"logistic, embedding": embedded(adata, model, options.seed)}
+                answers |= {"zero-shot": answered(test, model, source.task)}
                 if options.steps:
-                    folder = out / "adapters" / f"{name.replace(' ', '-')}-without-{drop}-{options.steps}"
+                    folder = run.out / "fig5" / "adapters" / f"{name.replace(' ', '-')}-without-{drop}-{options.steps}"
                     adapter = tuned(adata, source.task, folder, options)
-                    found |= {"instruct": answered(test, adapter, source.task)}
-                curves[name, drop] = curves_of(found, test)
+                    answers |= {"instruct": answered(test, adapter, source.task)}
+                curves[name, drop] = curves_of(answers, test)
                 if options.steps and name == [*splits][-1]:
-                    told = explain_and_draw(test, adapter, source, markers, drop, out, options)
-                    for key, table in told.items():
+                    for key, table in explain_and_draw(run, test, adapter, source, markers, drop, options).items():
                         tables.setdefault(key, []).append(table.assign(split=name, dropped=drop))
-            for method, one in found.items():
-                table = measured(one, test.obs, source.positive)
-                scores.append(table.assign(split=name, dropped=drop, method=method))
-                auc = table.set_index("metric").loc["roc_auc", "value"]
+            for method, table in answers.items():
+                values = measured(table, test.obs, source.positive)
+                scores.append(values.assign(split=name, dropped=drop, method=method))
+                auc = values.set_index("metric").loc["roc_auc", "value"]
                 print(
                     f"{(time.monotonic() - start) / 60:6.1f} min  {name:10} {drop:4} {method:22} {auc:.3f}", flush=True
                 )
-            parts = {"scores": pd.concat(scores, ignore_index=True)}
-            parts |= {key: pd.concat(found, ignore_index=True) for key, found in tables.items()}
-            write(out, source, parts, notes)
-    save(out, draw_scores(parts["scores"]), "scores")
+    write(run, {"scores": pd.concat(scores), **{key: pd.concat(parts) for key, parts in tables.items()}})
+    run.figure("5d", draw_scores(pd.concat(scores)))
     if curves:
-        save(out, draw_roc(curves, source.positive), "roc")
-    return parts
+        run.figure("5d, curves", draw_roc(curves, source.positive))
+
+
+def write(run: Run, parts: dict[str, pd.DataFrame]) -> None:
+    """What is read of each table, and all of it."""
+    run.table("5d", summary(parts["scores"]))
+    run.table("5d, all values", parts["scores"])
+    if "quality" in parts:
+        quality = parts["quality"]
+        order = ["dropped", "explanation", "test", "against", "n_cells", "value", "expected", "gain", "low", "high"]
+        run.table("5e", quality.loc[quality["answer"] == "", order])
+        run.table("5e, all values", quality)
+        run.table("5f", parts["recurrence"])
+    if "enriched" in parts:
+        best = parts["enriched"].groupby(["dropped", "explanation", "of"], observed=True).head(2)
+        columns = ["dropped", "explanation", "of", "term", "overlap", "n_genes", "set_size", "pval_adj"]
+        run.table("5g", best[columns].assign(pval_adj=best["pval_adj"].map("{:.1e}".format)))
+        run.table("5g, all values", parts["enriched"])
 
 
 def answered(test: ad.AnnData, model: ch.CellHermes, task: ch.text.Task) -> pd.DataFrame:
@@ -416,25 +383,19 @@ def curves_of(found: dict[str, pd.DataFrame], test: ad.AnnData) -> pd.DataFrame:
 
 
 def explain_and_draw(
-    test: ad.AnnData, model: ch.CellHermes, source: Source, markers: list[str], drop: int, out: Path,
-    options: argparse.Namespace,
-) -> dict[str, pd.DataFrame]:  # fmt: skip
+    run: Run, test: ad.AnnData, model: ch.CellHermes, source: Source, markers: list[str], drop: int, options: Namespace
+) -> dict[str, pd.DataFrame]:
     quality = explained(test, model, source.task, markers[:50], options)
     keys = ("attention", "occlusion")
     recurrent = pd.concat([ch.get.explain(test, key=key).assign(explanation=key) for key in keys])
-    made = {"faithfulness": draw_faithfulness, "recurrence": draw_recurrence, "importance": draw_importance}
-    for name, draw in made.items():
-        save(out, draw(test), f"{name}-without-{drop}")
-    found = {"quality": quality, "recurrence": recurrent}
-    gmt = options.data / "hallmark_msigdb2025.gmt.gz"
-    return found | ({"enriched": enriched(test, gmt)} if gmt.is_file() else {})
+    run.figure(f"5e, tests without {drop}", draw_faithfulness(test))
+    run.figure(f"5e, without {drop}", ch.pl.importance(test, key="occlusion"))
+    run.figure(f"5f, without {drop}", draw_recurrence(test))
+    gmt = run.file("hallmark_msigdb2025.gmt.gz")
+    return {"quality": quality, "recurrence": recurrent} | ({"enriched": enriched(test, gmt)} if gmt else {})
 
 
-def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("build/paper"))
+def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--cells", type=Path, help="h5ad file with counts, in place of the data above")
     parser.add_argument("--label", default="reactivity", help="column of --cells with the true answers")
     parser.add_argument("--group", default="clone_id", help="column of --cells whose values stay on one side")
@@ -446,32 +407,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=120, help="of tuning; 0 neither tunes nor explains")
     parser.add_argument("--genes", type=int, default=50, help="genes of a sentence")
     parser.add_argument("--occluded", type=int, default=30, help="cells that are explained by occlusion, and tested")
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(arguments)
-
-
-def make(one: Run) -> None:
-    """Run with the defaults (or a little, if it is to be quick), and hand the results to the report."""
-    options = one.options
-    given = ["--model", options.model, "--data", str(options.data), "--out", str(one.out), "--seed", str(options.seed)]
-    how = parsed([*given, *(QUICK if options.quick else ())])
-    source, out = source_of(how), one.out / "fig5"
-    one.notes.append(source.about)
-    parts = run(source, out, how)
-    one.table("5d", summary(parts["scores"]))
-    for name in ("quality", "recurrence", "enriched"):
-        if name in parts:
-            one.table(TABLES[name], parts[name])
-    one.figures += [str(path.relative_to(one.out).with_suffix("")) for path in sorted(out.glob("*.png"))]
-
-
-def main() -> None:
-    options = parsed()
-    logging.getLogger("cellhermes").setLevel(logging.WARNING)
-    source = source_of(options)
-    print(source.about)
-    run(source, options.out / "fig5", options)
 
 
 if __name__ == "__main__":
-    main()
+    main("fig5_t_cells")
