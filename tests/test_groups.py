@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import warnings
+from typing import TYPE_CHECKING
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import mudata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 
 import cellhermes as ch
 from cellhermes._groups import groups_of
 from cellhermes._keys import EMBEDDING, group_key
 from cellhermes._vectors import write_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 DAY = pd.Timestamp("2021-03-04")
 COLUMNS = {
@@ -114,34 +121,118 @@ def test_keys_of_groups_are_made_of_their_labels() -> None:
     assert group_key("X", "CD4/CD8") == "X:CD4_CD8"
 
 
+GENES = list(ch.datasets.toy(n_obs=4).var_names[:40])
+NETWORK = {"groupby": "cluster", "genes": GENES, "n_neighbors": 5}
+CONTROL = {**NETWORK, "use_rep": "expression", "key_added": "control"}
+OF_GENES = {"of": "genes", "names": GENES[:1]}
+
+
 @pytest.fixture(scope="module")
-def embedded(model: ch.CellHermes) -> ad.AnnData:
-    adata = ch.datasets.toy(n_obs=40)
+def made_once(model: ch.CellHermes) -> ad.AnnData:
+    """Vectors, networks and modules of clusters, which are numbers as a column with missing values has them."""
+    adata = ch.datasets.toy(n_obs=60)
+    adata.obs["cluster"] = np.resize([1.0, 2.0, np.nan, 3.0], 60)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
     ch.pp.cell_sentences(adata, n_genes=10)
-    ch.tl.embed_genes(adata, model, genes=["CD3E", "MS4A1", "NKG7"], groupby="cell_type", groups=["B", "NK"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of so few cells
+        ch.tl.embed_genes(adata, model, genes=GENES, groupby="cluster", groups=[1, 2])
+        ch.tl.gene_network(adata, groups=[1, 2], **CONTROL)
+        ch.tl.modules(adata, 1, 2, network_key="control", min_genes=2)
     return adata
 
 
-TAKE_GROUPS = {
-    "embed_genes": lambda adata, groups: ch.tl.embed_genes(adata, groupby="cell_type", groups=groups),
-    "gene_network of vectors": lambda adata, groups: ch.tl.gene_network(adata, groupby="cell_type", groups=groups),
-    "gene_network of expression": lambda adata, groups: ch.tl.gene_network(
-        adata, groupby="cell_type", groups=groups, use_rep="expression"
+TAKE_GROUPS: dict[str, Callable] = {
+    "embed_genes": lambda a, model, groups: ch.tl.embed_genes(
+        a, model, genes=GENES[:1], groupby="cluster", groups=groups
     ),
-    "split_groups": lambda adata, groups: ch.tl.split_groups(adata, "cell_type", groups=groups),
-    "gene_vectors": lambda adata, groups: ch.get.gene_vectors(adata, groups=groups),
+    "gene_network of vectors": lambda a, _, groups: ch.tl.gene_network(a, groups=groups, **NETWORK),
+    "gene_network of expression": lambda a, _, groups: ch.tl.gene_network(a, groups=groups, **CONTROL),
+    "split_groups": lambda a, _, groups: ch.tl.split_groups(a, "cluster", groups=groups),
+    "gene_vectors": lambda a, _, groups: ch.get.gene_vectors(a, groups=groups),
+}
+TAKE_ONE: dict[str, Callable] = {
+    "modules": lambda a, _, group: ch.tl.modules(a, group, 2, network_key="control", min_genes=2),
+    "modules without reference": lambda a, _, group: ch.tl.modules(a, group, network_key="control", min_genes=2),
+    "reference of modules": lambda a, _, group: ch.tl.modules(a, 2, group, network_key="control", min_genes=2),
+    "enrich": lambda a, _, group: ch.tl.enrich(
+        a, {"all": GENES}, of=GENES[0], group=group, network_key="control", min_size=1
+    ),
+    "enrich of modules": lambda a, _, group: ch.tl.enrich(
+        a, {"all": GENES}, group=group, network_key="control", min_size=1
+    ),
+    "graph": lambda a, _, group: ch.get.gene_network(a, group, key="control"),
+    "degree_change": lambda a, _, group: ch.get.degree_change(a, group, 2, key="control"),
+    "reference of degree_change": lambda a, _, group: ch.get.degree_change(a, 2, group, key="control"),
+    "genes of modules": lambda a, _, group: ch.get.modules(a, "genes", group=group),
+    "prompts": lambda a, _, group: ch.get.prompts(a, group=group, **OF_GENES),
+    "prompts in a wrap": lambda a, _, group: ch.get.prompts(a, group=group, wrap="plain", **OF_GENES),
+    "drawn network": lambda a, _, group: ch.pl.gene_network(a, GENES[0], group, key="control"),
+    "drawn degrees": lambda a, _, group: ch.pl.degree_change(a, group, 2, key="control"),
 }
 
 
+@pytest.fixture
+def made(made_once: ad.AnnData) -> Iterator[ad.AnnData]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield made_once.copy()
+    plt.close("all")
+
+
 @pytest.mark.parametrize("name", TAKE_GROUPS)
-def test_all_that_take_groups_refuse_the_same_in_the_same_way(name: str, embedded: ad.AnnData) -> None:
+def test_all_that_take_groups_refuse_the_same_in_the_same_way(
+    name: str, made: ad.AnnData, model: ch.CellHermes
+) -> None:
     for groups, error, message in (
-        ([], ValueError, r"groups is empty; pass None for all groups .* or some of \['B', .*'NK'"),
-        (["B", "Z"], KeyError, r"No (cells|vectors) in groups \['Z'\] .*the groups with \1 are \['B', .*'NK'"),
-        ("B", TypeError, "groups is the single value 'B'; expected a list of groups"),
+        ([], ValueError, r"groups is empty; pass None for all groups .* or some of \['1', '2'"),
+        (["1", "Z"], KeyError, r"No (cells|vectors) in groups \['Z'\] .*the groups with \1 are \['1', '2'"),
+        ([np.nan], KeyError, r"No (cells|vectors) in groups \['nan'\] "),
+        ("1", TypeError, "groups is the single value '1'; expected a list of groups"),
+        (1.0, TypeError, r"groups is the single value 1.0; expected a list of groups"),
     ):
         with pytest.raises(error, match=message):
-            TAKE_GROUPS[name](embedded, groups)
+            TAKE_GROUPS[name](made, model, groups)
+
+
+@pytest.mark.parametrize("name", TAKE_ONE)
+def test_all_that_take_a_group_refuse_the_same_in_the_same_way(
+    name: str, made: ad.AnnData, model: ch.CellHermes
+) -> None:
+    for group, error, message in (
+        ("Z", KeyError, r"No (networks|vectors) in groups \['Z'\] under .*the groups with \1 are \['1', '2'\]. Run `"),
+        (np.nan, KeyError, r"No (networks|vectors) in groups \['nan'\] under "),
+        (["1"], TypeError, r"group is \['1'\]; expected a single group"),
+        ([], TypeError, r"group is \[\]; expected a single group"),
+    ):
+        with pytest.raises(error, match=message):
+            TAKE_ONE[name](made, model, group)
+
+
+def test_an_entry_with_the_vectors_of_a_group_that_has_none_is_refused_in_that_way(made: ad.AnnData) -> None:
+    with pytest.raises(
+        KeyError, match=r"No vectors in groups \['Z'\] under 'X_cellhermes'; .* are \['1', '2'\]. Run `"
+    ):
+        ch.tl.embed_cells(made, method="weighted", genes_key="X_cellhermes:Z")
+
+
+@pytest.mark.parametrize("group", [1, 1.0, np.float32(1), "1", "1.0"], ids=repr)
+@pytest.mark.parametrize("name", TAKE_GROUPS | TAKE_ONE)
+def test_all_find_a_group_by_its_value_and_by_texts_of_it(
+    name: str, group: object, made: ad.AnnData, model: ch.CellHermes
+) -> None:
+    call, asked = (TAKE_GROUPS[name], [group]) if name in TAKE_GROUPS else (TAKE_ONE[name], group)
+    call(made, model, asked)
+
+
+def test_a_text_like_a_number_is_another_group() -> None:
+    adata = table(["1", "1.0", "B.0"])
+    assert [groups_of(adata, "group", [asked]).labels for asked in ("1", "1.0", 1.0, "B.0")] == [
+        ["1"], ["1.0"], ["1"], ["B.0"],
+    ]  # fmt: skip
+    with pytest.raises(KeyError, match=r"No cells in groups \['B'\]"):
+        groups_of(adata, "group", ["B"])
 
 
 def test_a_group_that_is_not_compared_has_cells_still() -> None:
