@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import cellhermes as ch
+from cellhermes import _keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "cellhermes"
@@ -35,13 +36,13 @@ MAY_IMPORT = {
     "_symbols": set(),
     "text": {"_symbols"},
     "io": {"_disk", "_symbols"},
-    "metrics": {"_streams", "_symbols"},
+    "metrics": {"_keys", "_streams", "_symbols"},
     "baselines": {"_streams", "_symbols"},
     "model": {"text", "_disk", "_fetch"},
     "_rows": set(),
     "_adata": {"_keys", "_paths", "_place", "_rows", "_symbols"},
     "_groups": {"_adata", "_keys"},
-    "_entries": set(),
+    "_entries": {"_keys"},
     "_hash": {"text"},
     "_chunks": {"_disk"},
     "_result": {"_adata", "_blocks", "_chunks", "_disk", "_hash", "_keys"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "tl": {"text", "model", "_adata", "_blocks", "_chunks", "_disk", "_networks", "_vectors", "_explained"}
     | {"_entries", "_fetch", "_groups", "_hash", "_keys", "_result", "_rows", "_streams", "io"},
     "get": {"_adata", "_disk", "_groups", "_networks", "_vectors", "_explained", "_keys", "text"},
-    "pl": {"get"},
+    "pl": {"_keys", "get"},
     "datasets": {"_disk", "_fetch", "io"},
     "cache": {"_disk", "_fetch", "model"},
     "_streams": set(),
@@ -125,7 +126,7 @@ def test_no_module_imports_upward(path: Path) -> None:
         ("text/_template.py", "def f():\n    import cellhermes.tl"),
         ("model/_card.py", "from .. import pp"),
         ("tl/_embed.py", "from ..get import prompts"),
-        ("metrics/__init__.py", "from .._keys import EMBEDDING"),
+        ("metrics/__init__.py", "from .._adata import resolve"),
         ("get/_prompts.py", "import cellhermes"),
         ("cli/_vectors.py", "from ..model import _card"),
         ("train/corpus/_pairs.py", "from .._fit import fit"),
@@ -328,6 +329,28 @@ def test_no_name_with_an_underscore_is_imported_from_another_file() -> None:
         if name.startswith("cellhermes.") and (last := name.rsplit(".", 1)[1]).startswith("_") and last not in parts
     ]
     assert hits == []
+
+
+def test_names_in_uns_stand_in_the_file_of_keys() -> None:
+    """And the defaults of arguments that are keys."""
+    values = {value for name, value in vars(_keys).items() if name.isupper() and isinstance(value, str)}
+    hits = [
+        f"{name_of(path)}:{node.lineno} {node.slice.value}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Subscript)
+        and getattr(node.value.value, "attr", "") == "uns"
+        and getattr(node.slice, "value", None) in values
+    ]
+    defaults = [
+        f"{name} {argument.name}={argument.default!r}"
+        for name, function in CALLABLES.items()
+        for argument in arguments(function)
+        if argument.name.endswith(("key", "key_added"))
+        and argument.default not in {inspect.Parameter.empty, None, *values}
+    ]
+    assert hits + defaults == []
 
 
 def test_no_two_classes_have_one_name() -> None:

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ._keys import PARAMS, WROTE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from anndata import AnnData
 
 SLOTS = ("obs", "var", "obsm", "varm", "varp", "layers", "uns")
-WROTE = "wrote"  # uns[key]: the entries that calls wrote under this key
 
 
 def is_ours(adata: AnnData, key: str, entry: str) -> bool:
@@ -26,7 +27,7 @@ def is_ours(adata: AnnData, key: str, entry: str) -> bool:
         return False
     if WROTE in stored:
         return entry in map(str, stored[WROTE])
-    return "version" in stored.get("params", ())  # of a store that was written in blocks
+    return "version" in stored.get(PARAMS, ())  # of a store that was written in blocks
 
 
 def check_free(adata: AnnData, key: str, entries: Iterable[str], *, argument: str = "key_added") -> None:

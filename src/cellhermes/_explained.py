@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from . import _adata
-from ._keys import EXPLAIN, read_params
+from ._keys import EXPLAIN, answer_key, read_params
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,7 +20,7 @@ def importance_of(adata: AnnData, key: str = EXPLAIN) -> tuple[sparse.csr_matrix
     if "method" not in read_params(adata, key) or key not in adata.layers:
         msg = f"`adata.layers[{key!r}]` is no explanation. Run `ch.tl.explain(adata, model, task)` first, or pass key="
         raise KeyError(msg)
-    return adata.layers[key].tocsr(), adata.obs[f"{key}_answer"]
+    return adata.layers[key].tocsr(), adata.obs[answer_key(key)]
 
 
 def top_of(matrix: sparse.csr_matrix, n: int) -> np.ndarray:

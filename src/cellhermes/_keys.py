@@ -18,18 +18,24 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+PARAMS = "params"  # uns of each: how it was made
+WROTE = "wrote"  # uns of each: the entries that calls wrote under this key
 SENTENCE = "cell_sentence"  # obs, uns
 GENE_MASK = "sentence_gene"  # var
 EMBEDDING = "X_cellhermes"  # obsm, varm, uns
-GENE_PARAMS = "gene_params"  # uns[EMBEDDING]: of varm, as "params" is of obsm
+GENE_PARAMS = "gene_params"  # uns[EMBEDDING]: of varm, as PARAMS is of obsm
 GROUPS, CONTEXTS = "groups", "contexts"  # uns[EMBEDDING], uns[NETWORK]: frames of groups; of genes' contexts
 VECTORS = "vectors"  # uns[EMBEDDING]: arrays with the vectors of genes in groups
 NETWORK = "gene_network"  # varp, uns
 MODULES = "modules"  # var, obsm, uns
-TABLE, JACCARD, NULLS = "table", "jaccard", "nulls"  # uns[MODULES]; uns[ENRICH] has a table too
+TABLE, JACCARD, NULLS = "table", "jaccard", "nulls"  # uns[MODULES]; uns[ENRICH] and FAITHFULNESS have a table too
 HALF = "half"  # obs
 ENRICH = "enrich"  # uns
-EXPLAIN = "explain"  # layers, obsm, uns; obs["explain_answer"]
+LISTS = "lists"  # uns[ENRICH]: a frame of the lists that were tested
+EXPLAIN = "explain"  # layers, obsm, uns
+HEADS, REASONS, FAITHFULNESS = "heads", "reasons", "faithfulness"  # uns[EXPLAIN]
+CURVES = "curves"  # uns[EXPLAIN][FAITHFULNESS]
+PROBABILITY, LOG_PROBABILITY = "probability:", "log_probability:"  # columns of answers, one for each
 
 # Columns of the frames of groups that may differ between groups that are compared.
 OF_ONE_GROUP = {"label", "array", "row", "key", "groupby", "n_in_group", "n_genes", "n_without"}
@@ -80,6 +86,21 @@ def group_keys(key: str, groups: Iterable[object]) -> dict[object, str]:
 def half_labels(group: object) -> tuple[str, str]:
     """Labels of the two halves of a group's cells, as ``tl.split_groups`` writes them."""
     return f"{label_of(group)} (half 1)", f"{label_of(group)} (half 2)"
+
+
+def answer_key(explain: str) -> str:
+    """Column of ``obs`` with the answers that were explained."""
+    return f"{explain}_answer"
+
+
+def text_key(answers: str) -> str:
+    """Column of ``obs`` with the texts that a model wrote as answers."""
+    return f"{answers}_text"
+
+
+def unseen_key(embedding: str) -> str:
+    """Column of ``var`` with the genes that the model has not met in its training."""
+    return f"{embedding}_unseen"
 
 
 def n_cells_key(network: str) -> str:
@@ -141,7 +162,7 @@ def _deciding(first: pd.Series, other: pd.Series) -> list[Hashable]:
     return [name for name in first.index if name not in OF_ONE_GROUP and not (known and name in NAMES_OF_MODEL)]
 
 
-def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = "params") -> None:
+def write_params(adata: AnnData, key: str, params: Mapping[str, Param | None], *, name: str = PARAMS) -> None:
     """Store how a result was made in ``uns[key][name]``."""
     adata.uns[key] = {**uns_of(adata, key), name: stored_params(params)}
 
@@ -156,6 +177,6 @@ def modality_of(adata: AnnData, sentence_key: str = SENTENCE) -> str:
     return str(read_params(adata, sentence_key).get("modality", ""))
 
 
-def read_params(adata: AnnData, key: str, *, name: str = "params") -> dict[str, Param]:
+def read_params(adata: AnnData, key: str, *, name: str = PARAMS) -> dict[str, Param]:
     """Return ``uns[key][name]``, or an empty dict where nothing was stored."""
     return dict(uns_of(adata, key).get(name, {}))

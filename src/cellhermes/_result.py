@@ -21,7 +21,7 @@ from ._blocks import STAMP, Shard, Sourced, Work, check_same, wait
 from ._chunks import Chunks, Numbers, TextCodec, encoding
 from ._disk import check_space, commit, file_hash, flush, noted, write_json
 from ._hash import hashed, hashed_column, total
-from ._keys import stored_params
+from ._keys import PARAMS, stored_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -253,7 +253,7 @@ class Result:
             self.group(slot, encoding("dict", "0.1.0"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of anndata, about the format of zarr
-            ad.io.write_elem(zarr.open_group(self.whole / "uns" / key, mode="a"), "params", stored_params(params))
+            ad.io.write_elem(zarr.open_group(self.whole / "uns" / key, mode="a"), PARAMS, stored_params(params))
 
     def _complete(self, about: Mapping[str, object]) -> None:
         """Names, empty genes and attributes; then everything gets its place at once."""

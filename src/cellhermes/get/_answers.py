@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
-from .._keys import read_params
+from .._keys import PROBABILITY, read_params
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,6 +52,6 @@ def answers(data: "AnnData | MuData", key: str, *, mod: str | None = None) -> pd
         raise KeyError(msg)
     frame = pd.DataFrame({"answer": np.where(column.isna(), None, column.astype(object))}, index=adata.obs_names)
     if key in adata.obsm:
-        probability = adata.obsm[key].set_axis([f"probability:{name}" for name in params["answers"]], axis=1)
+        probability = adata.obsm[key].set_axis([f"{PROBABILITY}{name}" for name in params["answers"]], axis=1)
         frame = pd.concat([frame, probability.max(axis=1).rename("confidence"), probability], axis=1)
     return frame

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from .. import _adata
-from .._keys import ENRICH, uns_of
+from .._keys import ENRICH, LISTS, TABLE, uns_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,13 +50,13 @@ def enrich(
     0  T cell receptor         4
     """
     adata = _adata.resolve(data, mod)
-    if "table" not in uns_of(adata, key):
+    if TABLE not in uns_of(adata, key):
         msg = f"`adata.uns[{key!r}]['table']` not found. Run `ch.tl.enrich(adata, gene_sets)` first, or pass key=."
         raise KeyError(msg)
-    table = adata.uns[key]["table"].copy()
+    table = adata.uns[key][TABLE].copy()
     if of is None:
         return table.reset_index(drop=True)
-    known = list(adata.uns[key]["lists"]["of"])
+    known = list(adata.uns[key][LISTS]["of"])
     if str(of) not in known:
         msg = f"{str(of)!r} was not tested; known: {known[:20]}{' ...' if len(known) > 20 else ''}."
         raise KeyError(msg)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import _adata
 from .._explained import importance_of, recurrence_of
-from .._keys import EXPLAIN, SENTENCE, read_params, uns_of
+from .._keys import CURVES, EXPLAIN, FAITHFULNESS, SENTENCE, TABLE, read_params, uns_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -200,11 +200,11 @@ def faithfulness(
     >>> ch.get.faithfulness(adata, "quality")["against"].unique().tolist()
     ['equal rank', 'any rank']
     """
-    names = {"curves": "curves", "quality": "table"}
+    names = {"curves": CURVES, "quality": TABLE}
     if table not in names:
         msg = f"table={table!r} is not known; expected one of {[*names]}."
         raise ValueError(msg)
-    stored = uns_of(_adata.resolve(data, mod), key).get("faithfulness")
+    stored = uns_of(_adata.resolve(data, mod), key).get(FAITHFULNESS)
     if stored is None:
         msg = f"`adata.uns[{key!r}]['faithfulness']` not found. Run `ch.tl.faithfulness(adata, model, task)` first."
         raise KeyError(msg)

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from .._keys import PROBABILITY
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PROBABILITY = "probability:"  # what columns with probabilities of answers are called
 ROOM = 4_000_000  # weights held at once: 32 MB
 
 

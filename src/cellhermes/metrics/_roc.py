@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ._classification import PROBABILITY
+from .._keys import PROBABILITY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

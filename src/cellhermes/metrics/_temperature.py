@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from ._classification import PROBABILITY
+from .._keys import PROBABILITY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

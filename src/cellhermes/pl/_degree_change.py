@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
+from .._keys import NETWORK
 from ._canvas import ACCENT, SECOND, canvas, ink, open_frame
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def degree_change(
     reference: str,
     *,
     n_genes: int = 20,
-    key: str = "gene_network",
+    key: str = NETWORK,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

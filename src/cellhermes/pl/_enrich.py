@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
+from .._keys import ENRICH
 from ._canvas import QUIET, canvas, color_bar, ink, open_frame, paper, points
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def enrich(
     of: str | int | None = None,
     *,
     n_terms: int | None = None,
-    key: str = "enrich",
+    key: str = ENRICH,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

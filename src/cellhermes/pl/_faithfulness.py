@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from .. import get
+from .._keys import EXPLAIN
 from ._canvas import ACCENT, QUIET, canvas, ink, open_frame
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def faithfulness(
     test: Literal["deletion", "insertion"] = "deletion",
     *,
     answer: str | None = None,
-    key: str = "explain",
+    key: str = EXPLAIN,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 
 from .. import get
+from .._keys import MODULES, NETWORK
 from ._canvas import DIVERGING, QUIET, SECOND, canvas, color_bar, cycle, label_points, paper
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def gene_network(
     color: Literal["degree_change", "module"] | None = None,
     n_labels: int = 40,
     rng: int = 0,
-    key: str = "gene_network",
-    modules_key: str = "modules",
+    key: str = NETWORK,
+    modules_key: str = MODULES,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
+from .._keys import EXPLAIN
 from ._canvas import DIVERGING, HEAT, INK, canvas, color_bar
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def importance(
     data: "AnnData | MuData",
     *,
     n_genes: int = 10,
-    key: str = "explain",
+    key: str = EXPLAIN,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

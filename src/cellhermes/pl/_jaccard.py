@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.transforms import ScaledTranslation
 
 from .. import get
+from .._keys import MODULES
 from ._canvas import ACCENT, HEAT, canvas, color_bar
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ TICKS = 40  # more modules than this: every second, third, ... gets its number
 def jaccard(
     data: "AnnData | MuData",
     *,
-    key: str = "modules",
+    key: str = MODULES,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
+from .._keys import MODULES
 from ._canvas import canvas, color_bar, points
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def module_scores(
     module: str | int,
     *,
     basis: str = "X_umap",
-    key: str = "modules",
+    key: str = MODULES,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
+from .._keys import MODULES
 from ._canvas import ACCENT, QUIET, canvas, ink, label_points, open_frame, paper
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def modules(
     data: "AnnData | MuData",
     *,
     n_labels: int = 10,
-    key: str = "modules",
+    key: str = MODULES,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

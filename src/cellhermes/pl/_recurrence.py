@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
+from .._keys import EXPLAIN
 from ._canvas import canvas, cycle, open_frame
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def recurrence(
     answer: str | None = None,
     *,
     n_genes: int = 10,
-    key: str = "explain",
+    key: str = EXPLAIN,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from matplotlib.patches import Rectangle
 
 from .. import get
+from .._keys import EXPLAIN
 from ._canvas import ACCENT, SECOND, canvas
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def sentence(
     data: "AnnData | MuData",
     cell: str,
     *,
-    key: str = "explain",
+    key: str = EXPLAIN,
     mod: str | None = None,
     ax: "Axes | None" = None,
     style: Mapping[str, object] | None = None,

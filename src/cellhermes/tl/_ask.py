@@ -14,7 +14,7 @@ from anndata import AnnData
 from scipy.special import softmax
 
 from .._blocks import Shard, fill, wait
-from .._keys import Param, modality_of
+from .._keys import LOG_PROBABILITY, PROBABILITY, Param, modality_of
 from ..model import CellHermes, PromptLengthError
 from ..text import Prompt, Question
 from ..text._columns import SENTENCE
@@ -24,7 +24,6 @@ from ._model import as_model, provenance
 logger = logging.getLogger("cellhermes")
 
 BLOCK = 1_000  # questions in memory at once, and which are kept together on disk
-PROBABILITY, LOG_PROBABILITY = "probability:", "log_probability:"  # columns, one for each answer
 NOTHING = "N/A"  # stands in the fields of a question that says nothing
 MOST, FEW = 0.9, 10  # share of rows above which one answer is told of; rows, for each answer, below which nothing is
 ANSWERED, ABSTAINED, UNPARSED = "answered", "abstained", "unparsed"

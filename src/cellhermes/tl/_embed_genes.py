@@ -15,7 +15,7 @@ from anndata import AnnData
 from .. import _adata
 from .._entries import check_free, written
 from .._groups import groups_of
-from .._keys import EMBEDDING, GENE_MASK, SENTENCE, Param, modality_of, read_params
+from .._keys import EMBEDDING, GENE_MASK, SENTENCE, Param, modality_of, read_params, unseen_key
 from .._vectors import write_groups_of, write_plain
 from ..model import CellHermes, PromptLengthError
 from ..text import Template
@@ -139,7 +139,11 @@ def embed_genes(
     [('CD3E', 'B'), ('MS4A1', 'B')]
     """
     adata = _adata.writable(data, mod)
-    entries = [f"var/{key_added}_unseen"] if groupby is not None else [f"varm/{key_added}", f"var/{key_added}_unseen"]
+    entries = (
+        [f"var/{unseen_key(key_added)}"]
+        if groupby is not None
+        else [f"varm/{key_added}", f"var/{unseen_key(key_added)}"]
+    )
     check_free(adata, key_added, entries)
     read, of = read_params(adata, sentence_key), modality_of(adata, sentence_key)
     gene_symbols = gene_symbols or read.get("gene_symbols") or None
@@ -202,15 +206,15 @@ def _parts(columns: np.ndarray) -> list[np.ndarray]:
 def _flag_unseen(adata: AnnData, model: CellHermes, asked: np.ndarray, gene_symbols: str | None, key: str) -> None:
     """Say which of the embedded genes the model has never read, where it knows that."""
     if not model.unseen_genes:
-        adata.var.drop(columns=f"{key}_unseen", errors="ignore", inplace=True)  # of another model
+        adata.var.drop(columns=unseen_key(key), errors="ignore", inplace=True)  # of another model
         return
     unseen = [symbol for symbol in asked if symbol in model.unseen_genes]
-    adata.var[f"{key}_unseen"] = np.isin(_adata.symbols(adata, gene_symbols).astype(str), unseen)
+    adata.var[unseen_key(key)] = np.isin(_adata.symbols(adata, gene_symbols).astype(str), unseen)
     if unseen:
         logger.warning(
             "%s of %s genes occur in none of the training data of %s, so their vectors mean nothing: %s. They are "
             "flagged in var[%r].",
-            f"{len(unseen):,}", f"{len(asked):,}", model.card.name, ", ".join(unseen[:5]), f"{key}_unseen",
+            f"{len(unseen):,}", f"{len(asked):,}", model.card.name, ", ".join(unseen[:5]), unseen_key(key),
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from .. import _adata
 from .._entries import check_free, written
-from .._keys import ENRICH, MODULES, NETWORK, read_params, write_params
+from .._keys import ENRICH, LISTS, MODULES, NETWORK, TABLE, read_params, write_params
 from .._networks import Network, modules_of, network_of
 from ._gene_sets import fingerprint, gene_sets_of
 
@@ -152,7 +152,7 @@ def enrich(
     params = {"gene_sets": source, "gene_sets_sha256": fingerprint(sets), "n_sets": len(sets), "n_tested": len(usable)}
     params |= {"n_background": len(background), "min_size": min_size, "group": group, "of": _described(of)}
     with written(adata, key_added, []):
-        adata.uns[key_added] = {"table": table, "lists": tested}
+        adata.uns[key_added] = {TABLE: table, LISTS: tested}
         write_params(adata, key_added, {**params, "network_key": network_key, "modules_key": modules_key})
     n_enriched = table.loc[table["pval_adj"] < ALPHA, "of"].nunique()
     message = "%d of %d lists have a gene set with adjusted p < %s (%s sets tested); uns[%r]['table']."

@@ -15,10 +15,10 @@ from scipy import sparse
 from .. import _adata
 from .._entries import check_free, written
 from .._hash import hashed
-from .._keys import EXPLAIN, MODEL_HASH, SENTENCE, read_params, write_params
+from .._keys import EXPLAIN, HEADS, MODEL_HASH, PROBABILITY, SENTENCE, answer_key, read_params, write_params
 from ..model import CellHermes
 from ..text import Question, Task
-from ._ask import PROBABILITY, Rows, ask, of_sentences
+from ._ask import Rows, ask, of_sentences
 from ._importance import Attention, Listed, Occlusion
 from ._model import as_model, provenance
 from ._predict import rows_of
@@ -105,7 +105,7 @@ def explain(
     ``obsm[key_added]`` : DataFrame
         ``confidence`` in the answer; for attention ``head``, and ``gene_share``, the part of its attention that falls
         on genes. NaN for other cells.
-    ``uns[key_added]["heads"]`` : DataFrame
+    ``uns[key_added][HEADS]`` : DataFrame
         For attention, of each head: ``entropy``, ``gene_share`` (means over cells), ``n_cells`` (where it was read).
     ``uns[key_added]["params"]`` : dict
         Model, question (:attr:`cellhermes.text.Question.about`), arguments, numbers of cells.
@@ -135,7 +135,7 @@ def explain(
     _check_options(method, head, over)
     question = of_sentences(_explainable(Question.of(task)), adata)
     sentence_key = question.column_of(SENTENCE)
-    entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obs/{key_added}_answer"]
+    entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obs/{answer_key(key_added)}"]
     check_free(adata, key_added, entries)
     frame = rows_of(data, mod, question).read(slice(None))
     rng = np.random.default_rng(rng)
@@ -162,7 +162,7 @@ def explain(
     with written(adata, key_added, entries):
         _write(adata, key_added, rows, listed, values, beside, answers)
         if (heads := way.heads()) is not None:
-            adata.uns[key_added]["heads"] = heads
+            adata.uns[key_added][HEADS] = heads
         write_params(adata, key_added, {**asked.how, **arguments, **counts})
     if n_without:
         msg = f"{n_without:,} of {adata.n_obs:,} cells have an empty sentence and are not explained."
@@ -272,7 +272,7 @@ def _write(
     names = [name.removeprefix(PROBABILITY) for name in answers if name.startswith(PROBABILITY)]
     answer = pd.Categorical(answers["answer"], categories=names)
     adata.layers[key] = matrix
-    adata.obs[f"{key}_answer"] = pd.Series(answer, index=adata.obs_names[rows]).reindex(adata.obs_names)
+    adata.obs[answer_key(key)] = pd.Series(answer, index=adata.obs_names[rows]).reindex(adata.obs_names)
     beside = pd.concat([answers["confidence"].reset_index(drop=True), beside.reset_index(drop=True)], axis=1)
     adata.obsm[key] = beside.set_axis(adata.obs_names[rows]).reindex(adata.obs_names).astype(float)
     adata.uns[key] = {}

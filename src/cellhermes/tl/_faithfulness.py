@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .. import _adata
 from .._explained import importance_of
-from .._keys import EXPLAIN, SENTENCE, version
+from .._keys import CURVES, EXPLAIN, FAITHFULNESS, PARAMS, REASONS, SENTENCE, TABLE, version
 from ..model import CellHermes
 from ..text import Question, Task
 from ._ask import prior_of
@@ -164,8 +164,8 @@ def faithfulness(
     start = full[np.arange(len(rows)), codes]
     table = pd.concat([_table(read[..., 0], names), *compared], ignore_index=True)
     about = {"steps": list(steps), "n_cells": len(rows), "others": list(others), "version": version()}
-    tested = {"curves": _curves(read, start, steps, names), "table": table, "params": about}
-    adata.uns[key] = {**adata.uns[key], "faithfulness": tested}
+    tested = {CURVES: _curves(read, start, steps, names), TABLE: table, PARAMS: about}
+    adata.uns[key] = {**adata.uns[key], FAITHFULNESS: tested}
     logger.info("Faithfulness of %s cells in uns[%r]['faithfulness'].", f"{len(rows):,}", key)
 
 
@@ -319,7 +319,7 @@ def _agreements(
     """Rows of the table for everything there is to agree with."""
     names = answer.astype(str).to_numpy()
     sets: dict[str, list[set[str] | None]] = {}
-    if (reasons := adata.uns[key].get("reasons")) is not None and len(reasons):
+    if (reasons := adata.uns[key].get(REASONS)) is not None and len(reasons):
         named = {
             cell: {*genes.split(";")} for cell, genes in zip(reasons["cell"], reasons["genes"].astype(str), strict=True)
         }

@@ -13,10 +13,9 @@ from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from .. import _adata
-from .._keys import GENE_MASK, SENTENCE, read_params
+from .._keys import GENE_MASK, LOG_PROBABILITY, SENTENCE, read_params
 from ..model import CellHermes
 from ..text import Prompt, Question
-from ._ask import LOG_PROBABILITY
 from ._checkpoint import checkpoint as kept_in
 
 BLOCK = 2_000  # questions in memory at once: cells, or cells without one of their genes

@@ -16,7 +16,7 @@ from .._blocks import fill
 from .._chunks import Chunks, Numbers, TextCodec
 from .._entries import check_free, is_ours, written
 from .._hash import hashed
-from .._keys import SENTENCE, write_params
+from .._keys import PROBABILITY, SENTENCE, text_key, write_params
 from .._result import Result
 from ..model import CellHermes
 from ..text import Question, Task
@@ -24,7 +24,6 @@ from ._ask import (
     ABSTAINED,
     ANSWERED,
     BLOCK,
-    PROBABILITY,
     UNPARSED,
     Asked,
     Rows,
@@ -131,7 +130,7 @@ def predict(
     _columns(question)
     rows = rows_of(data, mod, question)
     if out is None:
-        entries = [f"obs/{key}", f"obsm/{key}" if question.decode == "score" else f"obs/{key}_text"]
+        entries = [f"obs/{key}", f"obsm/{key}" if question.decode == "score" else f"obs/{text_key(key)}"]
         check_free(adata, key, entries)
         table, asked = ask(question, rows, model, batch_size)
         if asked.is_zero_shot:
@@ -184,15 +183,15 @@ def _write(adata: AnnData, key: str, table: pd.DataFrame, question: Question) ->
     """Answers and what they come from; what an earlier call wrote and this one does not is taken away."""
     categories = question.answers or sorted(table["answer"].dropna().unique())
     adata.obs[key] = pd.Categorical(table["answer"], categories=categories)
-    if f"{key}_text" in adata.obs and is_ours(adata, key, f"obs/{key}_text"):
-        del adata.obs[f"{key}_text"]
+    if text_key(key) in adata.obs and is_ours(adata, key, f"obs/{text_key(key)}"):
+        del adata.obs[text_key(key)]
     if key in adata.obsm and is_ours(adata, key, f"obsm/{key}"):
         del adata.obsm[key]
     if question.decode == "score":
         probability = table[[f"{PROBABILITY}{answer}" for answer in question.answers]]
         adata.obsm[key] = probability.set_axis(_columns(question), axis=1)
     else:
-        adata.obs[f"{key}_text"] = table["text"].fillna("").astype(str)
+        adata.obs[text_key(key)] = table["text"].fillna("").astype(str)
 
 
 def _to_store(
@@ -242,10 +241,10 @@ def _complete(result: Result, asked: Asked, kept: Chunks, key: str) -> None:
         columns |= {f"obsm/{key}/{name}": Numbers("<f8") for name in names}
         result.frame(f"obsm/{key}", list(names))
     else:
-        columns[f"obs/{key}_text"] = TextCodec()
+        columns[f"obs/{text_key(key)}"] = TextCodec()
     arrays = {name: result.array(name, size, codec) for name, codec in columns.items()}
     result.categories(f"obs/{key}", categories)
-    result.columns([key, f"{key}_text"] if question.decode == "generate" else [key])
+    result.columns([key, text_key(key)] if question.decode == "generate" else [key])
     for i, table in enumerate(parts()):
         codes = pd.Categorical(table["answer"], categories=categories).codes
         values = [table[f"{PROBABILITY}{name}"] for name in question.answers or () if question.decode == "score"]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .. import _adata
 from .._explained import importance_of
-from .._keys import EXPLAIN, SENTENCE
+from .._keys import EXPLAIN, REASONS, SENTENCE
 from ..model import CellHermes
 from ..text import Prompt, Question, Task, Template
 from ..text._reason import read_reasoned, reason_prompt
@@ -125,7 +125,7 @@ def reasons(
         for cell, given, text, sentence in zip(frame.index, answers, texts, frame[sentence_key], strict=True)
     ]
     columns = ["cell", "answer", "given", "reason", "text", "genes", "n_genes", "n_absent"]
-    adata.uns[key] = {**adata.uns[key], "reasons": pd.DataFrame(lines, columns=columns)}
+    adata.uns[key] = {**adata.uns[key], REASONS: pd.DataFrame(lines, columns=columns)}
     logger.info("Reasons of %s cells in uns[%r]['reasons'].", f"{len(lines):,}", key)
 
 
