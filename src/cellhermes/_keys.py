@@ -89,22 +89,22 @@ def half_labels(group: object) -> tuple[str, str]:
 
 
 def answer_key(explain: str) -> str:
-    """Column of ``obs`` with the answers that were explained."""
+    """Name the column of ``obs`` with the answers that were explained."""
     return f"{explain}_answer"
 
 
 def text_key(answers: str) -> str:
-    """Column of ``obs`` with the texts that a model wrote as answers."""
+    """Name the column of ``obs`` with the texts that a model wrote as answers."""
     return f"{answers}_text"
 
 
 def unseen_key(embedding: str) -> str:
-    """Column of ``var`` with the genes that the model has not met in its training."""
+    """Name the column of ``var`` with the genes that the model has not met in its training."""
     return f"{embedding}_unseen"
 
 
 def n_cells_key(network: str) -> str:
-    """Column of ``var`` with the numbers of cells of a group that express each gene of its network."""
+    """Name the column of ``var`` with the numbers of cells of a group that express each gene of its network."""
     return f"{network}_n_cells"
 
 

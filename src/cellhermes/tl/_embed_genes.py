@@ -139,11 +139,7 @@ def embed_genes(
     [('CD3E', 'B'), ('MS4A1', 'B')]
     """
     adata = _adata.writable(data, mod)
-    entries = (
-        [f"var/{unseen_key(key_added)}"]
-        if groupby is not None
-        else [f"varm/{key_added}", f"var/{unseen_key(key_added)}"]
-    )
+    entries = [f"var/{unseen_key(key_added)}", *([f"varm/{key_added}"] if groupby is None else [])]
     check_free(adata, key_added, entries)
     read, of = read_params(adata, sentence_key), modality_of(adata, sentence_key)
     gene_symbols = gene_symbols or read.get("gene_symbols") or None

@@ -105,7 +105,7 @@ def explain(
     ``obsm[key_added]`` : DataFrame
         ``confidence`` in the answer; for attention ``head``, and ``gene_share``, the part of its attention that falls
         on genes. NaN for other cells.
-    ``uns[key_added][HEADS]`` : DataFrame
+    ``uns[key_added]["heads"]`` : DataFrame
         For attention, of each head: ``entropy``, ``gene_share`` (means over cells), ``n_cells`` (where it was read).
     ``uns[key_added]["params"]`` : dict
         Model, question (:attr:`cellhermes.text.Question.about`), arguments, numbers of cells.
