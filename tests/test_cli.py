@@ -622,3 +622,30 @@ def test_na_is_text_and_an_empty_cell_is_missing_in_training_as_in_prediction(ru
     for table in seen:
         assert table["gene"].tolist()[:2] == ["NA", "TP53"]
         assert table.isna().to_numpy().tolist() == [[False, False], [False, True], [True, False]]
+
+
+@pytest.mark.parametrize("name", ["out.h5ad", "out.zarr"])
+def test_mouse_cells_are_embedded_as_human_ones(run, adata, tmp_path, name):
+    adata = adata[:8].copy()
+    adata.var_names = adata.var_names.str.capitalize()
+    adata.write_h5ad(tmp_path / "mouse.h5ad")
+    done = run("embed", tmp_path / "mouse.h5ad", tmp_path / name, "--species", "mouse")
+    assert done.exit_code == 0, done.output
+    ch.pp.map_genes(adata, "mouse")
+    ch.pp.cell_sentences(adata)
+    ch.tl.embed_cells(adata)
+    read = ad.read_h5ad if name.endswith("h5ad") else ad.read_zarr
+    written = read(tmp_path / name)
+    sentences = ad.read_zarr(tmp_path / "out.sentences.zarr") if name.endswith("zarr") else written
+    assert sentences.obs["cell_sentence"].tolist() == adata.obs["cell_sentence"].tolist()
+    np.testing.assert_allclose(written.obsm["X_cellhermes"], adata.obsm["X_cellhermes"], rtol=1e-3, atol=1e-5)
+
+
+def test_species_are_said_once_and_known(run, adata, tmp_path):
+    adata[:4].write_h5ad(tmp_path / "in.h5ad")
+    done = run("sentences", tmp_path / "in.h5ad", tmp_path / "out.zarr", "--species", "yeast")
+    assert (done.exit_code, "--species yeast" in done.output) == (1, True)
+    done = run("sentences", tmp_path / "in.h5ad", tmp_path / "out.zarr", "--species", "human")
+    assert done.exit_code == 0, done.output
+    done = run("embed", tmp_path / "out.zarr", tmp_path / "vectors.zarr", "--species", "human")
+    assert (done.exit_code, "--species would change nothing" in done.output) == (1, True)

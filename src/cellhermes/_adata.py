@@ -16,7 +16,9 @@ import pandas as pd
 from anndata import AnnData
 
 from . import _place, _rows
-from ._keys import GENE_MASK, SENTENCE, read_params
+from ._entries import is_ours
+from ._gene_names import map_call, species_of
+from ._keys import GENE_MASK, HUMAN_SYMBOL, SENTENCE, read_params
 from ._paths import VALUELESS, open_path
 from ._symbols import human_symbols, is_ensembl_id
 
@@ -172,26 +174,37 @@ def warn_unlogged(adata: AnnData, block: sparse.csr_matrix) -> bool:
 # ------------------------------------------------------------------------------------------------------ symbols
 
 
-def symbols(adata: AnnData, gene_symbols: str | None = None, *, use_raw: bool = False) -> np.ndarray:
-    """Gene symbols of the columns: ``var_names`` or the column ``gene_symbols``; ``""`` where a gene has none.
+def names_of_genes(adata: AnnData, gene_symbols: str | None = None, *, use_raw: bool = False) -> np.ndarray:
+    """Names of the columns as they stand: ``var_names``, or the column ``gene_symbols`` with ``""`` for no name."""
+    var = var_of(adata, use_raw=use_raw)
+    if gene_symbols is None:
+        return var.index.astype(str).to_numpy(object)
+    if gene_symbols not in var:
+        msg = f"`{_at(use_raw)}[{gene_symbols!r}]` not found; its columns are {list(var.columns)}.{_advice(var)}"
+        raise KeyError(msg)
+    return _text(var[gene_symbols])
 
-    Ensembl ids are refused with the column to pass instead.
+
+def symbols(adata: AnnData, gene_symbols: str | None = None, *, use_raw: bool = False) -> np.ndarray:
+    """Gene symbols of the columns: those of ``gene_symbols``, of ``pp.map_genes``, or ``var_names``.
+
+    ``""`` where a gene has none. Ensembl ids are refused with the call or the column that gives symbols.
     """
     var = var_of(adata, use_raw=use_raw)
-    where = "adata.raw.var" if use_raw else "adata.var"
-    if gene_symbols is None:
-        names, source = var.index.astype(str).to_numpy(object), f"`{where}_names`"
-    else:
-        if gene_symbols not in var:
-            msg = f"`{where}[{gene_symbols!r}]` not found; its columns are {list(var.columns)}.{_advice(var)}"
-            raise KeyError(msg)
-        names, source = _text(var[gene_symbols]), f"`{where}[{gene_symbols!r}]`"
+    if gene_symbols is None and HUMAN_SYMBOL in var and is_ours(adata, HUMAN_SYMBOL, f"var/{HUMAN_SYMBOL}"):
+        gene_symbols = HUMAN_SYMBOL
+    names = names_of_genes(adata, gene_symbols, use_raw=use_raw)
     n_ids = sum(map(is_ensembl_id, names))
     if n_ids > len(names) / 2:
+        source = f"`{_at(use_raw)}_names`" if gene_symbols is None else f"`{_at(use_raw)}[{gene_symbols!r}]`"
         msg = f"{source} holds Ensembl ids ({n_ids:,} of {len(names):,}, e.g. {names[0]!r}); expected gene symbols."
-        msg += _advice(var)
+        msg += _advice(var) if (species := species_of(names)) is None else f"{_advice(var)} Or {map_call(species)}."
         raise ValueError(msg)
     return names
+
+
+def _at(use_raw: bool) -> str:  # noqa: FBT001
+    return "adata.raw.var" if use_raw else "adata.var"
 
 
 def columns_of_symbols(

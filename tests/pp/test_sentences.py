@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import nullcontext
 
 import anndata as ad
 import dask.array as da
@@ -358,3 +359,47 @@ def test_what_reads_sentences_of_proteins_announces_proteins(tmp_path, tiny):
 )
 def test_templates_speak_the_words_of_a_modality(name, slots, text):
     assert ch.text.Template.load(name).fill(**slots).text == text
+
+
+SELECTED = "Sentences are of a selection of genes"
+
+
+def test_an_object_with_fewer_genes_than_raw_is_told(adata):
+    adata.raw = adata
+    selected = adata[:, 40:].copy()
+    with pytest.warns(UserWarning, match=f"{SELECTED}: `adata.raw` has {adata.n_vars}.*pass use_raw=True"):
+        ch.pp.cell_sentences(selected)
+    whole = adata[:, 40:].copy()
+    ch.pp.cell_sentences(whole, use_raw=True)  # which warns of nothing
+    ch.pp.cell_sentences(adata)
+    assert whole.obs["cell_sentence"].tolist() == adata.obs["cell_sentence"].tolist()
+
+
+@pytest.mark.parametrize(("kept", "warns"), [(True, True), (False, False)])
+def test_an_object_that_was_cut_to_variable_genes_is_told(adata, kept, warns):
+    adata.uns["hvg"] = {"flavor": "seurat"}
+    adata.var["highly_variable"] = [kept] * 40 + [True] * (adata.n_vars - 40)
+    with pytest.warns(UserWarning, match=f"{SELECTED}.*variable genes") if warns else nullcontext():
+        ch.pp.cell_sentences(adata)
+
+
+@pytest.mark.parametrize(
+    ("name", "warns"),
+    [
+        ("pbmc3k_labelled", False),
+        ("breast_tumour_copykat", False),
+        ("embryo_yan", False),
+        ("oligodendroglioma_small", False),
+        ("ipsc_cardiac_day2", True),
+        ("pbmc_three_technologies", True),
+    ],
+)
+def test_real_cells_of_selected_genes_are_told(data_dir, name, warns):
+    cells = ad.read_h5ad(data_dir / f"{name}.h5ad")[:5].copy()
+    with pytest.warns(UserWarning, match=f"{SELECTED}.*every cell") if warns else nullcontext():
+        ch.pp.cell_sentences(cells)
+
+
+def test_proteins_are_no_selection_of_genes(adata):
+    adata.uns["hvg"] = {}
+    ch.pp.cell_sentences(adata, modality="protein")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import _cells
-from ._arguments import Answer, BatchSize, Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Shard, Task, UseRaw
+from ._arguments import Answer, BatchSize, Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Shard, Species, Task, UseRaw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,7 @@ def predict(
     ] = None,
     layer: Layer = None,
     gene_symbols: GeneSymbols = None,
+    species: Species = None,
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
     batch_size: BatchSize = None,
@@ -68,7 +69,7 @@ def predict(
 
     how = {"answers": answer, "expression": expression, "decode": decode, "normalize": normalize, "prior": prior}
     how |= {"calibration": calibration, "abstain_below": abstain_below}
-    read_as = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+    read_as = {"layer": layer, "gene_symbols": gene_symbols, "species": species, "use_raw": use_raw, "mod": mod}
     lm = _cells.loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _cells.sharded(shard):
@@ -124,6 +125,7 @@ def explain(
     key_added: Annotated[str, typer.Option(help="Where the explanation is stored.")] = "explain",
     layer: Layer = None,
     gene_symbols: GeneSymbols = None,
+    species: Species = None,
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
     batch_size: BatchSize = None,
@@ -135,7 +137,9 @@ def explain(
         lm = _cells.loaded(model, dtype, quantize)
         asked = ch.text.Question(task, answers=answer)
         data, seen = _cells.read_cells(source, target, mod)
-        _cells.add_sentences(data, {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod})
+        _cells.add_sentences(
+            data, {"layer": layer, "gene_symbols": gene_symbols, "species": species, "use_raw": use_raw, "mod": mod}
+        )
         explained = {"key": key_added, "batch_size": batch_size, "mod": mod}
         options = {"method": method, "cells": cells, "key_added": key_added, "batch_size": batch_size, "mod": mod}
         ch.tl.explain(data, lm, asked, **options, checkpoint=blocks)

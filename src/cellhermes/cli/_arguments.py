@@ -14,7 +14,10 @@ Shard = Annotated[
     str | None, typer.Option(help="k/n, such as 0/4: do every n-th block, where n processes write one OUT.zarr.")
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer with the expression; default X.")]
-GeneSymbols = Annotated[str | None, typer.Option(help="Column of var with gene symbols; default its index.")]
+GeneSymbols = Annotated[str | None, typer.Option(help="Column of var with gene names; default its index.")]
+Species = Annotated[
+    str | None, typer.Option(help="Whose genes they are, mouse say; writes their human symbols, as pp.map_genes does.")
+]
 UseRaw = Annotated[bool, typer.Option("--use-raw", help="Expression and genes of raw.")]
 Mod = Annotated[str | None, typer.Option(help="Modality of an h5mu file.")]
 Dtype = Annotated[

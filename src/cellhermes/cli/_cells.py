@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from .. import _blocks, _place
+from .._adata import opened
 from .._disk import check_space, flush, noted, write_json
 from .._entries import check_free, written
-from .._paths import open_path, read_path
+from .._paths import read_path
 from ._run import is_first
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _has_sentences(data: "AnnData | MuData", expression: dict[str, object]) -> b
 
     if "cell_sentence" not in resolve(data, expression["mod"]).obs:
         return False
-    if given := [f"{name}=" for name in ("layer", "gene_symbols", "use_raw") if expression[name]]:
+    if given := [f"{name}=" for name in ("layer", "gene_symbols", "species", "use_raw") if expression[name]]:
         msg = f"IN has sentences already (obs['cell_sentence']), and {', '.join(given)} would change nothing. "
         msg += "Leave it out, or delete that column to make them anew."
         raise ValueError(msg)
@@ -70,7 +71,18 @@ def add_sentences(data: "AnnData | MuData", expression: dict[str, object], **opt
     import cellhermes as ch
 
     if not _has_sentences(data, expression):
-        ch.pp.cell_sentences(data, **expression, **options)
+        ch.pp.cell_sentences(data, **mapped(data, expression), **options)
+
+
+def mapped(data: "AnnData | MuData", expression: Mapping[str, object]) -> dict[str, object]:
+    """Write human symbols where a species is named; return how to make sentences then."""
+    import cellhermes as ch
+
+    rest = {name: value for name, value in expression.items() if name != "species"}
+    if species := expression["species"]:
+        ch.pp.map_genes(data, species, gene_symbols=rest["gene_symbols"], mod=rest["mod"])
+        rest["gene_symbols"] = None
+    return rest
 
 
 def with_sentences(source: Path, target: Path, expression: dict[str, object]) -> tuple[Path, str | None]:
@@ -82,10 +94,11 @@ def with_sentences(source: Path, target: Path, expression: dict[str, object]) ->
     from .._result import Result
 
     Result(target, pd.Index([])).check()  # before sentences are made
-    if _has_sentences(open_path(source), expression):
-        return source, expression["mod"]
     beside = target.with_name(f"{target.stem}.sentences.zarr")
-    ch.pp.cell_sentences(source, **expression, out=beside)
+    data = opened(source, beside)
+    if _has_sentences(data, expression):
+        return source, expression["mod"]
+    ch.pp.cell_sentences(data, **mapped(data, expression), out=beside)
     if not beside.exists():
         msg = f"{beside} lacks the other shares. Call again when they are finished, or write it first with "
         msg += "`cellhermes sentences`."

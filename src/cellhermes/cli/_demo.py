@@ -1,6 +1,7 @@
 """``cellhermes demo``."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,9 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     adata = sc.datasets.pbmc68k_reduced()
     labels = adata.obs["bulk_labels"]
-    ch.pp.cell_sentences(adata, use_raw=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sentences are of a selection")  # scanpy's sample has 765 variable genes
+        ch.pp.cell_sentences(adata, use_raw=True)
     model = ch.CellHermes.from_pretrained("mini")
     ch.tl.embed_cells(adata, model)
     ch.tl.embed_genes(adata, model)

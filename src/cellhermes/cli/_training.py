@@ -7,7 +7,7 @@ import typer
 
 from .. import _place
 from .._paths import open_path
-from ._arguments import GeneSymbols, Layer, Mod, UseRaw
+from ._arguments import GeneSymbols, Layer, Mod, Species, UseRaw
 from ._cells import add_sentences, check_unused
 from ._run import is_first
 
@@ -37,6 +37,7 @@ def pairs(
     ] = None,
     layer: Layer = None,
     gene_symbols: GeneSymbols = None,
+    species: Species = None,
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
     graph_format: Annotated[
@@ -64,7 +65,7 @@ def pairs(
             msg = f"{path} is not a file."
             raise FileNotFoundError(msg)
     _place.check_new(target, (".jsonl", ".parquet"), inputs, overwrite=overwrite)
-    expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+    expression = {"layer": layer, "gene_symbols": gene_symbols, "species": species, "use_raw": use_raw, "mod": mod}
     if cells is None:
         check_unused("--cells", {**expression, "metadata": metadata, "modality": modality})
     if graph is None:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from .._adata import opened
 from . import _cells
-from ._arguments import Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Shard, UseRaw
+from ._arguments import Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Shard, Species, UseRaw
 
 
 def sentences(
@@ -15,6 +16,7 @@ def sentences(
     n_genes: Annotated[int, typer.Option(min=1, help="Genes of a sentence, at most.")] = 100,
     layer: Layer = None,
     gene_symbols: GeneSymbols = None,
+    species: Species = None,
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
     shard: Shard = None,
@@ -23,8 +25,9 @@ def sentences(
     import cellhermes as ch
 
     with _cells.sharded(shard):
-        expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
-        ch.pp.cell_sentences(source, n_genes=n_genes, **expression, out=target)
+        expression = {"layer": layer, "gene_symbols": gene_symbols, "species": species, "use_raw": use_raw, "mod": mod}
+        data = opened(source, target)
+        ch.pp.cell_sentences(data, n_genes=n_genes, **_cells.mapped(data, expression), out=target)
     _cells.say_state(target)
 
 
@@ -43,6 +46,7 @@ def embed(
     quantize: Quantize = "",
     layer: Layer = None,
     gene_symbols: GeneSymbols = None,
+    species: Species = None,
     use_raw: UseRaw = False,  # noqa: FBT002
     mod: Mod = None,
     batch_size: Annotated[
@@ -57,7 +61,7 @@ def embed(
     """
     import cellhermes as ch
 
-    expression = {"layer": layer, "gene_symbols": gene_symbols, "use_raw": use_raw, "mod": mod}
+    expression = {"layer": layer, "gene_symbols": gene_symbols, "species": species, "use_raw": use_raw, "mod": mod}
     lm = _cells.loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _cells.sharded(shard):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import _adata
 from .._entries import check_free, written
+from .._gene_names import map_call, species_of
 from .._keys import GENE_MASK, write_params
 from .._symbols import human_symbols, is_ensembl_id
 from ..text import Modality
@@ -56,9 +57,9 @@ def mask_genes(
     Parameters
     ----------
     data
-        AnnData with human genes, or MuData.
+        AnnData with human genes (those of other species: :func:`~cellhermes.pp.map_genes`), or MuData.
     gene_symbols
-        Column of ``var`` with the symbols; default: ``var_names``.
+        Column of ``var`` with the symbols; default: what :func:`~cellhermes.pp.map_genes` wrote, else ``var_names``.
     use_raw
         Take symbols and totals from ``data.raw``, which must have the genes of the object in the same order.
     key_added
@@ -183,18 +184,15 @@ def _check_matched(names: np.ndarray, known: frozenset[str]) -> None:
     n_matched = len(named) - len(unknown)
     if named and n_matched >= MIN_MATCHED * len(named):
         return
-    if not n_matched:
-        fault = f"none of the {len(names):,} genes has a human symbol (e.g. {[str(n) for n in names[:3]]})."
-        if sum(name.upper() in known for name in named) >= MIN_MATCHED * max(len(named), 1):
-            fault += " They look like symbols of another species, e.g. mouse: map them to human orthologues first."
+    if species := species_of(named):
+        written_as = f"They are written as {species} genes are: {map_call(species)}. Or pass"
     else:
-        fault = (
-            f"only {n_matched:,} of {len(named):,} named genes ({n_matched / len(named):.0%}) have a human symbol, "
-            f"unlike {unknown[:3]}; expected at least {MIN_MATCHED:.0%}."
-        )
-    msg = (
-        f"{fault} Pass the var column with human symbols as gene_symbols=, or to `ch.pp.cell_sentences` as gene_mask= "
+        written_as = "Older names become current ones by `ch.pp.map_genes(adata)`. Or pass"
+    fault = (
+        f"only {n_matched:,} of {len(named):,} named genes ({n_matched / max(len(named), 1):.0%}) have a human symbol, "
+        f"unlike {[str(name) for name in unknown[:3]]}; expected at least {MIN_MATCHED:.0%}. {written_as}"
     )
+    msg = f"{fault} the var column with human symbols as gene_symbols=, or to `ch.pp.cell_sentences` as gene_mask= "
     msg += "a boolean var column of your own."
     raise ValueError(msg)
 

@@ -73,7 +73,7 @@ def perturbation_effects(
     use_raw
         Read ``data.raw``.
     gene_symbols
-        Column of ``var`` with the symbols; default: ``var_names``.
+        Column of ``var`` with the symbols; default: what :func:`~cellhermes.pp.map_genes` wrote, else ``var_names``.
     mod
         Modality to use, if ``data`` is a MuData.
 

@@ -24,6 +24,7 @@ from .._hash import hashed_rows, total
 from .._keys import GENE_MASK, SENTENCE, write_params
 from .._result import Result
 from ..text import _cell
+from ..text._modality import PROTEIN_CODING
 from ._genes import default_mask, modality_told, names_of_modality, stored_mask, write_mask
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger("cellhermes")
+
+# Expressed by nearly every cell of every tissue: where they are missing, the object holds a selection of genes.
+IN_ALL_CELLS = pd.Index(
+    ["ACTB", "B2M", "EEF1A1", "EEF2", "FTH1", "FTL", "GAPDH", "NACA", "PTMA", "TMSB4X", "TPT1", "UBC"]
+)
+FEW_GENES = 200  # below, that it is a selection needs no words
+SELECT_LATER = "write sentences before genes are selected"
 
 BYTES = 2  # that a word of a sentence takes on disk, about
 
@@ -75,7 +83,7 @@ def cell_sentences(
     use_raw
         Read ``data.raw``.
     gene_symbols
-        Column of ``var`` with the symbols; default: ``var_names``.
+        Column of ``var`` with the symbols; default: what :func:`~cellhermes.pp.map_genes` wrote, else ``var_names``.
     gene_mask
         Boolean column of ``var``: the genes that may stand in a sentence. Where the default column is missing, it is
         made by the rules of :func:`~cellhermes.pp.mask_genes` and kept (in ``raw.var``, if ``data.raw`` is read and has
@@ -145,6 +153,8 @@ def cell_sentences(
     fits = names_of_modality(adata, names, of, use_raw=use_raw)
     mask = default_mask(fits, matrix, of) if stored is None else stored
     _check_words(names, mask)
+    if of.mask == PROTEIN_CODING:
+        _warn_selected(adata, names, use_raw=use_raw)
     writer = _Writer(_rows.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
     params = {"n_genes": int(n_genes), "layer": layer, "use_raw": bool(use_raw), "gene_symbols": gene_symbols}
     params |= {"gene_mask": gene_mask, "modality": of.name}
@@ -175,6 +185,27 @@ def _check_positive(**numbers: int) -> None:
             raise TypeError(msg)
         if number < 1:
             raise ValueError(msg)
+
+
+def _warn_selected(adata: AnnData, names: np.ndarray, *, use_raw: bool) -> None:
+    """Say that the object holds a selection of the genes of its cells."""
+    n_raw = 0 if use_raw or adata.raw is None else adata.raw.n_vars
+    variable = _adata.var_of(adata).get("highly_variable")
+    missing = len(IN_ALL_CELLS.difference(names))
+    if n_raw > adata.n_vars:
+        fault, do = f"`adata.raw` has {n_raw:,} genes, and the object {adata.n_vars:,} of them", "pass use_raw=True"
+    elif not use_raw and "hvg" in adata.uns and (variable is None or variable.all()):
+        fault, do = f"the object was cut to its {adata.n_vars:,} variable genes", SELECT_LATER
+    elif len(names) >= FEW_GENES and missing >= len(IN_ALL_CELLS) / 2:
+        fault = f"{missing} of {len(IN_ALL_CELLS)} genes that every cell expresses (such as ACTB) are not in the data"
+        do = f"if that is a selection, {SELECT_LATER}"
+    else:
+        return
+    warnings.warn(
+        f"Sentences are of a selection of genes: {fault}. They are other texts than those of whole cells; {do}.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _check_words(names: np.ndarray, mask: np.ndarray) -> None:
