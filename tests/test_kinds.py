@@ -140,7 +140,17 @@ def expected(tidy: ad.AnnData, model: ch.CellHermes) -> dict[str, object]:
     return used(tidy.copy(), {}, model)
 
 
-@pytest.mark.parametrize("kind", [mouse, ensembl, scanpy_tutorial, cite_seq, cite_seq_mudata, cellxgene])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        mouse,
+        ensembl,
+        pytest.param(scanpy_tutorial, marks=pytest.mark.xfail(reason="importances of raw genes have no place yet")),
+        cite_seq,
+        cite_seq_mudata,
+        cellxgene,
+    ],
+)
 def test_a_kind_of_object_gives_what_the_tidy_one_gives(
     kind: Callable[[ad.AnnData], tuple], tidy: ad.AnnData, model: ch.CellHermes, expected: dict[str, object]
 ) -> None:
