@@ -108,7 +108,7 @@ def used(adata: ad.AnnData | MuData, extra: dict, model: ch.CellHermes) -> dict[
     """Go through README's calls and return what they give, by symbol."""
     mod = {name: value for name, value in extra.items() if name == "mod"}
     inner = adata[mod["mod"]] if mod else adata
-    ch.pp.cell_sentences(adata, **extra)
+    ch.pp.cell_sentences(adata, n_genes=20, **extra)
     ch.tl.embed_cells(adata, model, **mod)
     by_group = {"groupby": "cell_type", "groups": GROUPS, **mod}
     genes = [gene for members in SETS.values() for gene in members]
@@ -117,8 +117,7 @@ def used(adata: ad.AnnData | MuData, extra: dict, model: ch.CellHermes) -> dict[
     ch.tl.modules(adata, *GROUPS, min_genes=3, **extra)
     ch.tl.enrich(adata, SETS, **mod)
     question = ch.text.Question("cell_type", answers=["B cell", "T cell"])
-    with pytest.warns(UserWarning, match="tuned|trained|never|more than"):
-        ch.tl.predict(adata, model, question, key_added="predicted", **mod)
+    ch.tl.predict(adata, model, question, key_added="predicted", **mod)
     ch.tl.explain(adata, model, question, cells=2, **mod)
     ch.tl.faithfulness(adata, model, question, steps=(1, 5), **mod)
     explained = ch.get.explain(inner)
@@ -136,8 +135,8 @@ def used(adata: ad.AnnData | MuData, extra: dict, model: ch.CellHermes) -> dict[
 
 
 @pytest.fixture(scope="module")
-def expected(tidy: ad.AnnData, model: ch.CellHermes) -> dict[str, object]:
-    return used(tidy.copy(), {}, model)
+def expected(tidy: ad.AnnData, tiny: ch.CellHermes) -> dict[str, object]:
+    return used(tidy.copy(), {}, tiny)
 
 
 @pytest.mark.parametrize(
@@ -152,9 +151,9 @@ def expected(tidy: ad.AnnData, model: ch.CellHermes) -> dict[str, object]:
     ],
 )
 def test_a_kind_of_object_gives_what_the_tidy_one_gives(
-    kind: Callable[[ad.AnnData], tuple], tidy: ad.AnnData, model: ch.CellHermes, expected: dict[str, object]
+    kind: Callable[[ad.AnnData], tuple], tidy: ad.AnnData, tiny: ch.CellHermes, expected: dict[str, object]
 ) -> None:
-    results = used(*kind(tidy.copy()), model)
+    results = used(*kind(tidy.copy()), tiny)
     for name, value in expected.items():
         if isinstance(value, np.ndarray):
             np.testing.assert_allclose(results[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
