@@ -42,6 +42,7 @@ SCRIPTS = {
     "peers": [],
     "mini_speed": [],
     "precision": ["--data", "DATA"],
+    "ties": ["--data", "DATA"],
 }
 REPEATS = 3
 

@@ -121,6 +121,23 @@ def test_sentences_of_the_input_are_read_and_never_made_anew(run, source, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5ad", name]
 
 
+def test_orders_of_ties_are_averaged_from_the_shell(run, source, tmp_path):
+    expected = ad.read_h5ad(source)
+    ch.pp.cell_sentences(expected, n_orders=2)
+    ch.tl.embed_cells(expected)
+    for name in ("out.h5ad", "out.zarr"):
+        done = run("embed", source, tmp_path / name, "--n-orders", 2)
+        assert done.exit_code == 0, done.output
+    for found in (ad.read_h5ad(tmp_path / "out.h5ad"), ad.read_zarr(tmp_path / "out.zarr")):
+        np.testing.assert_allclose(found.obsm["X_cellhermes"], expected.obsm["X_cellhermes"], atol=1e-5)
+        assert found.uns["X_cellhermes"]["params"]["n_orders"] == 2
+    done = run("embed", tmp_path / "out.h5ad", tmp_path / "other.h5ad", "--n-orders", 3)
+    assert (done.exit_code, "--n-orders would change nothing" in done.output) == (1, True)
+    done = run("sentences", source, tmp_path / "s.zarr", "--n-orders", 2)
+    assert done.exit_code == 0, done.output
+    assert "cell_sentence_order_2" in ad.read_zarr(tmp_path / "s.zarr").obs
+
+
 def test_a_full_disk_is_told_before_the_work(run, source, tmp_path, monkeypatch):
     monkeypatch.setattr(ad, "read_h5ad", lambda *_: pytest.fail("read"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(0, 0, 100))

@@ -27,6 +27,11 @@ SETS = {"T cell": ["CD3D", "CD3E", "CD3G"]}
 TOOLS: dict[str, tuple[str, Callable, set[str]]] = {
     "mask_genes": ("pp._genes", lambda a, m: ch.pp.mask_genes(a), {"var/sentence_gene"}),
     "cell_sentences": ("pp._sentences", lambda a, m: ch.pp.cell_sentences(a, n_genes=6), {"obs/cell_sentence"}),
+    "cell_sentences in two orders": (
+        "pp._sentences",
+        lambda a, _: ch.pp.cell_sentences(a, n_genes=5, n_orders=2),
+        {"obs/cell_sentence", "obs/cell_sentence_order_2", "obs/cell_sentence_tied", "uns/cell_sentence_order_2"},
+    ),
     "embed_cells": ("tl._embed_cells", lambda a, m: ch.tl.embed_cells(a, m), {"obsm/X_cellhermes"}),
     "predict": (
         "tl._predict",
@@ -214,7 +219,7 @@ def test_what_is_the_users_is_refused_before_the_work(
     tiny: ch.CellHermes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    adata = (plain if name in ("mask_genes", "cell_sentences") else prepared).copy()
+    adata = (plain if name.startswith(("mask_genes", "cell_sentences")) else prepared).copy()
     slot, _, key = entry.partition("/")
     n = adata.n_vars if slot.startswith("var") else adata.n_obs
     mine = {"obs": ["mine"] * n, "var": [True] * n, "uns": {"mine": 1}, "layers": adata.X}

@@ -169,6 +169,32 @@ class Chunks:
             self.save(i, block)
 
 
+class Together:
+    """Arrays of one length, whose blocks are kept together; a keeper of blocks.
+
+    Parameters
+    ----------
+    arrays
+        With as many rows and chunks each.
+    """
+
+    def __init__(self, arrays: Sequence[Chunks]) -> None:
+        self.arrays = arrays
+        self.n, self.size, self.rows = arrays[0].n, arrays[0].size, arrays[0].rows
+
+    def has(self, i: int) -> bool:
+        """Whether block ``i`` of each is there and whole."""
+        return all(array.has(i) for array in self.arrays)
+
+    def load(self, i: int) -> list[np.ndarray | list[str]]:
+        return [array.load(i) for array in self.arrays]
+
+    def save(self, i: int, blocks: Sequence[np.ndarray | Sequence[str] | bytes]) -> None:
+        """Keep block ``i`` of each, in their order."""
+        for array, block in zip(self.arrays, blocks, strict=True):
+            array.save(i, block)
+
+
 def encoding(kind: str, version: str) -> dict[str, object]:
     """Attributes by which anndata knows what an element is."""
     return {"encoding-type": kind, "encoding-version": version}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PARAMS = "params"  # uns of each: how it was made
 WROTE = "wrote"  # uns of each: the entries that calls wrote under this key
 SENTENCE = "cell_sentence"  # obs, uns
+N_ORDERS = "n_orders"  # uns[SENTENCE][PARAMS], uns[EMBEDDING][PARAMS]: in how many orders of ties
 GENE_MASK = "sentence_gene"  # var
 HUMAN_SYMBOL = "human_symbol"  # var
 REPORT = "report"  # uns[HUMAN_SYMBOL]: a frame
@@ -88,6 +89,16 @@ def group_keys(key: str, groups: Iterable[object]) -> dict[object, str]:
 def half_labels(group: object) -> tuple[str, str]:
     """Labels of the two halves of a group's cells, as ``tl.split_groups`` writes them."""
     return f"{label_of(group)} (half 1)", f"{label_of(group)} (half 2)"
+
+
+def sentence_keys(sentence: str, n_orders: int) -> list[str]:
+    """Name the columns of ``obs`` with sentences in the orders of ties; the first is that of one order."""
+    return [sentence, *(f"{sentence}_order_{number}" for number in range(2, n_orders + 1))]
+
+
+def tied_key(sentence: str) -> str:
+    """Name the column of ``obs`` with the share of each sentence that ties decide."""
+    return f"{sentence}_tied"
 
 
 def answer_key(explain: str) -> str:
@@ -177,6 +188,11 @@ def stored_params(params: Mapping[str, Param | None]) -> dict[str, Param]:
 def modality_of(adata: AnnData, sentence_key: str = SENTENCE) -> str:
     """Return what the words of the sentences are, as far as it is stored; ``""`` where it is not."""
     return str(read_params(adata, sentence_key).get("modality", ""))
+
+
+def n_orders_of(adata: AnnData, sentence_key: str) -> int:
+    """Return in how many orders of ties the sentences were written."""
+    return int(read_params(adata, sentence_key).get(N_ORDERS, 1))
 
 
 def read_params(adata: AnnData, key: str, *, name: str = PARAMS) -> dict[str, Param]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import nullcontext
+from hashlib import blake2b
 
 import anndata as ad
 import dask.array as da
@@ -136,7 +137,7 @@ def test_a_mask_of_ones_own_is_used(adata):
 def test_parameters_are_stored_and_survive(adata, tmp_path):
     ch.pp.cell_sentences(adata, n_genes=12, layer="counts")
     expected = {"n_genes": 12, "layer": "counts", "use_raw": False, "gene_symbols": "", "gene_mask": GENE_MASK}
-    expected |= {"modality": "rna", "version": version()}
+    expected |= {"modality": "rna", "n_orders": 1, "version": version()}
     assert adata.uns[SENTENCE]["params"] == expected
     adata.write_h5ad(tmp_path / "a.h5ad")
     adata.write_zarr(tmp_path / "a.zarr")
@@ -163,6 +164,64 @@ def test_cells_without_expression_get_an_empty_sentence_and_one_warning(adata):
         ch.pp.cell_sentences(adata)
     assert len(caught) == 1
     assert np.flatnonzero(adata.obs[SENTENCE] == "").tolist() == [3, 7]
+
+
+# ---- orders of ties
+
+OTHERS = [f"{SENTENCE}_order_{number}" for number in (2, 3)]
+TIED = f"{SENTENCE}_tied"
+
+
+def by_hand(adata, number, n_genes):
+    """Sentences in one order of ties and the share that ties decide, cell by cell."""
+    masked = adata[:, adata.var[GENE_MASK].to_numpy()].to_df()
+    salt = {0: b"", 1: b"", 2: b"\1"}[number]
+    genes = sorted(masked, key=lambda gene: blake2b(gene.encode(), digest_size=8, salt=salt).digest())
+    for _, values in masked[genes[::-1] if number == 1 else genes].iterrows():
+        values = values[values > 0]
+        words = sorted(values.index, key=lambda gene: -values[gene])[:n_genes]
+        yield " ".join(words), np.mean([(values == values[word]).sum() > 1 for word in words])
+
+
+def test_orders_differ_in_ties_only_and_the_first_is_that_of_one_order(adata):
+    one = adata.copy()
+    ch.pp.cell_sentences(one, n_genes=30)
+    assert {*one.obs} - {*adata.obs} == {SENTENCE}
+    ch.pp.cell_sentences(adata, n_genes=30, n_orders=3)
+    assert adata.obs[SENTENCE].tolist() == one.obs[SENTENCE].tolist()
+    some = adata[:40]
+    for number, name in enumerate([SENTENCE, *OTHERS]):
+        expected, shares = zip(*by_hand(some, number, 30), strict=True)
+        assert some.obs[name].tolist() == [*expected]
+    np.testing.assert_allclose(some.obs[TIED], shares)
+    assert adata.uns[SENTENCE]["params"] == one.uns[SENTENCE]["params"] | {"n_orders": 3}
+    assert adata.uns[OTHERS[0]]["params"] == one.uns[SENTENCE]["params"], "it is read as it is"
+
+
+def test_values_without_ties_give_one_order(adata):
+    adata.X.data[:] = np.random.default_rng(0).permutation(adata.X.nnz) + 1
+    adata.X = adata.X.multiply((np.arange(300) != 5)[:, None]).tocsr()
+    with pytest.warns(UserWarning, match="1 of 300 cells express no gene"):
+        ch.pp.cell_sentences(adata, n_orders=2, chunk_size=70)
+    assert adata.obs[OTHERS[0]].tolist() == adata.obs[SENTENCE].tolist()
+    assert np.flatnonzero(adata.obs[TIED].isna()).tolist() == [5]
+    assert adata.obs[TIED].sum() == 0
+
+
+def test_orders_survive_files_and_fewer_of_them_leave_none_behind(adata, tmp_path):
+    ch.pp.cell_sentences(adata, n_genes=20, n_orders=3)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata.write_zarr(tmp_path / "a.zarr")
+    for back in (ad.read_h5ad(tmp_path / "a.h5ad"), ad.read_zarr(tmp_path / "a.zarr")):
+        for name in [SENTENCE, *OTHERS]:
+            assert back.obs[name].astype(str).tolist() == adata.obs[name].tolist()
+        np.testing.assert_array_equal(back.obs[TIED], adata.obs[TIED])
+        ch.pp.cell_sentences(back, n_genes=20, n_orders=2)
+        assert OTHERS[1] not in back.obs
+        assert OTHERS[1] not in back.uns
+        ch.pp.cell_sentences(back, n_genes=20)
+        assert not {*OTHERS, TIED} & {*back.obs, *back.uns}
+        assert back.obs[SENTENCE].tolist() == adata.obs[SENTENCE].tolist()
 
 
 def unchanged(adata):
@@ -192,6 +251,7 @@ def test_values_without_a_rank_are_named(adata, value, text):
     [
         ({"n_genes": 0}, ValueError, "n_genes=0; expected a whole number of at least 1"),
         ({"n_genes": -3}, ValueError, "n_genes=-3"),
+        ({"n_orders": 0}, ValueError, "n_orders=0; expected a whole number of at least 1"),
         ({"n_genes": 1.5}, TypeError, "n_genes=1.5; expected a whole number"),
         ({"chunk_size": 0}, ValueError, "chunk_size=0"),
         ({"layer": "absent"}, KeyError, r"layer 'absent' not found; the object has the layers \['counts'\]"),

@@ -203,6 +203,37 @@ def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path_factory, n):
     assert sentences(read(out)) == sentences(in_memory(adata))
 
 
+def test_orders_of_ties_are_streamed_also_after_an_interruption(adata, tmp_path, monkeypatch):
+    expected = in_memory(adata, n_genes=20, n_orders=3)
+    columns = [name for name in expected.obs if name.startswith(SENTENCE)]
+    assert len(columns) == 4
+    stopped = []
+
+    def commit(path, content, **options):
+        if path.parent.name == columns[1] and path.name == "2":  # its block of the first order is there already
+            stopped.append(path)
+            raise KeyboardInterrupt
+        _disk.commit(path, content, **options)
+
+    monkeypatch.setattr(_chunks, "commit", commit)
+    with pytest.raises(KeyboardInterrupt):
+        ch.pp.cell_sentences(expected, n_genes=20, n_orders=3, out=tmp_path / "s.zarr", chunk_size=64)
+    assert len(stopped) == 1
+    done = stops_at(monkeypatch, 100)
+    ch.pp.cell_sentences(expected, n_genes=20, n_orders=3, out=tmp_path / "s.zarr", chunk_size=64)
+    assert sorted(done) == ["2", "3", "4"]
+    found = read(tmp_path / "s.zarr")
+    for name in columns:
+        assert found.obs[name].astype(expected.obs[name].dtype).tolist() == expected.obs[name].tolist()
+    assert sorted(found.obs) == sorted(expected.obs)
+    for name in columns[:3]:
+        assert dict(found.uns[name]["params"]) == expected.uns[name]["params"]
+    with pytest.warns(UserWarning, match="Not computed"):
+        ch.pp.cell_sentences(adata, n_genes=20, n_orders=3, out=tmp_path / "s.zarr", chunk_size=64)
+    with pytest.raises(ValueError, match="n_orders differ"):
+        ch.pp.cell_sentences(adata, n_genes=20, out=tmp_path / "s.zarr", chunk_size=64)
+
+
 def test_other_data_or_arguments_are_refused(adata, tmp_path, monkeypatch):
     stops_at(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):

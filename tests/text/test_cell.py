@@ -27,6 +27,20 @@ def by_hand(values, symbols, n_genes, mask=None):
     return sentences
 
 
+def in_order(values, symbols, n_genes, mask=None, order=0):
+    """The same with the ties of another order, and the share of the words that ties decide."""
+    sentences, shares = [], []
+    for row in np.asarray(values):
+        value_of = {symbols[c]: row[c].item() for c in np.flatnonzero(row) if mask is None or mask[c]}
+        salt = b"" if order < 2 else bytes([order // 2])
+        ties = sorted(value_of, key=lambda s: blake2b(s.encode(), digest_size=8, salt=salt).digest())
+        words = sorted(reversed(ties) if order % 2 else ties, key=lambda s: -value_of[s])[:n_genes]  # stable
+        sentences.append(" ".join(words))
+        n_tied = sum(any(value_of[w] == v for s, v in value_of.items() if s != w) for w in words)
+        shares.append(n_tied / len(words) if words else np.nan)
+    return sentences, shares
+
+
 def draw_matrix(seed, n_rows, n_columns, dtype, *, density=0.5, ties=True):
     rng = np.random.default_rng(seed)
     values = rng.poisson(2, (n_rows, n_columns)) if ties else rng.gamma(1, 1, (n_rows, n_columns))
@@ -62,6 +76,48 @@ def test_sentences_are_those_ranked_gene_by_gene(seed, shape, dtype, storage, de
     named = [" ".join(SYMBOLS[c] for c in row[:n]) for row, n in zip(columns, counts, strict=True)]
     assert named == expected
     assert all((row[n:] == -1).all() for row, n in zip(columns, counts, strict=True))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    shape=st.tuples(st.integers(0, 5), st.integers(1, 120)),
+    dtype=st.sampled_from(["bool", "uint8", "int64", "float32", "float64"]),
+    density=st.sampled_from([0.05, 0.5, 1.0]),
+    ties=st.booleans(),
+    n_genes=st.sampled_from([1, 2, 7, 40, 100, 1000]),
+    masked=st.booleans(),
+    order=st.integers(0, 5),
+)
+def test_other_orders_and_the_share_of_ties_are_those_found_gene_by_gene(
+    seed, shape, dtype, density, ties, n_genes, masked, order
+):
+    values = draw_matrix(seed, *shape, dtype, density=density, ties=ties)
+    mask = np.random.default_rng(seed).random(shape[1]) < 0.6 if masked else None
+    words = _cell.vocabulary(SYMBOLS[: shape[1]], mask, order=order)
+    sentences, shares = in_order(values, SYMBOLS, n_genes, mask, order)
+    assert _cell.cell_sentences(sparse.csr_matrix(values), words, n_genes) == sentences
+    np.testing.assert_array_equal(_cell.tied_shares(sparse.csr_matrix(values), words, n_genes), shares)
+    if order == 0:
+        assert sentences == by_hand(values, SYMBOLS, n_genes, mask)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 150), st.integers(1, 60), st.integers(1, 9))
+def test_another_order_moves_genes_within_their_ties_only(seed, n_columns, n_genes, order):
+    values, symbols = draw_matrix(seed, 6, n_columns, "float32"), SYMBOLS[:n_columns]
+    column = {symbol: c for c, symbol in enumerate(symbols)}
+    first, other = (_cell.cell_sentences(values, _cell.vocabulary(symbols, order=o), n_genes) for o in (0, order))
+    for row, *both in zip(values, first, other, strict=True):
+        of_first, of_other = ([row[column[word]] for word in sentence.split()] for sentence in both)
+        assert of_first == of_other
+        for value in {*of_first[:-1]} - {*of_first[-1:]}:  # a tie that the end cuts may show other genes
+            members = [{w for w in sentence.split() if row[column[w]] == value} for sentence in both]
+            assert members[0] == members[1]
+    moved = np.random.default_rng(seed).permutation(n_columns)
+    permuted = _cell.vocabulary([symbols[c] for c in moved], order=order)
+    assert _cell.cell_sentences(values[:, moved], permuted, n_genes) == other
+    assert _cell.cell_sentences(values[::-1], _cell.vocabulary(symbols, order=order), n_genes) == other[::-1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -25,9 +25,9 @@ def small(adata):
 
 @pytest.fixture(scope="session")
 def vectors(model):
-    def of(data):
+    def of(data, key="cell_sentence"):
         fill = ch.text.Template.load("cell").fill
-        return model.embed([fill(genes=s.split(" ")) for s in data.obs["cell_sentence"]])
+        return model.embed([fill(genes=s.split(" ")) for s in data.obs[key]])
 
     return of
 
@@ -40,6 +40,63 @@ def test_vectors_are_those_of_the_sentences(small, model, vectors):
     ch.tl.embed_cells(small, model)
     assert small.obsm[KEY].dtype == np.float32
     close(small.obsm[KEY], vectors(small))
+
+
+@pytest.mark.parametrize("block", [1, 50, 1000])
+def test_vectors_of_orders_of_ties_are_averaged(adata, model, vectors, tmp_path, monkeypatch, block):
+    monkeypatch.setattr(_embed_cells, "BLOCK", block)
+    small = adata[:12].copy()
+    ch.pp.cell_sentences(small, n_genes=20, n_orders=3)
+    keys = [name for name in small.obs if name.startswith("cell_sentence") and name != "cell_sentence_tied"]
+    each = [vectors(small, key) for key in keys]
+    assert len(each) == 3
+    assert np.abs(each[0] - each[1]).max() > 1e-3 * np.abs(each[0]).max()
+    ch.tl.embed_cells(small, model)
+    close(small.obsm[KEY], np.mean(each, axis=0))
+    assert small.uns[KEY]["params"]["n_orders"] == 3
+    ch.tl.embed_cells(small, model, sentence_key=keys[1], key_added="second")
+    close(small.obsm["second"], each[1])
+    assert small.uns["second"]["params"]["n_orders"] == 1
+    small.write_h5ad(tmp_path / "a.h5ad")
+    ch.pp.cell_sentences(small, n_genes=20, n_orders=3, out=tmp_path / "s.zarr")
+    for source in ("a.h5ad", "s.zarr"):
+        ch.tl.embed_cells(tmp_path / source, model, out=tmp_path / f"{source}.v.zarr")
+        close(ad.read_zarr(tmp_path / f"{source}.v.zarr").obsm[KEY], small.obsm[KEY])
+
+
+def test_orders_that_are_alike_are_read_once(small, model, monkeypatch):
+    small.X.data[:] = np.random.default_rng(0).permutation(small.X.nnz) + 1  # no ties
+    ch.pp.cell_sentences(small, n_genes=20)
+    ch.tl.embed_cells(small, model, key_added="one")
+    calls, embed = [], type(model).embed
+    monkeypatch.setattr(type(model), "embed", lambda s, p, **o: calls.append(len(p)) or embed(s, p, **o))
+    ch.pp.cell_sentences(small, n_genes=20, n_orders=4)
+    ch.tl.embed_cells(small, model)
+    assert calls == [30]
+    close(small.obsm[KEY], small.obsm["one"])
+
+
+def test_a_cell_without_one_of_the_orders_gets_nan(small, model):
+    ch.pp.cell_sentences(small, n_genes=5, n_orders=2)
+    small.obs.loc[small.obs_names[3], "cell_sentence_order_2"] = ""
+    with pytest.warns(UserWarning, match="1 of 30 cells have an empty sentence"):
+        ch.tl.embed_cells(small, model)
+    assert np.flatnonzero(np.isnan(small.obsm[KEY]).any(axis=1)).tolist() == [3]
+    del small.obs["cell_sentence_order_2"]
+    with pytest.raises(KeyError, match=r"cell_sentence_order_2.*cell_sentences\(adata, n_orders=2\)"):
+        ch.tl.embed_cells(small, model)
+
+
+def test_contexts_of_genes_are_read_in_the_first_order(small, tiny):
+    genes = ["CD3E", "LYZ"]
+    ch.tl.embed_genes(small, tiny, genes=genes, groupby="cell_type", groups=["B"])
+    expected = small.uns[KEY]["vectors"]["0"]["values"][0]
+    ch.pp.cell_sentences(small, n_genes=20, n_orders=2)
+    ch.tl.embed_genes(small, tiny, genes=genes, groupby="batch")
+    both = ["B", *small.obs["batch"].cat.categories]
+    assert len(ch.get.gene_vectors(small, genes, both)) == len(genes) * len(both)  # as they were made alike
+    ch.tl.embed_genes(small, tiny, genes=genes, groupby="cell_type", groups=["B"], key_added="again")
+    close(small.uns["again"]["vectors"]["0"]["values"][0], expected)
 
 
 def test_blocks_and_batches_do_not_change_vectors(small, model, vectors, monkeypatch):

@@ -19,6 +19,7 @@ Species = Annotated[
     str | None, typer.Option(help="Whose genes they are, mouse say; writes their human symbols, as pp.map_genes does.")
 ]
 UseRaw = Annotated[bool, typer.Option("--use-raw", help="Expression and genes of raw.")]
+NOrders = Annotated[int, typer.Option(min=1, help="Write each cell in so many orders of tied genes, to be averaged.")]
 Mod = Annotated[str | None, typer.Option(help="Modality of an h5mu file.")]
 Dtype = Annotated[
     str | None, typer.Option(help="'float32', 'bfloat16' or 'float16'; default float32 on a CPU, else the model's.")

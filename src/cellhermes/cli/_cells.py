@@ -60,7 +60,8 @@ def _has_sentences(data: "AnnData | MuData", expression: dict[str, object]) -> b
 
     if "cell_sentence" not in resolve(data, expression["mod"]).obs:
         return False
-    if given := [f"{name}=" for name in ("layer", "gene_symbols", "species", "use_raw") if expression[name]]:
+    given = [f"{name}=" for name in ("layer", "gene_symbols", "species", "use_raw") if expression[name]]
+    if given := given + ["n_orders="] * (expression.get("n_orders", 1) > 1):
         msg = f"IN has sentences already (obs['cell_sentence']), and {', '.join(given)} would change nothing. "
         msg += "Leave it out, or delete that column to make them anew."
         raise ValueError(msg)

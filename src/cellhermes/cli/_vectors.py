@@ -7,13 +7,14 @@ import typer
 
 from .._adata import opened
 from . import _cells
-from ._arguments import Dtype, GeneSymbols, Layer, Mod, Model, Quantize, Shard, Species, UseRaw
+from ._arguments import Dtype, GeneSymbols, Layer, Mod, Model, NOrders, Quantize, Shard, Species, UseRaw
 
 
 def sentences(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Cells to read in blocks: .h5ad, .h5mu or .zarr.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="Store to write.")],
     n_genes: Annotated[int, typer.Option(min=1, help="Genes of a sentence, at most.")] = 100,
+    n_orders: NOrders = 1,
     layer: Layer = None,
     gene_symbols: GeneSymbols = None,
     species: Species = None,
@@ -27,7 +28,8 @@ def sentences(
     with _cells.sharded(shard):
         expression = {"layer": layer, "gene_symbols": gene_symbols, "species": species, "use_raw": use_raw, "mod": mod}
         data = opened(source, target)
-        ch.pp.cell_sentences(data, n_genes=n_genes, **_cells.mapped(data, expression), out=target)
+        made_of = _cells.mapped(data, expression)
+        ch.pp.cell_sentences(data, n_genes=n_genes, n_orders=n_orders, **made_of, out=target)
     _cells.say_state(target)
 
 
@@ -44,6 +46,7 @@ def embed(
     model: Model = "mini",
     dtype: Dtype = None,
     quantize: Quantize = "",
+    n_orders: NOrders = 1,
     layer: Layer = None,
     gene_symbols: GeneSymbols = None,
     species: Species = None,
@@ -62,6 +65,7 @@ def embed(
     import cellhermes as ch
 
     expression = {"layer": layer, "gene_symbols": gene_symbols, "species": species, "use_raw": use_raw, "mod": mod}
+    expression["n_orders"] = n_orders
     lm = _cells.loaded(model, dtype, quantize)
     if target.suffix == ".zarr":
         with _cells.sharded(shard):

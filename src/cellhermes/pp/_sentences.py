@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 
 from .. import _adata, _rows
 from .._blocks import Sourced, missing
-from .._chunks import EncodedTexts, TextCodec
-from .._entries import check_free, written
+from .._chunks import EncodedTexts, Numbers, TextCodec, Together
+from .._entries import check_free, is_ours, written
 from .._hash import hashed_rows, total
-from .._keys import GENE_MASK, SENTENCE, write_params
+from .._keys import GENE_MASK, N_ORDERS, SENTENCE, n_orders_of, sentence_keys, tied_key, write_params
 from .._result import Result
 from ..text import _cell
 from ..text._modality import PROTEIN_CODING
@@ -45,12 +45,14 @@ FEW_GENES = 200  # below, that it is a selection needs no words
 SELECT_LATER = "write sentences before genes are selected"
 
 BYTES = 2  # that a word of a sentence takes on disk, about
+SHARES = Numbers("<f8")  # how the share that ties decide is stored
 
 
 def cell_sentences(
     data: AnnData | MuData | str | Path,
     *,
     n_genes: int = 100,
+    n_orders: int = 1,
     layer: str | None = None,
     use_raw: bool = False,
     gene_symbols: str | None = None,
@@ -69,6 +71,13 @@ def cell_sentences(
     ``blake2b(symbol, digest_size=8)`` as a big-endian integer, smaller first; so a sentence depends on its own cell
     only, and not on the order of the columns or on the alphabet.
 
+    In counts, most words of a sentence are tied, and any other order of theirs would be as true. With ``n_orders``,
+    each cell is written in several, the same ones for all data: the second is the reverse of the first within ties;
+    the third is by the same hash with ``salt=bytes([1])``, the fourth its reverse, and so on.
+    :func:`~cellhermes.tl.embed_cells` averages the vectors of all orders. An order and its reverse make up for each
+    other: two orders are worth four random ones (see :doc:`/embed`). Everything else reads the first order, or
+    the one that ``sentence_key=`` names.
+
     Parameters
     ----------
     data
@@ -78,6 +87,8 @@ def cell_sentences(
         zarr store will do.
     n_genes
         At most so many genes a cell; the paper takes 100.
+    n_orders
+        Write each cell in so many orders of tied genes.
     layer
         Layer to read; default: ``X``.
     use_raw
@@ -113,6 +124,11 @@ def cell_sentences(
         str: the sentence; ``""`` for a cell that expresses no gene of the mask.
     ``uns[key_added]["params"]``
         dict: the arguments, the modality and the version of cellhermes.
+    ``obs[f"{key_added}_order_2"]``, ..., and ``uns`` likewise
+        With ``n_orders``, the sentences in the other orders.
+    ``obs[f"{key_added}_tied"]``
+        float, with ``n_orders``: share of the words of the sentence that ties decide, as another gene of the cell has
+        the same value: their place, or whether they stand in it at all. NaN for a cell without words.
     ``var[gene_mask]``, or ``raw.var[gene_mask]``
         bool, if the default column was missing.
 
@@ -140,9 +156,12 @@ def cell_sentences(
     5
     """
     adata = _adata.source(data, mod, out)
-    _check_positive(n_genes=n_genes, chunk_size=chunk_size)
+    _check_positive(n_genes=n_genes, n_orders=n_orders, chunk_size=chunk_size)
+    keys = sentence_keys(key_added, n_orders)
+    columns = _columns(key_added, n_orders)
+    entries = [*(f"obs/{name}" for name in columns), *(f"uns/{name}" for name in keys[1:])]
     if out is None:
-        check_free(adata, key_added, [f"obs/{key_added}"])
+        check_free(adata, key_added, entries)
     matrix = _adata.expression(adata, layer, use_raw=use_raw)
     _adata.check_not_empty(adata)
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
@@ -155,22 +174,27 @@ def cell_sentences(
     _check_words(names, mask)
     if of.mask == PROTEIN_CODING:
         _warn_selected(adata, names, use_raw=use_raw)
-    writer = _Writer(_rows.by_rows(matrix), _cell.vocabulary(names, mask), n_genes, adata, names)
+    orders = [_cell.vocabulary(names, mask, order=number) for number in range(n_orders)]
+    writer = _Writer(_rows.by_rows(matrix), orders, n_genes, adata, names)
     params = {"n_genes": int(n_genes), "layer": layer, "use_raw": bool(use_raw), "gene_symbols": gene_symbols}
-    params |= {"gene_mask": gene_mask, "modality": of.name}
+    params |= {"gene_mask": gene_mask, "modality": of.name, N_ORDERS: int(n_orders)}
 
     if out is not None:
         n_empty, where = writer.to_store(out, chunk_size, key_added, params), str(out)
     else:
-        sentences, where = writer.to_list(chunk_size), f"obs[{key_added!r}]"
-        with written(adata, key_added, [f"obs/{key_added}"]):
-            adata.obs[key_added] = pd.Series(sentences, index=adata.obs_names, dtype=object)
+        values, where = writer.to_columns(chunk_size), f"obs[{key_added!r}]"
+        with written(adata, key_added, entries):
+            _forget(adata, key_added, columns)
+            for name, column in zip(columns, values, strict=True):
+                kind = object if name in keys else float
+                adata.obs[name] = pd.Series(column, index=adata.obs_names, dtype=kind)
             if stored is None:
                 mask_params = {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)}
                 write_mask(adata, gene_mask, mask, mask_params)
                 logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
-            write_params(adata, key_added, params)
-        n_empty = sentences.count("")
+            for name, of_order in _of_each(keys, params):
+                write_params(adata, name, of_order)
+        n_empty = values[0].count("")
     if n_empty:
         msg = f"{n_empty:,} of {adata.n_obs:,} cells express no gene of the mask and get an empty sentence."
         warnings.warn(msg, UserWarning, stacklevel=2)
@@ -225,12 +249,30 @@ def _check_words(names: np.ndarray, mask: np.ndarray) -> None:
         raise ValueError(msg)
 
 
+def _columns(key: str, n_orders: int) -> list[str]:
+    """Columns of ``obs`` with sentences, and of several orders with what ties decide."""
+    return [*sentence_keys(key, n_orders), *([tied_key(key)] if n_orders > 1 else [])]
+
+
+def _of_each(keys: list[str], params: dict[str, object]) -> list[tuple[str, dict[str, object]]]:
+    """Name the parameters of each order: the first stands for all, and each of the others for itself."""
+    return [(keys[0], params), *((name, {**params, N_ORDERS: 1}) for name in keys[1:])]
+
+
+def _forget(adata: AnnData, key: str, columns: list[str]) -> None:
+    """Take away what an earlier call with more orders wrote."""
+    for name in {*_columns(key, n_orders_of(adata, key))} - {*columns}:
+        for table in (adata.obs, adata.uns):
+            if name in table and is_ours(adata, key, f"obs/{name}"):
+                del table[name]
+
+
 @dataclass(frozen=True)
 class _Writer:
-    """Writes the rows of a matrix as sentences."""
+    """Writes the rows of a matrix as sentences, in one or several orders of ties."""
 
     matrix: object
-    vocabulary: _cell.Vocabulary
+    orders: list[_cell.Vocabulary]
     n_genes: int
     adata: AnnData
     genes: np.ndarray
@@ -239,30 +281,32 @@ class _Writer:
     def cells(self) -> pd.Index:
         return self.adata.obs_names
 
-    def to_list(self, size: int) -> list[str]:
-        """All sentences."""
+    def to_columns(self, size: int) -> list[list[str | float]]:
+        """All sentences in each order; of several, also the share that ties decide."""
         parts = _rows.parts_of(self.matrix, size)
-        write = partial(_cell.cell_sentences, vocabulary=self.vocabulary, n_genes=self.n_genes)
-        return [sentence for part in self._written(parts, write) for sentence in part]
+        blocks = self._written(parts, partial(_written_out, orders=self.orders, n_genes=self.n_genes))
+        return [[value for block in column for value in block] for column in zip(*blocks, strict=True)]
 
     def to_store(self, out: str | Path, size: int, key: str, params: dict[str, object]) -> int:
         """Write the sentences of this process' share, and return how many are empty."""
         size = _rows.rows_at_once(self.matrix, size)
-        of_genes = hashlib.sha256(self.vocabulary.rank.tobytes() + self.vocabulary.letters.tobytes()).hexdigest()
+        first, n_orders = self.orders[0], len(self.orders)
+        of_genes = hashlib.sha256(first.rank.tobytes() + first.letters.tobytes()).hexdigest()
         about = {**params, "key": key, "chunk": size, **_rows.about_matrix(self.matrix), "genes_sha256": of_genes}
-        others = {name: _adata.obs_column(self.adata, name, "") for name in self.adata.obs if name != key}
+        columns = _columns(key, n_orders)
+        others = {name: _adata.obs_column(self.adata, name, "") for name in self.adata.obs if name not in columns}
         with Result(out, self.cells) as result:
             about |= result.carried(others)
-            if not result.begin(
-                about, needed=BYTES * self.n_genes * len(self.cells), values=partial(self._values, size)
-            ):
+            needed = BYTES * self.n_genes * len(self.cells) * n_orders
+            if not result.begin(about, needed=needed, values=partial(self._values, size)):
                 return 0
-            array = result.array(f"obs/{key}", size, TextCodec())
+            codecs = [TextCodec()] * n_orders + [SHARES] * (n_orders > 1)
+            array = Together([result.array(f"obs/{name}", size, c) for name, c in zip(columns, codecs, strict=True)])
             digests: dict[int, str] = {}
             kept = Sourced(array, result.work.folder / "sources", digests.pop)
             kept.check(array.n, lambda begun: self._hashes([*map(array.rows, begun)]))
             todo = missing(kept, array.n, result.shard)
-            write = partial(_encoded, vocabulary=self.vocabulary, n_genes=self.n_genes, size=array.size)
+            write = partial(_encoded, orders=self.orders, n_genes=self.n_genes, size=array.size)
             written = self._written([*map(array.rows, todo)], write, threads=_cell.MAX_THREADS)
             n_empty = 0
             with closing(written), ThreadPoolExecutor(1) as disk:  # which takes its time until a block is safe
@@ -276,8 +320,9 @@ class _Writer:
                     block.result()
 
             def complete() -> None:
-                result.columns([*result.carry(others), key])
-                result.params(key, params)
+                result.columns([*result.carry(others), *columns])
+                for name, of_order in _of_each(sentence_keys(key, n_orders), params):
+                    result.params(name, of_order)
 
             result.finish(kept, array.n, complete)
         return n_empty
@@ -303,11 +348,21 @@ class _Writer:
                 progress.update(part.stop - part.start)
 
 
-def _encoded(block: object, *, vocabulary: _cell.Vocabulary, n_genes: int, size: int) -> tuple[bytes, int, str]:
-    """Encode a chunk of the store; count its empty sentences, and hash the values; in threads and processes."""
-    digest = hashed_rows(block)
-    body, n_empty = _cell.encoded_sentences(block, vocabulary, n_genes)
-    return TextCodec().encode(EncodedTexts(body.data, block.shape[0]), size), n_empty, digest
+def _written_out(block: object, *, orders: list[_cell.Vocabulary], n_genes: int) -> list[list[str] | np.ndarray]:
+    """Write a block as sentences in each order; of several, also the share that ties decide."""
+    shares = [_cell.tied_shares(block, orders[0], n_genes)] if len(orders) > 1 else []
+    return [*(_cell.cell_sentences(block, order, n_genes) for order in orders), *shares]
+
+
+def _encoded(block: object, *, orders: list[_cell.Vocabulary], n_genes: int, size: int) -> tuple[list[bytes], int, str]:
+    """Encode a chunk of each array; count its empty sentences, and hash the values; in threads and processes."""
+    digest, contents, n_empty = hashed_rows(block), [], 0
+    for order in orders:
+        body, n_empty = _cell.encoded_sentences(block, order, n_genes)
+        contents.append(TextCodec().encode(EncodedTexts(body.data, block.shape[0]), size))
+    if len(orders) > 1:
+        contents.append(SHARES.encode(_cell.tied_shares(block, orders[0], n_genes), size))
+    return contents, n_empty, digest
 
 
 def _what_is_bad(error: _cell.BadValueError, cell: str, gene: str) -> str:

@@ -56,24 +56,27 @@ class Vocabulary:
     """Number of bytes of each symbol with its blank. uint32."""
 
 
-def vocabulary(symbols: Sequence[str], mask: np.ndarray | None = None) -> Vocabulary:
+def vocabulary(symbols: Sequence[str], mask: np.ndarray | None = None, *, order: int = 0) -> Vocabulary:
     """Prepare the symbols of the columns; ``mask`` says which columns may stand in a sentence (default: all).
 
     Ties are ordered by ``blake2b(symbol, digest_size=8)``, read as a big-endian integer, smaller first: an order
-    that depends neither on the alphabet nor on the place of the column.
+    that depends neither on the alphabet nor on the place of the column. That is ``order`` 0, and 1 is its reverse: of
+    both, the mean place of a gene within its tie is the middle. 2 and 3 are another order and its reverse, by the same
+    hash with ``salt=bytes([1])``, and so on.
     """
+    salt = (order // 2).to_bytes(8, "little")  # of zeros only, it is none
     columns = np.arange(len(symbols)) if mask is None else np.flatnonzero(mask)
     words = [symbols[c].encode() for c in columns]
-    digests = b"".join(blake2b(word, digest_size=8).digest() for word in words)
-    order = np.argsort(np.frombuffer(digests, dtype=">u8"), kind="stable")
+    digests = b"".join(blake2b(word, digest_size=8, salt=salt).digest() for word in words)
+    by_hash = np.argsort(np.frombuffer(digests, dtype=">u8"), kind="stable")[:: -1 if order % 2 else 1]
     rank = np.full(len(symbols), -1, np.int32)
-    rank[columns[order]] = np.arange(len(order))
-    words = [words[i] + b" " for i in order]
+    rank[columns[by_hash]] = np.arange(len(by_hash))
+    words = [words[i] + b" " for i in by_hash]
     length = np.array([len(word) for word in words], np.uint32)
     first = np.cumsum([0, *(length + 7) // 8]).astype(np.uint32)
     eights = b"".join(word + bytes(-len(word) % 8) for word in words)
     return Vocabulary(
-        rank, columns[order].astype(np.int32), np.frombuffer(eights, "<u8").astype(np.uint64), first, length
+        rank, columns[by_hash].astype(np.int32), np.frombuffer(eights, "<u8").astype(np.uint64), first, length
     )
 
 
@@ -93,7 +96,7 @@ def ranked_genes(matrix: Matrix, vocabulary: Vocabulary, n_genes: int) -> tuple[
     -------
     The columns (rows x ``n_genes``, int32, filled up with -1) and the number of genes of each row.
     """
-    parts = _over_rows(matrix, vocabulary, n_genes, lambda ranks: ranks)
+    parts = _over_rows(matrix, vocabulary, n_genes, lambda keys: _ranks(keys, n_genes))
     ranks = np.concatenate([np.empty((0, n_genes), np.int32), *parts])
     columns = np.append(vocabulary.column, np.int32(-1))  # rank -1, no gene, is the last entry
     return columns[ranks], np.count_nonzero(ranks >= 0, axis=1)
@@ -115,13 +118,49 @@ def cell_sentences(matrix: Matrix, vocabulary: Vocabulary, n_genes: int) -> list
     ['MALAT1 CD3E', '']
     """
 
-    def write(ranks: np.ndarray) -> list[str]:
-        letters, ends = _write(ranks, vocabulary.letters, vocabulary.first, vocabulary.length, 0)
+    def write(keys: np.ndarray) -> list[str]:
+        letters, ends = _write(_ranks(keys, n_genes), vocabulary.letters, vocabulary.first, vocabulary.length, 0)
         text, ends = memoryview(letters), ends.tolist()
         return [str(text[a : max(a, b - 1)], "utf-8") for a, b in zip([0, *ends], ends, strict=False)]
 
     n_genes = min(n_genes, len(vocabulary.rank))
     return [sentence for part in _over_rows(matrix, vocabulary, n_genes, write) for sentence in part]
+
+
+def tied_shares(matrix: Matrix, vocabulary: Vocabulary, n_genes: int) -> np.ndarray:
+    """Share of each row's words that the order of ties decides: where they stand, or whether they do.
+
+    These are the words whose value another gene of the row has, too, be it in the sentence or behind its end.
+
+    Parameters
+    ----------
+    matrix, vocabulary, n_genes
+        As in :func:`ranked_genes`.
+
+    Returns
+    -------
+    (rows,) float64; NaN for a row without genes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cellhermes.text._cell import tied_shares, vocabulary
+    >>> tied_shares(np.array([[3.0, 1.0, 1.0]]), vocabulary(["CD3E", "MALAT1", "CD8A"]), 2).tolist()
+    [0.5]
+    """
+    n_genes = min(n_genes, len(vocabulary.rank))
+
+    def share(keys: np.ndarray) -> np.ndarray:
+        keys = keys[:, : n_genes + 1]  # the first gene behind the end may be tied with the last word
+        values = keys.real if keys.dtype.kind == "c" else keys >> np.uint64(32)
+        is_gene = _ranks(keys, n_genes + 1)[:, : keys.shape[1]] >= 0
+        is_tied = np.zeros_like(is_gene)
+        is_tied[:, 1:] = is_gene[:, 1:] & (values[:, 1:] == values[:, :-1])
+        is_tied[:, :-1] |= is_tied[:, 1:]
+        with np.errstate(invalid="ignore"):
+            return is_tied[:, :n_genes].sum(axis=1) / is_gene[:, :n_genes].sum(axis=1)
+
+    return np.concatenate([np.empty(0), *_over_rows(matrix, vocabulary, n_genes + 1, share)])
 
 
 def encoded_sentences(matrix: Matrix, vocabulary: Vocabulary, n_genes: int) -> tuple[np.ndarray, int]:
@@ -141,7 +180,7 @@ def encoded_sentences(matrix: Matrix, vocabulary: Vocabulary, n_genes: int) -> t
     parts, n_empty = [np.empty(0, np.uint8)], 0
     for first in range(0, len(indptr) - 1, ROWS_PER_TASK):
         rows = indptr[first : first + ROWS_PER_TASK + 1]
-        ranks = _ranks(rows, indices, values, vocabulary.rank, n_genes, first)
+        ranks = _ranks(_first_keys(rows, indices, values, vocabulary.rank, n_genes, first), n_genes)
         letters, ends = _write(ranks, vocabulary.letters, vocabulary.first, vocabulary.length, 4)
         parts.append(letters[: ends[-1]])
         n_empty += int((ranks[:, 0] < 0).sum())
@@ -149,12 +188,12 @@ def encoded_sentences(matrix: Matrix, vocabulary: Vocabulary, n_genes: int) -> t
 
 
 def _over_rows(matrix: Matrix, vocabulary: Vocabulary, n_genes: int, task: Callable[[np.ndarray], T]) -> list[T]:
-    """Rank blocks of rows and hand the ranks of each to ``task``, in threads: the kernels do not hold the GIL."""
+    """Rank blocks of rows and hand the keys of each to ``task``, in threads: the kernels do not hold the GIL."""
     indptr, indices, values = _csr_arrays(matrix)
 
     def run(first: int) -> T:
         rows = indptr[first : first + ROWS_PER_TASK + 1]
-        return task(_ranks(rows, indices, values, vocabulary.rank, n_genes, first))
+        return task(_first_keys(rows, indices, values, vocabulary.rank, n_genes, first))
 
     firsts = range(0, len(indptr) - 1, ROWS_PER_TASK)
     workers = min(MAX_THREADS, len(firsts))
@@ -164,10 +203,10 @@ def _over_rows(matrix: Matrix, vocabulary: Vocabulary, n_genes: int, task: Calla
         return list(pool.map(run, firsts))
 
 
-def _ranks(
+def _first_keys(
     rows: np.ndarray, indices: np.ndarray, values: np.ndarray, rank: np.ndarray, n_genes: int, first_row: int
 ) -> np.ndarray:
-    """Ranks of the genes of some rows in the order of their sentences, filled up with -1."""
+    """Keys of the genes of some rows in the order of their sentences, ``n_genes`` or all that there are, or more."""
     by_bits = values.dtype == np.uint32
     # Room for more keys than genes: numpy sorts some hundred integers faster than the best of them can be chosen.
     width = min(int(np.diff(rows).max()), 4 * n_genes if by_bits else n_genes)
@@ -179,9 +218,14 @@ def _ranks(
         value = values[bad : bad + 1].view(np.float32 if by_bits else np.float64)[0]
         raise BadValueError(row, int(indices[bad]), float(value))
     keys.sort(axis=1)
-    best = keys[:, :n_genes]
+    return keys
+
+
+def _ranks(keys: np.ndarray, n_genes: int) -> np.ndarray:
+    """Ranks of the first genes of each row, filled up with -1."""
+    first = keys[:, :n_genes]
     ranks = np.full((len(keys), n_genes), -1, np.int32)
-    ranks[:, : best.shape[1]] = best.astype(np.uint32).view(np.int32) if by_bits else best.imag
+    ranks[:, : first.shape[1]] = first.imag if keys.dtype.kind == "c" else first.astype(np.uint32).view(np.int32)
     return ranks
 
 

@@ -18,7 +18,17 @@ from .._blocks import Held, Keeper, Shard, Sourced, fill
 from .._chunks import Numbers
 from .._entries import check_free, written
 from .._hash import hashed, hashed_rows, total
-from .._keys import EMBEDDING, MODEL_HASH, SENTENCE, Param, modality_of, write_params
+from .._keys import (
+    EMBEDDING,
+    MODEL_HASH,
+    N_ORDERS,
+    SENTENCE,
+    Param,
+    modality_of,
+    n_orders_of,
+    sentence_keys,
+    write_params,
+)
 from .._result import Result
 from .._vectors import entry_of, made_with, vectors_of
 from ..model import CellHermes, PromptLengthError
@@ -56,6 +66,10 @@ def embed_cells(
     ``method="weighted"`` (CellHermes-w, after GenePT) is the mean of the vectors e_g of the cell's genes, weighted by
     their log-normalised expression w_g: sum(w_g e_g) / sum(w_g) over the genes that have a vector.
 
+    Where sentences were written in several orders of ties (``n_orders`` of :func:`cellhermes.pp.cell_sentences`), a
+    cell's vector is the mean of those of all orders, each read as a whole: the first tie of counts stands among the
+    first dozen words, so that there is little to share. Sentences that are alike are read once.
+
     Parameters
     ----------
     data
@@ -69,7 +83,7 @@ def embed_cells(
     method
         How a cell becomes a vector.
     sentence_key
-        Column of ``obs`` with the sentences, for ``"sentence"``.
+        Column of ``obs`` with the sentences, for ``"sentence"``; ``"cell_sentence_order_2"`` reads that order alone.
     genes_key
         Entry of ``varm`` with the vectors of genes, for ``"weighted"``; ``"X_cellhermes:B"`` are those of group B.
     layer
@@ -95,7 +109,7 @@ def embed_cells(
     ``obsm[key_added]`` : (cells, dim) float32
         The vectors. A cell without genes has NaN, and their number is given in one warning.
     ``uns[key_added]["params"]`` : dict
-        Model, base, revision, adapters, template and version, wrap, read_at, dtype, quantize, version.
+        Model, base, revision, adapters, template and version, wrap, read_at, dtype, quantize, n_orders, version.
 
     With ``out``, the object stays as it is, and the store has the names of the cells and both entries.
 
@@ -172,8 +186,8 @@ def _to_store(way: "_Sentences | _Weighted", names: pd.Index, out: str | Path, k
 class SentenceColumn:
     """Sentences of cells, read by rows; ``""`` where a cell has none. Writing h5ad may have made them categorical."""
 
-    def __init__(self, adata: AnnData, key: str) -> None:
-        hint = "Run `ch.pp.cell_sentences(adata)` first, or pass `sentence_key=`."
+    def __init__(self, adata: AnnData, key: str, *, options: str = "") -> None:
+        hint = f"Run `ch.pp.cell_sentences(adata{options})` first, or pass `sentence_key=`."
         self._column, self._key = _adata.obs_column(adata, key, hint), key
         _ = self[:1]  # before a model is loaded
 
@@ -200,8 +214,11 @@ class _Sentences:
     reason = "an empty sentence"
 
     def __init__(self, adata: AnnData, model: str | Path | CellHermes, key: str, batch_size: int | None) -> None:
-        self.sentences, self.names = SentenceColumn(adata, key), adata.obs_names
-        self.key, self.batch_size, self.size = key, batch_size, BLOCK
+        n_orders = n_orders_of(adata, key)
+        options = f", {N_ORDERS}={n_orders}" if n_orders > 1 else ""
+        self.orders = [SentenceColumn(adata, name, options=options) for name in sentence_keys(key, n_orders)]
+        self.names = adata.obs_names
+        self.key, self.batch_size, self.size = key, batch_size, max(1, BLOCK // n_orders)
         self.parts = _parts(len(self.names), self.size)
         self._model, self.n_empty = model, 0
         self.template = Template.load(in_words("cell", modality_of(adata, key)))
@@ -210,32 +227,39 @@ class _Sentences:
         """Load the model, which takes long."""
         self.model = as_model(self._model)
         self.dim = self.model.dim
-        self.about = {**provenance(self.model, self.template), "sentence_key": self.key}
+        self.about = {**provenance(self.model, self.template), "sentence_key": self.key, N_ORDERS: len(self.orders)}
 
     def texts(self) -> Iterator[str]:
         """All sentences. A cell that is too long is found before anything is computed, and empty ones are counted."""
+        for rows in self.parts:
+            orders = [order[rows] for order in self.orders]
+            for part in orders:
+                self._check_lengths(part, rows.start)
+                yield from part
+            self.n_empty += sum("" in cell for cell in zip(*orders, strict=True))
+
+    def _check_lengths(self, sentences: Sequence[str], start: int) -> None:
+        """Refuse a cell that is too long by its name; ``start`` is the row of the first."""
         room = self.model.max_tokens - 64  # the template's own words and the turn markers
-        for start in range(0, len(self.sentences), self.size):
-            part = self.sentences[start : start + self.size]
-            # a text has at most as many tokens as bytes
-            risky = [i for i, sentence in enumerate(part) if len(sentence.encode()) > room]
-            try:
-                self.model.check(self.prompts([part[i] for i in risky]))
-            except PromptLengthError as error:
-                row = risky[error.index]
-                words = part[row].count(" ") + 1
-                error.add_note(f"It is the sentence of cell {self.names[start + row]!r}, with {words} genes.")
-                raise
-            self.n_empty += part.count("")
-            yield from part
+        # a text has at most as many tokens as bytes
+        risky = [i for i, sentence in enumerate(sentences) if len(sentence.encode()) > room]
+        try:
+            self.model.check(self.prompts([sentences[i] for i in risky]))
+        except PromptLengthError as error:
+            row = risky[error.index]
+            words = sentences[row].count(" ") + 1
+            error.add_note(f"It is the sentence of cell {self.names[start + row]!r}, with {words} genes.")
+            raise
 
     def block(self, i: int) -> np.ndarray:
-        """(cells, dim) vectors."""
-        sentences = self.sentences[self.parts[i]]
-        vectors = np.full((len(sentences), self.dim), np.nan, np.float32)
-        filled = [i for i, sentence in enumerate(sentences) if sentence]
-        if filled:
-            vectors[filled] = self.model.embed(self.prompts([sentences[i] for i in filled]), batch_size=self.batch_size)
+        """(cells, dim) vectors: means over the orders of ties."""
+        cells = np.array([order[self.parts[i]] for order in self.orders], object)  # (orders, cells)
+        filled = (cells != "").all(axis=0)
+        vectors = np.full((cells.shape[1], self.dim), np.nan, np.float32)
+        if filled.any():
+            at, sentences = pd.factorize(cells[:, filled].ravel())
+            embedded = self.model.embed(self.prompts(sentences), batch_size=self.batch_size)
+            vectors[filled] = embedded[at].reshape(len(cells), -1, self.dim).mean(axis=0)
         return vectors
 
     def prompts(self, sentences: Sequence[str]) -> list[Prompt]:

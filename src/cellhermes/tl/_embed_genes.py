@@ -15,7 +15,7 @@ from anndata import AnnData
 from .. import _adata
 from .._entries import check_free, written
 from .._groups import groups_of
-from .._keys import EMBEDDING, GENE_MASK, SENTENCE, Param, modality_of, read_params, unseen_key
+from .._keys import EMBEDDING, GENE_MASK, N_ORDERS, SENTENCE, Param, modality_of, read_params, unseen_key
 from .._vectors import write_groups_of, write_plain
 from ..model import CellHermes, PromptLengthError
 from ..text import Template
@@ -71,9 +71,10 @@ def embed_genes(
         vectors behind as many cells, drawn from the group. Counts are scaled to 10,000 a cell and logarithmised for
         this, so that they give the same context as log-normalised values.
     sentence_key
-        Column of ``obs`` with the sentences. Medoids and mean profiles are computed from the expression, counts or
-        log-normalised, that :func:`cellhermes.pp.cell_sentences` made them of. If that was ``raw``, genes that only
-        ``raw`` has can be embedded too.
+        Column of ``obs`` with the sentences, in one order of ties; ``"cell_sentence_order_2"`` has another. Medoids and
+        mean profiles are computed from the expression, counts or log-normalised, that
+        :func:`cellhermes.pp.cell_sentences` made them of. If that was ``raw``, genes that only ``raw`` has can be
+        embedded too.
     gene_symbols
         Column of ``var`` with gene symbols; None takes what the sentences were made with, else ``var_names``.
     batch_size
@@ -264,7 +265,8 @@ def _source(
 def _about(source: Source, read: dict[str, Param], sentence_key: str) -> dict[str, Param | None]:
     """Return what contexts depend on besides the model."""
     masked = " ".join(sorted(source.symbols[source.mask].tolist()))
-    sentences = {f"sentence_{name}": value for name, value in read.items() if name != "version"}
+    # a context is read in the first order of ties, however many there are
+    sentences = {f"sentence_{name}": value for name, value in read.items() if name not in ("version", N_ORDERS)}
     return {
         "layer": source.layer,
         "use_raw": source.use_raw,
