@@ -75,8 +75,8 @@ def cell_sentences(
     each cell is written in several, the same ones for all data: the second is the reverse of the first within ties;
     the third is by the same hash with ``salt=bytes([1])``, the fourth its reverse, and so on.
     :func:`~cellhermes.tl.embed_cells` averages the vectors of all orders. An order and its reverse make up for each
-    other: two orders are worth four random ones (see :doc:`/embed`). Everything else reads the first order, or
-    the one that ``sentence_key=`` names.
+    other, so that two orders come close to four that are none (see :doc:`/embed`). Everything else reads the first
+    order, or the one that ``sentence_key=`` names.
 
     Parameters
     ----------
