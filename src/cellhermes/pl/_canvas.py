@@ -1,19 +1,23 @@
-"""Axes to draw on, colours, and labels beside points. Touches no global style."""
+"""Axes to draw on and the room around them, colours, legends, and labels beside points. Touches no global style."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patheffects import withStroke
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without yellow, which is lost on white
 ACCENT, SECOND, THIRD = "#D55E00", "#0072B2", "#009E73"
@@ -25,11 +29,57 @@ DARK_POINTS = LinearSegmentedColormap.from_list("dark points", ["#444444", SECON
 HEAT = LinearSegmentedColormap.from_list("heat", [(0, "white"), (0.2, "#A6CEE6"), (0.6, SECOND), (1, "#00263D")])
 
 
+LETTERS = 26  # of a line of a name; longer ones are wrapped
+LEAST = (1.9, 1.5)  # inches of the axes that names and legends leave in a figure of ours
+MARGIN = 0.2  # of the figure
+
+_ours: WeakSet[Figure] = WeakSet()
+
+
 def canvas(ax: Axes | None, width: float = 4.0, height: float = 3.2) -> Axes:
-    """Return ``ax``, or the axes of a new figure of that size in inches."""
+    """Return ``ax``, or the axes of a new figure of that size in inches.
+
+    A figure of the user's without a layout of its own gets the constrained one, which leaves room for names.
+    """
     if ax is None:
-        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        _ours.add(figure)
+    elif (figure := _figure(ax)).get_layout_engine() is None:
+        figure.set_layout_engine("constrained")
     return ax
+
+
+def settled(ax: Axes, least: tuple[float, float] = LEAST) -> Axes:
+    """Lay out the figure; one of ours is widened where names and legends leave too little for the axes, in inches."""
+    figure = _figure(ax)
+    if figure in _ours:
+        around = ax.get_tightbbox().size - ax.get_window_extent().size
+        explained = ax.get_legend().get_window_extent().size if ax.get_legend() else np.zeros(2)
+        needed = [least[0] + around[0] / figure.dpi, max(least[1] + around[1] / figure.dpi, explained[1] / figure.dpi)]
+        figure.set_size_inches(np.maximum(figure.get_size_inches(), np.array(needed) + MARGIN))
+    figure.draw_without_rendering()
+    return ax
+
+
+def _figure(ax: Axes) -> Figure:
+    """Return the whole figure, also of axes in a part of one."""
+    return ax.figure.canvas.figure
+
+
+def wrapped(text: str, letters: int = LETTERS) -> str:
+    """Break a text into lines at blanks and hyphens, or within a word that is longer than a line."""
+    return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, letters) or [""])
+
+
+def legend(ax: Axes, *, above: bool = False, **look: object) -> Legend:
+    """Explain beside the axes, or above them, what is drawn, so that it covers nothing; long names are wrapped."""
+    place = (
+        {"loc": "lower left", "bbox_to_anchor": (0, 1)} if above else {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    )
+    drawn = ax.legend(**{"frameon": False, "fontsize": 8, "title_fontsize": 8, "alignment": "left", **place, **look})
+    for text in (*drawn.get_texts(), drawn.get_title()):
+        text.set_text(wrapped(text.get_text()))
+    return drawn
 
 
 def is_dark(ax: Axes) -> bool:
@@ -65,11 +115,11 @@ def open_frame(ax: Axes) -> None:
 def color_bar(ax: Axes, drawn: object, label: str, *, extend: str = "neither") -> None:
     """Put a slim colour bar beside the lower right corner of the axes; above it is room for a legend."""
     inches = ax.figure.dpi_scale_trans + ScaledTranslation(1, 0, ax.transAxes)  # from that corner
-    height = min(1.2, 0.55 * ax.get_position().height * ax.figure.get_figheight())
-    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((0.16, 0, 0.09, height), transform=inches), extend=extend)
+    place = blended_transform_factory(inches, ax.transAxes)
+    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((0.16, 0, 0.09, 0.42), transform=place), extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize="small")
-    bar.set_label(label, fontsize="small")
+    bar.set_label(wrapped(label), fontsize="small")
 
 
 def label_points(

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import get
 from .._keys import NETWORK
-from ._canvas import ACCENT, SECOND, canvas, ink, open_frame
+from ._canvas import ACCENT, SECOND, canvas, ink, legend, open_frame, settled, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,7 +71,7 @@ def degree_change(
     if "null_change" in table and table["null_change"].notna().any():
         null = table["null_change"].to_numpy(float)
         ax.barh(y, null, height=0.25, color=ink(ax), alpha=0.75, zorder=3, label=f"between halves of {group}")
-        ax.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), borderpad=0)
+        legend(ax, above=True, fontsize=7, borderpad=0)
     for at, (_, row) in zip(y, table.iterrows(), strict=True):
         text = f"{row['degree_reference']:.0f} → {row['degree']:.0f}"
         side = 1 if row["change"] >= 0 else -1
@@ -82,7 +82,7 @@ def degree_change(
     ax.set_ylim(-0.6, len(table) - 0.4)
     ax.margins(x=0.25)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(f"change of degree, {reference} → {group}")
+    ax.set_xlabel(wrapped(f"change of degree, {reference} → {group}", 34))
     open_frame(ax)
     ax.spines["left"].set_visible(False)
-    return ax
+    return settled(ax)

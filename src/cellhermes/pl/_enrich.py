@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import get
 from .._keys import ENRICH
-from ._canvas import QUIET, canvas, color_bar, ink, open_frame, paper, points
+from ._canvas import QUIET, canvas, color_bar, ink, legend, open_frame, paper, points, settled, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 LEAST = 1e-300
 DARKEST = 10  # −log10 p
-LONGEST = 52  # characters of a term
+LONGEST = 60  # characters of a term
+LINE = 32  # of its lines
 
 
 def enrich(
@@ -83,17 +84,18 @@ def enrich(
 
 def _one(table: "pd.DataFrame", ax: "Axes | None", style: Mapping[str, object] | None) -> "Axes":
     """Gene sets of one list, by p-value from the top."""
-    ax = canvas(ax, 6.4, 1.1 + 0.24 * len(table))
+    terms = [wrapped(_short(term), LINE) for term in table["term"]]
+    ax = canvas(ax, 5.4, 1.1 + _height(terms))
     share = (table["overlap"] / table["n_genes"]).to_numpy(float)
     _dots(ax, share, np.arange(len(table)), table, style)
-    ax.set_yticks(range(len(table)), [_short(term) for term in table["term"]], fontsize=8)
+    ax.set_yticks(range(len(terms)), terms, fontsize=8)
     ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.set_xlabel(f"share of the {table['n_genes'].iloc[0]} genes of {_name(table['of'].iloc[0])}")
+    ax.set_xlabel(wrapped(f"share of the {table['n_genes'].iloc[0]} genes of {_name(table['of'].iloc[0])}", 34))
     ax.set_xlim(0, 1.15 * share.max())
     ax.grid(axis="y", color=QUIET, linewidth=0.4, alpha=0.6)
     ax.set_axisbelow(True)
     open_frame(ax)
-    return ax
+    return settled(ax)
 
 
 def _several(table: "pd.DataFrame", n_terms: int, ax: "Axes | None", style: Mapping[str, object] | None) -> "Axes":
@@ -105,13 +107,13 @@ def _several(table: "pd.DataFrame", n_terms: int, ax: "Axes | None", style: Mapp
     lists = enriched["of"].unique().tolist()
     terms = enriched.groupby("of", sort=False).head(n_terms)["term"].unique().tolist()
     shown = enriched[enriched["term"].isin(terms)]
-    ax = canvas(ax, 4.4 + 0.24 * len(lists), 1.1 + 0.21 * len(terms))
+    names, labels = [wrapped(name) for name in lists], [wrapped(_short(term), LINE) for term in terms]
+    ax = canvas(ax, 3.4 + 0.24 * "\n".join(names).count("\n") + 0.24 * len(lists), 1.1 + _height(labels))
     x, y = ([names.index(name) for name in shown[column]] for names, column in ((lists, "of"), (terms, "term")))
     _dots(ax, np.array(x), np.array(y), shown, style)
     numbers = all(name.isdigit() for name in lists)
-    look = {} if numbers else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(lists)), lists, fontsize=8, **look)
-    ax.set_yticks(range(len(terms)), [_short(term) for term in terms], fontsize=8)
+    ax.set_xticks(range(len(lists)), names, fontsize=8, rotation=0 if numbers else 90)
+    ax.set_yticks(range(len(terms)), labels, fontsize=8)
     ax.set_xlim(-0.7, len(lists) - 0.3)
     ax.set_ylim(len(terms) - 0.4, -0.6)
     ax.set_xlabel("module" if numbers else "")
@@ -119,7 +121,7 @@ def _several(table: "pd.DataFrame", n_terms: int, ax: "Axes | None", style: Mapp
     ax.set_axisbelow(True)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    return ax
+    return settled(ax)
 
 
 def _dots(ax: "Axes", x: np.ndarray, y: np.ndarray, table: "pd.DataFrame", style: Mapping[str, object] | None) -> None:
@@ -137,8 +139,12 @@ def _dots(ax: "Axes", x: np.ndarray, y: np.ndarray, table: "pd.DataFrame", style
     color_bar(ax, drawn, "−log$_{10}$ adjusted p", extend="max" if strength.max() > highest else "neither")
     sizes = sorted({max(1, round(overlap.max() * part)) for part in (0.2, 0.6, 1)})
     handles = [ax.scatter([], [], area(size), color=ink(ax), label=f"{size}") for size in sizes]
-    look = {"frameon": False, "fontsize": 7, "title_fontsize": 7, "labelspacing": 0.8, "alignment": "left"}
-    ax.legend(handles=handles, title="shared genes", loc="upper left", bbox_to_anchor=(1, 1), **look)
+    legend(ax, handles=handles, title="shared genes", fontsize=7, title_fontsize=7, labelspacing=0.8)
+
+
+def _height(terms: list[str]) -> float:
+    """Inches of these rows, all as high as the one with most lines."""
+    return len(terms) * (0.1 + 0.13 * max(term.count("\n") + 1 for term in terms))
 
 
 def _short(term: str) -> str:

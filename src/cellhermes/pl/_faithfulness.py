@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .. import get
 from .._keys import EXPLAIN
-from ._canvas import ACCENT, QUIET, canvas, ink, open_frame
+from ._canvas import ACCENT, QUIET, canvas, ink, legend, open_frame, settled, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -96,7 +96,7 @@ def faithfulness(
     ax.set_xticks(steps, [str(k) for k in steps])
     ax.minorticks_off()
     ax.set_xlabel("genes taken away" if test == "deletion" else "genes left")
-    ax.set_ylabel(f"probability of {answer or 'the answer'}")
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_ylabel(wrapped(f"probability of {answer or 'the answer'}"))
+    legend(ax, above=True)
     open_frame(ax)
-    return ax
+    return settled(ax)

@@ -9,7 +9,20 @@ from matplotlib.collections import LineCollection
 
 from .. import get
 from .._keys import MODULES, NETWORK
-from ._canvas import DIVERGING, QUIET, SECOND, canvas, color_bar, cycle, label_points, paper
+from ._canvas import (
+    DIVERGING,
+    QUIET,
+    SECOND,
+    canvas,
+    color_bar,
+    cycle,
+    ink,
+    label_points,
+    legend,
+    paper,
+    settled,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +65,8 @@ def gene_network(
         What colours mean: ``"degree_change"``, the degree minus that in ``reference``; ``"module"``, the modules of the
         group; None takes the change where a reference is given, else one colour for all.
     n_labels
-        Genes that get their symbol, those of highest degree first; the gene that was asked for always.
+        Genes that get their symbol, those of highest degree first; the gene that was asked for always. How many they
+        are, and of how many, stands below.
     rng
         Seed of the layout.
     key
@@ -112,9 +126,11 @@ def gene_network(
     ax.set_axis_off()
     ax.margins(0.12)
     title = of if isinstance(of, str) else f"module {of}"
-    ax.set_title(title if group is None else f"{title} in {group}", fontsize="medium")
+    ax.set_title(wrapped(title if group is None else f"{title} in {group}", 40), fontsize="medium")
     named = [i for i, gene in enumerate(genes) if i < n_labels or gene == of]
-    label_points(ax, xy[named], [genes[i] for i in named], others=xy, gap=6)
+    count = f"{n_genes} genes" if len(named) == n_genes else f"{n_genes} genes, {len(named)} of them labelled"
+    ax.text(0.5, 0, count, transform=ax.transAxes, fontsize="small", color=ink(ax), ha="center", va="top")
+    label_points(settled(ax), xy[named], [genes[i] for i in named], others=xy, gap=6)
     return ax
 
 
@@ -178,7 +194,5 @@ def _module_colors(
     others = int(of_gene.isna().sum() + counts[len(colors) :].sum())
     if others:
         ax.scatter([], [], color=QUIET, label=f"other ({others})")
-    ax.legend(
-        title="module (genes)", frameon=False, fontsize=7, title_fontsize=7, loc="upper left", bbox_to_anchor=(1, 1)
-    )
+    legend(ax, title="module (genes)", fontsize=7, title_fontsize=7)
     return [colors.get(number, QUIET) if number == number else QUIET for number in of_gene]

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import get
 from .._keys import EXPLAIN
-from ._canvas import DIVERGING, HEAT, INK, canvas, color_bar
+from ._canvas import DIVERGING, HEAT, INK, canvas, color_bar, settled, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,10 +78,11 @@ def importance(
     drawn = ax.imshow(values, **options)
     ends = np.cumsum([(cells == name).sum() for name in answers])
     ax.hlines(ends[:-1] - 0.5, -0.5, len(genes) - 0.5, color=INK, linewidth=0.8)
-    middles = (np.concatenate([[0], ends[:-1]]) + ends) / 2 - 0.5
-    ax.set_yticks(middles, [f"{name}\n({n:,})" for name, n in zip(answers, np.diff(ends, prepend=0), strict=True)])
+    starts = np.concatenate([[0], ends[:-1]])
+    labels = [wrapped(f"{name} ({n:,})", 20) for name, n in zip(answers, ends - starts, strict=True)]
+    ax.set_yticks((starts + ends) / 2 - 0.5, labels)
     ax.set_xticks(np.arange(len(genes)), genes, rotation=90, fontsize=7)
     ax.tick_params(length=0)
     over = (np.abs(values) > most).any()
     color_bar(ax, drawn, "importance", extend=("both" if signed else "max") if over else "neither")
-    return ax
+    return settled(ax)

@@ -8,7 +8,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from .. import get
 from .._keys import MODULES
-from ._canvas import ACCENT, HEAT, canvas, color_bar
+from ._canvas import ACCENT, HEAT, canvas, color_bar, legend, settled, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -71,16 +71,16 @@ def jaccard(
     beside = ax.get_yaxis_transform() + ScaledTranslation(-5 / 72, 0, ax.figure.dpi_scale_trans)
     mark = {"marker": "s", "s": 9, "color": ACCENT, "clip_on": False, "label": f"specific to {table.index.name}"}
     ax.scatter(np.zeros(len(rows)), rows + 0.5, transform=beside, **mark)
-    ax.legend(frameon=False, fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, handletextpad=0)
+    legend(ax, above=True, fontsize=7, borderpad=0, handletextpad=0)
     _number(ax.xaxis, table.columns[order].astype(str))
     _number(ax.yaxis, table.index.astype(str))
-    ax.set_ylabel(f"modules of {table.index.name}")
-    ax.set_xlabel(f"modules of {table.columns.name}")
+    ax.set_ylabel(wrapped(f"modules of {table.index.name}"))
+    ax.set_xlabel(wrapped(f"modules of {table.columns.name}"))
     ax.tick_params(length=0, labelsize=7)
     ax.tick_params(axis="y", pad=9)
     ax.spines[:].set_visible(False)
     color_bar(ax, drawn, "Jaccard index")
-    return ax
+    return settled(ax)
 
 
 def _number(axis: object, names: list[str]) -> None:

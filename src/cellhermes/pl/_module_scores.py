@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import get
 from .._keys import MODULES
-from ._canvas import canvas, color_bar, points
+from ._canvas import canvas, color_bar, points, settled
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -91,4 +91,4 @@ def module_scores(
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(f"module {module}", fontsize="medium")
     color_bar(ax, drawn, "module score")
-    return ax
+    return settled(ax)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import get
 from .._keys import MODULES
-from ._canvas import ACCENT, QUIET, canvas, ink, label_points, open_frame, paper
+from ._canvas import ACCENT, QUIET, canvas, ink, label_points, legend, open_frame, paper, settled, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -91,7 +91,7 @@ def modules(
     ax.axhline(-np.log10(ALPHA), color=ink(ax), linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
     ax.axvline(0, color=ink(ax), linewidth=0.7, zorder=1)
     group, reference = table["group"].iloc[0], table["reference"].iloc[0]
-    ax.set_xlabel(f"difference of mean module score\n{group} − {reference}")
+    ax.set_xlabel(f"difference of mean module score\n{wrapped(f'{group} − {reference}', 34)}")
     ax.set_ylabel("−log$_{10}$ adjusted p")
     ax.margins(0.12)
     ax.set_ylim(bottom=-0.05 * max(y.max(), -np.log10(ALPHA)))
@@ -99,7 +99,7 @@ def modules(
     _legend(ax, group, table["n_genes"].to_numpy(), area)
     first = np.argsort(-np.abs(x), kind="stable")[:n_labels]
     points = np.column_stack([x, y])
-    label_points(ax, points[first], table["module"].astype(str).to_numpy()[first], others=points)
+    label_points(settled(ax), points[first], table["module"].astype(str).to_numpy()[first], others=points)
     return ax
 
 
@@ -115,5 +115,4 @@ def _legend(ax: "Axes", group: str, n_genes: np.ndarray, area: np.ndarray) -> No
     for at in dict.fromkeys([int(n_genes.argmin()), int(n_genes.argmax())]):
         rim = {"facecolor": paper(ax), "edgecolor": ink(ax), "linewidth": 0.7}
         ax.scatter([], [], area[at], **rim, label=f"{n_genes[at]} genes")
-    look = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "alignment": "left"}
-    ax.legend(title=f"modules of {group}", loc="upper left", bbox_to_anchor=(1, 1), **look)
+    legend(ax, title=f"modules of {group}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import get
 from .._keys import EXPLAIN
-from ._canvas import canvas, cycle, open_frame
+from ._canvas import canvas, cycle, legend, open_frame, settled
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,8 +75,8 @@ def recurrence(
         ax.barh(np.arange(len(genes)) - 0.4 + thick * (i + 0.5), share, **look)
     ax.set_yticks(np.arange(len(genes)), genes, fontsize=8)
     ax.set_ylim(len(genes) - 0.5, -0.5)
-    ax.set_xlabel("share of cells with the gene among the top genes")
+    ax.set_xlabel("share of cells with the gene\namong the top genes")
     ax.tick_params(axis="y", length=0)
-    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    legend(ax)
     open_frame(ax)
-    return ax
+    return settled(ax)

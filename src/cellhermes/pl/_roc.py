@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ._canvas import QUIET, canvas, cycle, open_frame
+from ._canvas import QUIET, canvas, cycle, legend, open_frame, settled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def roc(
     by = [name for name in ("method", "answer") if name in table and (name == "answer" or table[name].nunique() > 1)]
     if len(by) > 1 and table["answer"].nunique() == 1:
         by = ["method"]
-    ax = canvas(ax, 3.4, 3.4)
+    ax = canvas(ax, 4.4, 3.0)
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle="--")
     colors = cycle(ax)
     for i, (names, curve) in enumerate(table.groupby(by, sort=False)):
@@ -66,6 +66,6 @@ def roc(
         ax.plot(curve["false_positive_rate"], curve["true_positive_rate"], **{**look, **(style or {})})
     ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.set_aspect("equal")
-    ax.legend(frameon=False, fontsize=8, loc="lower right", title="area", title_fontsize=8)
+    legend(ax, title="area")
     open_frame(ax)
-    return ax
+    return settled(ax)

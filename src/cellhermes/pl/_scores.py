@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from ._canvas import canvas, cycle, ink, open_frame
+from ._canvas import canvas, cycle, ink, legend, open_frame, settled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,13 +77,13 @@ def scores(
         look = {"height": 0.9 * thick, "color": looks[method], "label": method, "linewidth": 0}
         look |= {"xerr": reach, "error_kw": {"elinewidth": 0.8, "ecolor": ink(ax)}}
         ax.barh(y, mine["value"], **{**look, **(style or {})})
-    ax.set_yticks(np.arange(len(tasks)), [_name(rows, task) for task in tasks])
+    ax.set_yticks(np.arange(len(tasks)), [wrapped(_name(rows, task)) for task in tasks])
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.set_xlabel(metric.replace("_", " ") + (" (mean over groups)" if over == "groups" else ""))
     ax.tick_params(axis="y", length=0, labelsize=9)
     open_frame(ax)
-    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+    legend(ax)
+    return settled(ax)
 
 
 def _rows(table: pd.DataFrame, metric: str, over: str, baselines: Sequence[str]) -> pd.DataFrame:

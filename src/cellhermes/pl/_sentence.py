@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from .. import get
 from .._keys import EXPLAIN
-from ._canvas import ACCENT, SECOND, canvas
+from ._canvas import ACCENT, LEAST, SECOND, canvas, settled, wrapped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -68,7 +68,9 @@ def sentence(
     places = _places([*table["gene"]])
     n_lines = places[-1][1] + 1
     ax = canvas(ax, 6.4, 0.5 + n_lines * 6.2 / COLUMNS / WIDE * HIGH)
-    points = ax.get_position().width * ax.figure.get_figwidth() * 72
+    ax.set_title(wrapped(f"{cell}: {table['answer'].iloc[0]}", 44), fontsize="medium", loc="left")
+    ax.set_axis_off()
+    points = settled(ax, (LEAST[0], 0)).get_window_extent().width / ax.figure.dpi * 72
     size = points / COLUMNS / WIDE
     most = table["importance"].abs().max() or 1
     for (x, y), gene, value in zip(places, table["gene"], table["importance"], strict=True):
@@ -76,8 +78,7 @@ def sentence(
         ax.add_patch(Rectangle((x - 0.3, y - 0.4), len(gene) + 0.6, 0.8, **{**look, **(style or {})}))
         ax.text(x + len(gene) / 2, y, gene, family="monospace", fontsize=size, ha="center", va="center")
     ax.set(xlim=(-0.5, COLUMNS + 0.5), ylim=(n_lines - 0.4, -0.6))
-    ax.set_title(f"{cell}: {table['answer'].iloc[0]}", fontsize="medium", loc="left")
-    ax.set_axis_off()
+    ax.set_aspect(HIGH / WIDE, anchor="NW")
     return ax
 
 

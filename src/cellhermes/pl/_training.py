@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from ..get import training_log
-from ._canvas import ACCENT, CYCLE, QUIET, SECOND, canvas, ink, open_frame
+from ._canvas import ACCENT, CYCLE, QUIET, SECOND, canvas, ink, legend, open_frame, settled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +72,8 @@ def training(
     open_frame(ax)
     if y == "loss" and "learning_rate" in log:
         _learning_rate(ax, log.set_index("step")["learning_rate"].dropna())
-    ax.legend(frameon=False, fontsize=8)
-    return ax
+    legend(ax, above=True)
+    return settled(ax)
 
 
 def _loss_lines(log: pd.DataFrame) -> list[tuple[pd.Series, dict[str, object]]]:
