@@ -151,6 +151,27 @@ def check_own_genes(adata: AnnData, *, use_raw: bool) -> None:
         raise ValueError(msg)
 
 
+def reads_raw(
+    adata: AnnData, layer: str | None = None, *, use_raw: bool | None = None, sentence_key: str = SENTENCE
+) -> bool:
+    """Whether raw is read: as asked, or with None as the sentences were made, if it is still there."""
+    if use_raw is None:
+        return layer is None and adata.raw is not None and bool(read_params(adata, sentence_key).get("use_raw", False))
+    return use_raw
+
+
+def has_words_of_raw(adata: AnnData, sentence_key: str = SENTENCE) -> bool:
+    """Whether the sentences are of the genes of raw, and these are others than those of the object."""
+    return not has_own_genes(adata, use_raw=reads_raw(adata, sentence_key=sentence_key))
+
+
+def other_values(adata: AnnData, *, use_raw: bool) -> str:
+    """Say which other matrices could be read, where the values of the chosen one do not fit."""
+    ways = [] if use_raw or adata.raw is None else ["use_raw=True"]
+    ways += [f"layer=, one of {[*adata.layers]}"] if len(adata.layers) else []
+    return f"Pass {', or '.join(ways)}." if ways else "The object has no raw or layer that could hold others."
+
+
 def _raw(adata: AnnData) -> object:
     if adata.raw is None:
         msg = "use_raw=True, but `adata.raw` is not set; pass use_raw=False, or layer=."
@@ -222,19 +243,37 @@ def columns_of_symbols(
     equals. A column without a symbol is left out.
     """
     names = symbols(adata, gene_symbols, use_raw=use_raw)
-    var = var_of(adata, use_raw=not has_own_genes(adata, use_raw=use_raw))
-    mask = var.get(gene_mask or read_params(adata, SENTENCE).get("gene_mask") or GENE_MASK)
+    mask = mask_of(adata, gene_mask or str(read_params(adata, SENTENCE).get("gene_mask") or GENE_MASK), use_raw=use_raw)
     decides = mask is not None and pd.api.types.is_bool_dtype(mask) and not mask.isna().any()
     marked = mask.to_numpy(bool) if decides else None
     matrix = None if adata.X is None and layer is None and not use_raw else expression(adata, layer, use_raw=use_raw)
     return one_column_each(names, matrix, marked)
 
 
-def columns_of_genes(of_symbol: pd.Series, genes: Iterable[str]) -> np.ndarray:
-    """Columns of the genes that are asked for, rising; ``of_symbol`` as :func:`columns_of_symbols` returns it."""
+def mask_of(adata: AnnData, key: str, *, use_raw: bool) -> pd.Series | None:
+    """Return the mask of the genes of the chosen matrix, or None; genes of the object have that of raw by name."""
+    own = has_own_genes(adata, use_raw=use_raw)
+    mask = var_of(adata, use_raw=not own).get(key)
+    if mask is None and own and adata.raw is not None and adata.raw.var_names.is_unique:
+        mask = var_of(adata, use_raw=True).get(key)
+        return None if mask is None else mask.reindex(adata.var_names, fill_value=False)
+    return mask
+
+
+def symbols_of_genes(
+    adata: AnnData, genes: Iterable[str], gene_symbols: str | None = None, *, use_raw: bool = False
+) -> list[str]:
+    """Symbols of the genes that are asked for, by symbol or by their name in ``var_names``; others stay as they are."""
     if isinstance(genes, str):
         msg = f"genes is the single string {genes!r}; expected a list of gene symbols."
         raise TypeError(msg)
+    known = symbols(adata, gene_symbols, use_raw=use_raw)
+    of_name = dict(zip(var_of(adata, use_raw=use_raw).index, known, strict=True)) | {name: name for name in known}
+    return [of_name.get(gene) or gene for gene in genes]
+
+
+def columns_of_genes(of_symbol: pd.Series, genes: Iterable[str]) -> np.ndarray:
+    """Columns of the symbols that are asked for, rising; ``of_symbol`` as :func:`columns_of_symbols` returns it."""
     asked = pd.Index(list(genes), dtype=object).unique()
     if len(missing := asked.difference(of_symbol.index, sort=False)):
         msg = f"{len(missing):,} of {len(asked):,} genes are not in the data: {', '.join(map(str, missing[:5]))}."

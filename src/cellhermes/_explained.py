@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from . import _adata
-from ._keys import EXPLAIN, answer_key, read_params
+from ._keys import EXPLAIN, answer_key, raw_key, read_params
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
 
-def importance_of(adata: AnnData, key: str = EXPLAIN) -> tuple[sparse.csr_matrix, pd.Series]:
-    """Return importances (cells x genes, an entry for each gene of a sentence) and the answers that they explain."""
-    if "method" not in read_params(adata, key) or key not in adata.layers:
+@dataclass(frozen=True)
+class Explanation:
+    """What was explained, and how much each gene weighs in it."""
+
+    matrix: sparse.csr_matrix
+    """(cells, genes of the object or of raw), with an entry for each gene of a sentence."""
+    symbols: np.ndarray
+    """Of these genes."""
+    answer: pd.Series
+    """Of each cell; missing where it was not explained."""
+    use_raw: bool
+    """Whether the genes are those of raw."""
+
+
+def explanation_of(adata: AnnData, key: str = EXPLAIN) -> Explanation:
+    """Return a stored explanation, of the genes of the object or of raw."""
+    params, name = read_params(adata, key), raw_key(key)
+    use_raw = key not in adata.layers and name in adata.obsm
+    if "method" not in params or not (use_raw or key in adata.layers):
         msg = f"`adata.layers[{key!r}]` is no explanation. Run `ch.tl.explain(adata, model, task)` first, or pass key="
         raise KeyError(msg)
-    return adata.layers[key].tocsr(), adata.obs[answer_key(key)]
+    symbols = _adata.symbols(adata, str(params["gene_symbols"]) or None, use_raw=use_raw)
+    matrix = (adata.obsm[name] if use_raw else adata.layers[key]).tocsr()
+    if matrix.shape[1] != len(symbols):
+        msg = f"`adata.obsm[{name!r}]` is of {matrix.shape[1]:,} genes, and `adata.raw` has {len(symbols):,}; it is "
+        msg += "another raw than that which was explained. Run `ch.tl.explain` again."
+        raise ValueError(msg)
+    return Explanation(matrix, symbols, adata.obs[answer_key(key)], use_raw)
 
 
 def top_of(matrix: sparse.csr_matrix, n: int) -> np.ndarray:
@@ -33,8 +56,8 @@ def top_of(matrix: sparse.csr_matrix, n: int) -> np.ndarray:
 
 def recurrence_of(adata: AnnData, n_top: int, key: str = EXPLAIN) -> pd.DataFrame:
     """Count how often each gene is among the ``n_top`` most important ones, by answer; the most frequent first."""
-    matrix, answer = importance_of(adata, key)
-    symbols = _adata.symbols(adata, read_params(adata, key)["gene_symbols"] or None)
+    explained = explanation_of(adata, key)
+    matrix, symbols, answer = explained.matrix, explained.symbols, explained.answer
     parts = []
     for name in answer.cat.categories:
         mine = matrix[(answer == name).to_numpy()]

@@ -106,6 +106,11 @@ def answer_key(explain: str) -> str:
     return f"{explain}_answer"
 
 
+def raw_key(explain: str) -> str:
+    """Name the entry of ``obsm`` with the importance of genes of raw."""
+    return f"{explain}_raw"
+
+
 def text_key(answers: str) -> str:
     """Name the column of ``obs`` with the texts that a model wrote as answers."""
     return f"{answers}_text"

@@ -1,8 +1,8 @@
 """Where vectors of genes are stored, for those who write and read them.
 
-Vectors without groups stand along the genes of the object, in ``varm``. Those of groups are kept by symbol, for the
-genes that were asked for only: each call adds an array (groups, genes, dim) and the names of both to
-``uns[key]["vectors"]``.
+Vectors without groups stand along the genes of the object, in ``varm``. Those of groups, and of the genes of raw, are
+kept by symbol, for the genes that were asked for only: each call adds an array (groups, genes, dim) and the names of
+both to ``uns[key]["vectors"]``.
 """
 
 from __future__ import annotations
@@ -98,14 +98,16 @@ def vectors_of(adata: AnnData, label: str = "", key: str = EMBEDDING, gene_symbo
     ``gene_symbols`` names the column of ``var`` by which vectors of ``varm`` get symbols, if not the stored one.
     """
     table = vector_groups(adata, key)
-    if not label:
+    name = table["array"].get(label, "") if "array" in table else ""
+    if not name:
         values = np.asarray(_adata.require_varm(adata, key, "Run `ch.tl.embed_genes(adata)` first."))
         stored = str(table.loc["", "gene_symbols"]) if "" in table.index else ""
         symbols = _adata.symbols(adata, gene_symbols or stored or None)
         has = np.isfinite(values).all(axis=1)
         return GeneVectors(symbols[has], values[has])
-    array, row = adata.uns[key][VECTORS][table.loc[label, "array"]], int(table.loc[label, "row"])
-    return GeneVectors(np.asarray(array["genes"], object), array["values"][row], array["n_expressing"][row])
+    array, row = adata.uns[key][VECTORS][name], int(table.loc[label, "row"])
+    n_expressing = array["n_expressing"][row] if "n_expressing" in array else None
+    return GeneVectors(np.asarray(array["genes"], object), array["values"][row], n_expressing)
 
 
 def entry_of(adata: AnnData, entry: str) -> tuple[str, str]:
@@ -124,11 +126,20 @@ def made_with(adata: AnnData, label: str, key: str) -> dict[str, Param]:
     return table.loc[label].drop(OF_ONE_GROUP, errors="ignore").to_dict() if label in table.index else {}
 
 
-def write_plain(adata: AnnData, key: str, values: np.ndarray, params: Mapping[str, Param | None]) -> None:
-    """Store vectors along the genes of the object, and how they were made."""
+def write_plain(
+    adata: AnnData, key: str, values: np.ndarray, params: Mapping[str, Param | None], genes: np.ndarray | None = None
+) -> None:
+    """Store vectors along the genes of the object, or by symbol those of ``genes``, and how they were made."""
     table = pd.DataFrame({"label": [""], "array": "", "row": -1, **_texts(params)})
-    there = uns_of(adata, key)
-    adata.varm[key] = values
+    there = dict(uns_of(adata, key))
+    arrays = _without(there.pop(VECTORS, {}), [""])
+    adata.varm.pop(key, None)
+    if genes is None:
+        adata.varm[key] = values
+    else:
+        table = table.assign(array=_next_name(arrays), row=0)
+        arrays[table.loc[0, "array"]] = {"values": values[None], "genes": genes, "groups": np.array([""], object)}
+    there |= {VECTORS: arrays} if arrays else {}
     adata.uns[key] = {**there, GROUPS: merged_groups(there.get(GROUPS), table), GENE_PARAMS: stored_params(params)}
 
 
@@ -148,7 +159,7 @@ def write_groups_of(
     """
     there = uns_of(adata, key)
     arrays = _without(there.get(VECTORS, {}), array["groups"])
-    name = str(max(map(int, arrays), default=-1) + 1)
+    name = _next_name(arrays)
     table = table.assign(array=name, row=range(len(table)), **_texts(params))
     groups = merged_groups(there.get(GROUPS), table)
     at = {label: row for one in arrays.values() for row, label in enumerate(one["groups"])}
@@ -160,6 +171,10 @@ def write_groups_of(
         CONTEXTS: merged_groups(there.get(CONTEXTS), contexts),
         GENE_PARAMS: stored_params({**params, **call}),
     }
+
+
+def _next_name(arrays: Mapping[str, Array]) -> str:
+    return str(max(map(int, arrays), default=-1) + 1)
 
 
 def _texts(params: Mapping[str, Param | None]) -> dict[str, Param]:
@@ -181,6 +196,6 @@ def _without(arrays: Mapping[str, Array], labels: Sequence[str]) -> dict[str, Ar
         if rows.all():
             kept[name] = array
         elif rows.any():
-            parts = {part: array[part][rows] for part in ("values", "groups", "n_expressing")}
+            parts = {part: values[rows] for part, values in array.items() if part != "genes"}
             kept[name] = {**array, **parts}
     return kept

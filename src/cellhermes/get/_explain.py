@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
-from .._explained import importance_of, recurrence_of
+from .._explained import explanation_of, recurrence_of
 from .._keys import CURVES, EXPLAIN, FAITHFULNESS, SENTENCE, TABLE, read_params, uns_of
 
 if TYPE_CHECKING:
@@ -59,21 +59,20 @@ def importance(
     ['cell', 'answer', 'gene', 'position', 'importance']
     """
     adata = _adata.resolve(data, mod)
-    matrix, answer = importance_of(adata, key)
-    params = read_params(adata, key)
-    symbols = _adata.symbols(adata, params["gene_symbols"] or None)
+    explained, params = explanation_of(adata, key), read_params(adata, key)
+    matrix, answer = explained.matrix, explained.answer
     sentences = _adata.require_obs(adata, params["fields"][SENTENCE], "The sentences that were explained are gone.")
-    explained = answer[answer.notna()].index
-    wanted = explained if cells is None else [cells] if isinstance(cells, str) else list(cells)
-    if missing := sorted({*wanted} - {*explained}):
-        msg = f"{len(missing)} cells are not explained, such as {missing[0]!r}; {len(explained):,} are. Pass cells=."
+    known = answer[answer.notna()].index
+    wanted = known if cells is None else [cells] if isinstance(cells, str) else list(cells)
+    if missing := sorted({*wanted} - {*known}):
+        msg = f"{len(missing)} cells are not explained, such as {missing[0]!r}; {len(known):,} are. Pass cells=."
         raise KeyError(msg)
     parts = []
     for row in adata.obs_names.get_indexer(wanted):
         stored = slice(matrix.indptr[row], matrix.indptr[row + 1])
         order = np.argsort(-matrix.data[stored], kind="stable")[:n_top]
         position = {gene: i for i, gene in enumerate(str(sentences.iloc[row]).split(), 1)}
-        genes = symbols[matrix.indices[stored][order]]
+        genes = explained.symbols[matrix.indices[stored][order]]
         listed = {"cell": adata.obs_names[row], "answer": str(answer.iloc[row]), "gene": genes}
         listed |= {"position": [position.get(gene, 0) for gene in genes], "importance": matrix.data[stored][order]}
         parts.append(pd.DataFrame(listed))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import _adata
 from .._keys import EMBEDDING, check_alike
-from .._vectors import asked_vectors, vector_groups, vectors_of
+from .._vectors import asked_vectors, made_with, vector_groups, vectors_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,7 +30,7 @@ def gene_vectors(
     data
         Annotated data with vectors of genes (:func:`cellhermes.tl.embed_genes`).
     genes
-        Symbols of the genes; None takes all that have a vector.
+        Genes, by symbol or ``var_names``; None takes all that have a vector.
     groups
         Labels of groups; ``""`` stands for the vectors without groups. None takes all groups, or the vectors without
         groups where no group has any.
@@ -41,9 +41,9 @@ def gene_vectors(
 
     Returns
     -------
-    A row for each group and gene, indexed by ``gene`` and ``group``, and a column for each dimension: float32. The
-    groups stand one after another, the genes in the order asked for, else in that of the data. The vectors of one group
-    are ``frame.xs("B", level="group")``, those of one gene ``frame.loc["CD3E"]``.
+    A row for each group and gene, indexed by ``gene`` (its symbol) and ``group``, and a column for each dimension:
+    float32. The groups stand one after another, the genes in the order asked for, else in that of the data. The vectors
+    of one group are ``frame.xs("B", level="group")``, those of one gene ``frame.loc["CD3E"]``.
 
     Raises
     ------
@@ -87,6 +87,10 @@ def _one(adata: "AnnData", label: str, genes: Sequence[str] | None, key: str) ->
     if genes is None:
         return stored.genes, stored.values
     position = {gene: i for i, gene in reversed([*enumerate(stored.genes)])}
+    if not {*genes} <= {*position}:
+        how = made_with(adata, label, key)
+        read_as = {"gene_symbols": str(how.get("gene_symbols", "")) or None, "use_raw": bool(how.get("use_raw", False))}
+        genes = _adata.symbols_of_genes(adata, genes, **read_as)
     if missing := [str(name) for name in genes if name not in position]:
         where = f"in group {label!r}" if label else "without groups"
         msg = (

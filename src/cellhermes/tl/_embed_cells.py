@@ -53,7 +53,7 @@ def embed_cells(
     sentence_key: str = SENTENCE,
     genes_key: str = EMBEDDING,
     layer: str | None = None,
-    use_raw: bool = False,
+    use_raw: bool | None = None,
     batch_size: int | None = None,
     out: str | Path | None = None,
     key_added: str = EMBEDDING,
@@ -89,7 +89,7 @@ def embed_cells(
     layer
         Layer with the log-normalised expression, for ``"weighted"``; None takes X.
     use_raw
-        Take the expression from ``raw``, for ``"weighted"``.
+        Take the expression from ``raw``, for ``"weighted"``; None does if the sentences were made of it.
     batch_size
         Prompts per forward pass; None chooses from the memory that is free.
     out
@@ -140,6 +140,7 @@ def embed_cells(
     if method == "sentence":
         way = _Sentences(adata, model, sentence_key, batch_size)
     elif method == "weighted":
+        use_raw = _adata.reads_raw(adata, layer, use_raw=use_raw, sentence_key=sentence_key)
         way = _Weighted(adata, model, genes_key, layer, use_raw=use_raw)
     else:
         msg = f"method={method!r} is not known; expected 'sentence' or 'weighted'."
@@ -297,12 +298,12 @@ class _Weighted:
     def __init__(
         self, adata: AnnData, model: str | Path | CellHermes, genes_key: str, layer: str | None, *, use_raw: bool
     ) -> None:
-        self.adata = adata
+        self.adata, self.use_raw = adata, use_raw
         key, label = entry_of(adata, genes_key)
         stored, params = vectors_of(adata, label, key), made_with(adata, label, key)
         if params:
             _check_model(model, params, genes_key)
-        if label or not _adata.has_own_genes(adata, use_raw=use_raw):
+        if label or key not in adata.varm or not _adata.has_own_genes(adata, use_raw=use_raw):
             columns = _adata.columns_of_symbols(adata, params.get("gene_symbols") or None, layer=layer, use_raw=use_raw)
             at = columns.reindex(stored.genes, fill_value=-1).to_numpy()
         else:
@@ -322,8 +323,8 @@ class _Weighted:
     def begin(self) -> None:
         """See from the first rows whether they are counts."""
         first = _rows.rows(self.matrix, 0, min(self.size, self.matrix.shape[0]))
-        check_values(first)
-        check_no_counts(first)
+        check_values(self.adata, first, use_raw=self.use_raw)
+        check_no_counts(self.adata, first, use_raw=self.use_raw)
         _adata.warn_unlogged(self.adata, first)
 
     def texts(self) -> Iterator[str]:
@@ -353,7 +354,7 @@ class _Weighted:
     def block(self, i: int) -> np.ndarray:
         """(cells, dim) vectors."""
         block = self._rows(i)
-        check_values(block)
+        check_values(self.adata, block, use_raw=self.use_raw)
         vectors = np.full((block.shape[0], self.dim), np.nan, np.float32)
         block = block[:, self.known]
         total = block @ np.ones(block.shape[1])  # sum() of scipy would add up in the type of the matrix

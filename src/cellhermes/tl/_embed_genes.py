@@ -60,7 +60,8 @@ def embed_genes(
     model
         A name of :func:`cellhermes.cache.list`, a folder, a hub id, or a loaded :class:`~cellhermes.CellHermes`.
     genes
-        Symbols to embed; None takes the genes that may stand in sentences (:func:`cellhermes.pp.mask_genes`).
+        Genes to embed, by symbol or ``var_names``; None takes the genes that may stand in sentences
+        (:func:`cellhermes.pp.mask_genes`).
     groupby
         Column of ``obs`` with the groups.
     groups
@@ -73,8 +74,8 @@ def embed_genes(
     sentence_key
         Column of ``obs`` with the sentences, in one order of ties; ``"cell_sentence_order_2"`` has another. Medoids and
         mean profiles are computed from the expression, counts or log-normalised, that
-        :func:`cellhermes.pp.cell_sentences` made them of. If that was ``raw``, genes that only ``raw`` has can be
-        embedded too.
+        :func:`cellhermes.pp.cell_sentences` made them of. If that was ``raw``, its genes are embedded, those included
+        that only ``raw`` has.
     gene_symbols
         Column of ``var`` with gene symbols; None takes what the sentences were made with, else ``var_names``.
     batch_size
@@ -92,12 +93,13 @@ def embed_genes(
 
     ``varm[key_added]`` : (genes, dim) float32
         Without ``groupby``: the vectors, NaN for genes that were not asked for. It has a row for every gene of the
-        object: for a few genes of a large object, work on ``adata[:, genes].copy()``.
+        object: for a few genes of a large object, work on ``adata[:, genes].copy()``. Where sentences are of a ``raw``
+        with other genes, the vectors go into ``uns`` instead.
     ``uns[key_added]["vectors"]``
-        With ``groupby``: for each call an array ``values`` (groups, genes, dim) float32 of what was asked for, with
-        ``groups``, ``genes`` (symbols) and ``n_expressing`` (groups, genes), the number of the group's cells that
-        express the gene. Read it by :func:`cellhermes.get.gene_vectors`. A second call adds its groups, or replaces
-        those of the same name.
+        With ``groupby``, or of ``raw``: for each call an array ``values`` (groups, genes, dim) float32 of what was
+        asked for, with ``groups`` (``""`` without), ``genes`` (symbols) and, of groups, ``n_expressing`` (groups,
+        genes), the number of the group's cells that express the gene. Read it by :func:`cellhermes.get.gene_vectors`. A
+        second call adds its groups, or replaces those of the same name.
     ``uns[key_added]["groups"]`` : DataFrame
         A row for each group, and one with the label ``""`` for vectors without groups: ``label``, ``array`` and ``row``
         of its vectors, its ``groupby``, ``n_in_group`` (cells with a sentence), and how the vectors were made: model
@@ -146,18 +148,22 @@ def embed_genes(
     gene_symbols = gene_symbols or read.get("gene_symbols") or None
     gene_mask = str(read.get("gene_mask") or GENE_MASK)
     if groupby is None:
-        symbols = _adata.symbols(adata, gene_symbols)
-        columns = _columns(adata, symbols, genes, gene_symbols, gene_mask, use_raw=False)
-        values = _room((adata.n_vars, dim_of(model)), f"varm[{key_added!r}]")
+        use_raw = _adata.has_words_of_raw(adata, sentence_key)
+        symbols = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
+        columns = _columns(adata, symbols, genes, gene_symbols, gene_mask, use_raw=use_raw)
+        asked, where = symbols[columns], f"{'uns' if use_raw else 'varm'}[{key_added!r}]"
+        rows, n = (np.arange(len(asked)), len(asked)) if use_raw else (columns, adata.n_vars)
+        values = _room((n, dim_of(model)), where)
         values[:] = np.nan
-        model = as_model(model)
-        prompt = Template.load(in_words("gene", of))
-        for some in _parts(columns):
-            values[some] = model.embed([prompt.fill(gene=symbol) for symbol in symbols[some]], batch_size=batch_size)
+        model, prompt = as_model(model), Template.load(in_words("gene", of))
+        for some in _parts(np.arange(len(asked))):
+            prompts = [prompt.fill(gene=symbol) for symbol in asked[some]]
+            values[rows[some]] = model.embed(prompts, batch_size=batch_size)
+        params = {**provenance(model, prompt), "gene_symbols": gene_symbols, "use_raw": use_raw}
         with written(adata, key_added, entries):
-            write_plain(adata, key_added, values, {**provenance(model, prompt), "gene_symbols": gene_symbols})
-            _flag_unseen(adata, model, symbols[columns], gene_symbols, key_added)
-        logger.info("%s genes embedded in varm[%r].", f"{len(columns):,}", key_added)
+            write_plain(adata, key_added, values, params, asked if use_raw else None)
+            _flag_unseen(adata, model, asked, gene_symbols, key_added)
+        logger.info("%s genes embedded in %s.", f"{len(columns):,}", where)
         return
     grouping = groups_of(data, groupby, groups, mod=mod)
     labels = grouping.labels
@@ -227,6 +233,7 @@ def _columns(
     """Columns of the genes to embed, one for each symbol."""
     if genes is None:
         genes = symbols[_mask(adata, gene_mask, use_raw=use_raw)]
+    genes = _adata.symbols_of_genes(adata, genes, gene_symbols, use_raw=use_raw)
     of_symbol = _adata.columns_of_symbols(adata, gene_symbols, gene_mask=gene_mask, use_raw=use_raw)
     columns = _adata.columns_of_genes(of_symbol, genes)
     if len(columns) == 0:
@@ -237,14 +244,12 @@ def _columns(
 
 def _mask(adata: AnnData, gene_mask: str, *, use_raw: bool) -> np.ndarray:
     """Genes that may stand in sentences: of the object, or of raw where that has others."""
-    if _adata.has_own_genes(adata, use_raw=use_raw):
-        hint = "Run `ch.pp.mask_genes(adata)` or `ch.pp.cell_sentences(adata)` first."
-        return _adata.require_var(adata, gene_mask, hint).to_numpy(bool)
-    var = _adata.var_of(adata, use_raw=True)
-    if gene_mask not in var:
-        msg = f"`adata.raw.var[{gene_mask!r}]` not found. Run `ch.pp.cell_sentences(adata, use_raw=True)` first."
+    mask = _adata.mask_of(adata, gene_mask, use_raw=use_raw)
+    if mask is None:
+        var, how = ("adata.raw.var", "adata, use_raw=True") if use_raw else ("adata.var", "adata")
+        msg = f"`{var}[{gene_mask!r}]` not found. Run `ch.pp.mask_genes({how})` or `ch.pp.cell_sentences({how})` first."
         raise KeyError(msg)
-    return var[gene_mask].to_numpy(bool)
+    return mask.to_numpy(bool)
 
 
 def _source(

@@ -15,7 +15,7 @@ from scipy import sparse
 from .. import _adata
 from .._entries import check_free, written
 from .._hash import hashed
-from .._keys import EXPLAIN, HEADS, MODEL_HASH, PROBABILITY, SENTENCE, answer_key, read_params, write_params
+from .._keys import EXPLAIN, HEADS, MODEL_HASH, PROBABILITY, SENTENCE, answer_key, raw_key, read_params, write_params
 from ..model import CellHermes
 from ..text import Question, Task
 from ._ask import Rows, ask, of_sentences
@@ -99,7 +99,8 @@ def explain(
     Nothing; writes
 
     ``layers[key_added]`` : CSR
-        Importance of the genes in each cell's sentence; rows of cells that are not explained are empty.
+        Importance of the genes in each cell's sentence; rows of cells that are not explained are empty. Where
+        sentences are of a ``raw`` with other genes, it is ``obsm[f"{key_added}_raw"]``, along the genes of ``raw``.
     ``obs[f"{key_added}_answer"]`` : category
         The answer that is explained, the likeliest one; NaN for other cells.
     ``obsm[key_added]`` : DataFrame
@@ -135,7 +136,7 @@ def explain(
     _check_options(method, head, over)
     question = of_sentences(_explainable(Question.of(task)), adata)
     sentence_key = question.column_of(SENTENCE)
-    entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obs/{answer_key(key_added)}"]
+    entries = [f"layers/{key_added}", f"obsm/{key_added}", f"obsm/{raw_key(key_added)}", f"obs/{answer_key(key_added)}"]
     check_free(adata, key_added, entries)
     frame = rows_of(data, mod, question).read(slice(None))
     rng = np.random.default_rng(rng)
@@ -170,7 +171,8 @@ def explain(
     if method == "attention" and (share := beside["gene_share"].mean()) < LITTLE:
         message = "Genes get %.2g%% of the attention that is read; importances divide up that little. Test them."
         logger.warning(message, 100 * share)
-    logger.info("%s cells explained by %s in layers[%r].", f"{len(rows):,}", method, key_added)
+    where = f"obsm[{raw_key(key_added)!r}]" if listed.use_raw else f"layers[{key_added!r}]"
+    logger.info("%s cells explained by %s in %s.", f"{len(rows):,}", method, where)
 
 
 # --------------------------------------------------------------------------------------------------------- checks
@@ -268,10 +270,13 @@ def _write(
     beside: pd.DataFrame,
     answers: pd.DataFrame,
 ) -> None:
-    matrix = _matrix(adata.shape, rows, listed.columns, values)
+    matrix = _matrix((adata.n_obs, len(listed.symbols)), rows, listed.columns, values)
     names = [name.removeprefix(PROBABILITY) for name in answers if name.startswith(PROBABILITY)]
     answer = pd.Categorical(answers["answer"], categories=names)
-    adata.layers[key] = matrix
+    adata.layers.pop(key, None)
+    adata.obsm.pop(raw_key(key), None)
+    slot, name = (adata.obsm, raw_key(key)) if listed.use_raw else (adata.layers, key)
+    slot[name] = matrix
     adata.obs[answer_key(key)] = pd.Series(answer, index=adata.obs_names[rows]).reindex(adata.obs_names)
     beside = pd.concat([answers["confidence"].reset_index(drop=True), beside.reset_index(drop=True)], axis=1)
     adata.obsm[key] = beside.set_axis(adata.obs_names[rows]).reindex(adata.obs_names).astype(float)

@@ -33,9 +33,9 @@ def blocks(
     """
     are_counts = warned = None
     for start, block in _rows.row_blocks(_adata.expression(adata, layer, use_raw=use_raw), BLOCK):
-        check_values(block)
+        check_values(adata, block, use_raw=use_raw)
         if counts == "refuse":
-            check_no_counts(block)
+            check_no_counts(adata, block, use_raw=use_raw)
         elif block.nnz and block.data.any():
             if are_counts not in (None, is_counts := _rows.is_counts(block)):
                 msg = f"Cells before row {start:,} and behind it differ: one part has counts, the other has not. "
@@ -62,24 +62,22 @@ def log_normalised(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return scaled.log1p().astype(np.float32)
 
 
-def check_values(block: sparse.csr_matrix) -> None:
+def check_values(adata: AnnData, block: sparse.csr_matrix, *, use_raw: bool) -> None:
     """Refuse negative values, NaN and infinity."""
     if block.nnz and not np.isfinite(block.data).all():
         msg = "The expression holds NaN or infinite values; expected finite values that are not negative."
         raise ValueError(msg)
     if block.nnz and block.data.min() < 0:
-        msg = (
-            "The expression holds negative values, as scaled data do; expected log-normalised values. "
-            "Pass layer=, or use_raw=True if adata.raw holds them."
-        )
-        raise ValueError(msg)
+        msg = "The expression holds negative values, as scaled data do; expected log-normalised values. "
+        raise ValueError(msg + _adata.other_values(adata, use_raw=use_raw))
 
 
-def check_no_counts(block: sparse.csr_matrix) -> None:
+def check_no_counts(adata: AnnData, block: sparse.csr_matrix, *, use_raw: bool) -> None:
     """Refuse raw counts, where log-normalised values are asked for."""
     if block.nnz and _rows.is_counts(block):
-        msg = (
-            "The expression looks like raw counts (whole numbers); expected log-normalised values. Run "
-            "sc.pp.normalize_total(adata, target_sum=1e4) and sc.pp.log1p(adata) first, or pass layer=."
-        )
+        name = "log" if use_raw else "adata"
+        steps = f"sc.pp.normalize_total({name}, target_sum=1e4); sc.pp.log1p({name})"
+        way = f"`log = adata.raw.to_adata(); {steps}; adata.raw = log`" if use_raw else f"`{steps}`"
+        msg = "The expression looks like raw counts (whole numbers); expected log-normalised values. Run "
+        msg += f"{way} first, or pass layer=."
         raise ValueError(msg)

@@ -14,8 +14,8 @@ from scipy.special import softmax
 from tqdm.auto import tqdm
 
 from .. import _adata
-from .._explained import importance_of
-from .._keys import CURVES, EXPLAIN, FAITHFULNESS, PARAMS, REASONS, SENTENCE, TABLE, version
+from .._explained import explanation_of
+from .._keys import CURVES, EXPLAIN, FAITHFULNESS, PARAMS, REASONS, SENTENCE, TABLE, read_params, version
 from ..model import CellHermes
 from ..text import Question, Task
 from ._ask import prior_of
@@ -136,7 +136,8 @@ def faithfulness(
     if not n_top >= 1:
         msg = f"n_top={n_top}; expected at least 1."
         raise ValueError(msg)
-    matrix, answer = importance_of(adata, key)
+    explanation = explanation_of(adata, key)
+    matrix, answer = explanation.matrix, explanation.answer
     question = explained_question(adata, task, key)
     sentence_key = question.column_of(SENTENCE)
     rng = np.random.default_rng(rng)
@@ -325,10 +326,10 @@ def _agreements(
         }
         sets["reasons"] = [named.get(cell) for cell in answer.index]
     if markers is not None:
-        known = _markers(adata, markers, names)
+        known = _markers(adata, key, markers, names)
         sets["markers"] = [known.get(name) for name in names]
     for other in others:
-        matrix, _ = importance_of(adata, other)
+        matrix = explanation_of(adata, other).matrix
         each = zip(cells.rows, cells.genes, cells.columns, strict=True)
         sets[other] = [_tops(matrix, row, genes, columns, n_top) for row, genes, columns in each]
     agreements = []
@@ -345,17 +346,20 @@ def _agreements(
 
 
 def _markers(
-    adata: AnnData, markers: str | Sequence[str] | Mapping[str, Sequence[str]], answers: np.ndarray
+    adata: AnnData, key: str, markers: str | Sequence[str] | Mapping[str, Sequence[str]], answers: np.ndarray
 ) -> dict[str, set[str]]:
-    if isinstance(markers, Mapping):
-        return {str(answer): {*genes} for answer, genes in markers.items()}
-    if not isinstance(markers, str):
-        return {answer: {*markers} for answer in answers}
-    if "names" not in adata.uns.get(markers, {}):
-        msg = f"`adata.uns[{markers!r}]['names']` not found. Run `sc.tl.rank_genes_groups(adata, groupby)` first."
-        raise KeyError(msg)
-    names = adata.uns[markers]["names"]
-    return {group: {*names[group][:N_MARKERS]} for group in names.dtype.names}
+    """Symbols of the markers of each answer; scanpy and users may name genes as ``var_names`` does."""
+    if isinstance(markers, str):
+        if "names" not in adata.uns.get(markers, {}):
+            msg = f"`adata.uns[{markers!r}]['names']` not found. Run `sc.tl.rank_genes_groups(adata, groupby)` first."
+            raise KeyError(msg)
+        names = adata.uns[markers]["names"]
+        of_answer = {group: names[group][:N_MARKERS] for group in names.dtype.names}
+    else:
+        of_answer = markers if isinstance(markers, Mapping) else dict.fromkeys({*answers}, markers)
+    how = {"gene_symbols": str(read_params(adata, key)["gene_symbols"]) or None}
+    how["use_raw"] = explanation_of(adata, key).use_raw
+    return {str(answer): {*_adata.symbols_of_genes(adata, genes, **how)} for answer, genes in of_answer.items()}
 
 
 def _tops(matrix: sparse.csr_matrix, row: int, genes: list[str], columns: np.ndarray, n_top: int) -> set[str] | None:

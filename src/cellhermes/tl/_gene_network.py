@@ -55,7 +55,7 @@ def gene_network(
     genes: Sequence[str] | None = None,
     gene_symbols: str | None = None,
     layer: str | None = None,
-    use_raw: bool = False,
+    use_raw: bool | None = None,
     key_added: str = NETWORK,
     mod: str | None = None,
 ) -> None:
@@ -90,12 +90,13 @@ def gene_network(
     min_cells
         Leave out genes that fewer cells of the group express.
     genes
-        Symbols of the genes to connect; None takes every gene that has a vector, or whose expression varies. A control
-        should be made of the same genes as the network that it is held against.
+        Genes to connect, by symbol or ``var_names``; None takes every gene that has a vector, or whose expression
+        varies. A control should be made of the same genes as the network that it is held against.
     gene_symbols
         Column of ``var`` with gene symbols; None takes what the vectors were made with, else ``var_names``.
     layer, use_raw
-        Expression for ``use_rep="expression"``, log-normalised. Where ``raw`` has other genes than the object, it is
+        Expression for ``use_rep="expression"``, log-normalised; ``use_raw=None`` takes ``raw`` if the sentences were
+        made of it. Where ``raw`` has other genes than the object, it is
         read by symbol.
     key_added
         Entry of ``varp`` and ``uns`` that is written.
@@ -150,6 +151,7 @@ def gene_network(
     _adata.check_not_empty(adata)
     _check_n_neighbors(n_neighbors)
     source: Source = "expression" if use_rep == EXPRESSION else "embedding"
+    use_raw = _adata.reads_raw(adata, layer, use_raw=use_raw)
     of_cell = np.full(adata.n_obs, "", object)
     if groupby is None:
         labels = [""]
@@ -168,7 +170,9 @@ def gene_network(
     origin["gene_symbols"] = gene_symbols = gene_symbols or origin.get("gene_symbols", "")
     symbols = _adata.symbols(adata, gene_symbols or None)
     of_symbol = _adata.columns_of_symbols(adata, gene_symbols or None)
-    columns = of_symbol.to_numpy() if genes is None else _adata.columns_of_genes(of_symbol, genes)
+    columns = of_symbol.to_numpy()
+    if genes is not None:
+        columns = _adata.columns_of_genes(of_symbol, _adata.symbols_of_genes(adata, genes, gene_symbols or None))
     keys = _network_keys(adata, key_added, labels)
     entries = [entry for key in keys.values() for entry in (f"varp/{key}", f"var/{n_cells_key(key)}")]
     check_free(adata, key_added, entries)
@@ -232,8 +236,8 @@ def _vectors(
 ) -> dict[str, _Profiles]:
     """Vectors of each group's genes, by symbol."""
     profiles, table = {}, vector_groups(adata, key)
-    if labels == [""]:
-        vectors = np.asarray(_adata.require_varm(adata, key, "Run `ch.tl.embed_genes(adata)` first."))[columns]
+    if labels == [""] and key in adata.varm:
+        vectors = np.asarray(adata.varm[key])[columns]
         has = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)  # a vector of zeros has no direction
         return {"": _Profiles(vectors[has], columns[has])}
     for label in labels:
@@ -241,14 +245,14 @@ def _vectors(
         at = pd.Index(stored.genes).get_indexer(symbols[columns])
         has = at >= 0
         has[has] = stored.values[at[has]].any(axis=1)
-        profiles[label] = _Profiles(
-            stored.values[at[has]], columns[has], stored.n_expressing[at[has]], int(table.loc[label, "n_in_group"])
-        )
+        n_cells = None if stored.n_expressing is None else stored.n_expressing[at[has]]
+        n_in_group = 0 if n_cells is None else int(table.loc[label, "n_in_group"])
+        profiles[label] = _Profiles(stored.values[at[has]], columns[has], n_cells, n_in_group)
         if outside := [gene for gene in stored.genes if gene not in set(symbols)]:
             logger.warning(
-                "Group %r: %s genes with a vector are not in the object (%s), so that they have no place in its "
+                "%s: %s genes with a vector are not in the object (%s), so that they have no place in its "
                 "network. Make it in `adata.raw.to_adata()`, with the same uns, if you need them.",
-                label, f"{len(outside):,}", ", ".join(outside[:5]),
+                _named(label), f"{len(outside):,}", ", ".join(outside[:5]),
             )  # fmt: skip
     return profiles
 

@@ -23,29 +23,31 @@ BLOCK = 2_000  # questions in memory at once: cells, or cells without one of the
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Genes of some cells' sentences, in their order, and the columns of ``var`` where they belong."""
+    """Genes of some cells' sentences, in their order, and the columns of the object or of raw where they belong."""
 
     genes: list[list[str]]
     columns: list[np.ndarray]
     symbols: np.ndarray
     gene_symbols: str
+    use_raw: bool
 
     @classmethod
     def of(cls, adata: AnnData, sentences: Sequence[str], sentence_key: str) -> "Listed":
         """Find the columns, as the sentences were made."""
         stored = read_params(adata, sentence_key)
         gene_symbols = str(stored.get("gene_symbols", ""))
-        symbols = _adata.symbols(adata, gene_symbols or None)
-        mask = str(stored.get("gene_mask", GENE_MASK))
-        column = _adata.columns_of_symbols(adata, gene_symbols or None, gene_mask=mask).to_dict()
+        use_raw = _adata.has_words_of_raw(adata, sentence_key)
+        symbols = _adata.symbols(adata, gene_symbols or None, use_raw=use_raw)
+        how = {"gene_mask": str(stored.get("gene_mask", GENE_MASK)), "use_raw": use_raw}
+        column = _adata.columns_of_symbols(adata, gene_symbols or None, **how).to_dict()
         genes = [sentence.split() for sentence in sentences]
         if missing := sorted({gene for listed in genes for gene in listed} - set(column)):
-            msg = (
-                f"{len(missing):,} genes of the sentences are not in var, such as {missing[0]!r}, so that their "
-                "importance has no place in layers. Work on `adata.raw.to_adata()` if the sentences are from raw."
-            )
+            where = "adata.raw.var" if use_raw else "adata.var"
+            msg = f"{len(missing):,} genes of the sentences are not in {where}, such as {missing[0]!r}, so that their "
+            msg += "importance has no place. Run `ch.pp.cell_sentences` again."
             raise ValueError(msg)
-        return cls(genes, [np.array([column[gene] for gene in listed], int) for listed in genes], symbols, gene_symbols)
+        columns = [np.array([column[gene] for gene in listed], int) for listed in genes]
+        return cls(genes, columns, symbols, gene_symbols, use_raw)
 
     @property
     def longest(self) -> int:

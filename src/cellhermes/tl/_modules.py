@@ -37,7 +37,7 @@ def modules(
     min_genes: int = 10,
     resolution: float = 1.0,
     layer: str | None = None,
-    use_raw: bool = False,
+    use_raw: bool | None = None,
     rng: int | np.random.Generator | None = 0,
     network_key: str = NETWORK,
     key_added: str = MODULES,
@@ -86,7 +86,8 @@ def modules(
         Of the clustering; the paper names none. Values at which python-louvain falls apart (often those under 0.7) are
         refused.
     layer, use_raw
-        Log-normalised expression for the scores. Where ``raw`` has other genes than the object, it is read by symbol.
+        Log-normalised expression for the scores; ``use_raw=None`` takes ``raw`` if the sentences were made of it. Where
+        ``raw`` has other genes than the object, it is read by symbol.
     rng
         Seed or generator: of the clustering, and of the control genes of the scores.
     network_key
@@ -145,6 +146,7 @@ def modules(
     """
     rule = _rule(max_jaccard, min_genes, resolution, rng)
     adata = _adata.writable(data, mod)
+    use_raw = _adata.reads_raw(adata, layer, use_raw=use_raw)
     taken = _taken(data, adata, group, reference, network_key, layer, use_raw=use_raw, mod=mod)
     labels = [network.label for network in taken.networks]
     keys = group_keys(key_added, labels) if labels[0] else {"": key_added}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _adata
-from .._explained import importance_of
+from .._explained import explanation_of
 from .._keys import EXPLAIN, REASONS, SENTENCE
 from ..model import CellHermes
 from ..text import Prompt, Question, Task, Template
@@ -104,7 +104,7 @@ def reasons(
     2
     """
     adata = _adata.writable(data, mod)
-    _, answer = importance_of(adata, key)
+    answer = explanation_of(adata, key).answer
     question = explained_question(adata, task, key)
     sentence_key = question.column_of(SENTENCE)
     rows = drawn(adata.obs_names, np.flatnonzero(answer.notna()), cells, np.random.default_rng(rng))

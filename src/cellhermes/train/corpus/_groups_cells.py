@@ -270,7 +270,8 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
     if adata.n_obs < 2:
         msg = f"the data have {adata.n_obs} cell(s); expected at least two to compare."
         raise ValueError(msg)
-    blocks = [block for _, block in _rows.row_blocks(_adata.expression(adata, layer), 4096)]
+    use_raw = _adata.reads_raw(adata, layer, sentence_key=key)
+    blocks = [block for _, block in _rows.row_blocks(_adata.expression(adata, layer, use_raw=use_raw), 4096)]
     matrix = sp.csr_array(sp.vstack(blocks), dtype=np.float32)
     if _rows.is_counts(sp.csr_matrix(matrix[: min(100, adata.n_obs)])):
         msg = "expression looks like counts; pass log-normalised values (sc.pp.normalize_total, sc.pp.log1p) or layer=."
@@ -281,7 +282,8 @@ def _read(adata: AnnData, use_rep: str, layer: str | None, key: str) -> tuple:
     sentences = numbered(_adata.Column(column))
     params = read_params(adata, key)
     symbols = params.get("gene_symbols") or None
-    place = _adata.columns_of_symbols(adata, symbols, gene_mask=params.get("gene_mask"), layer=layer).to_dict()
+    of_matrix = {"gene_mask": params.get("gene_mask"), "layer": layer, "use_raw": use_raw}
+    place = _adata.columns_of_symbols(adata, symbols, **of_matrix).to_dict()
     known = [word for word in sentences.words if word in place]
     columns = matrix[:, [place[word] for word in known]]
     mean = np.asarray(columns.mean(0)).ravel()
