@@ -80,13 +80,12 @@ def test_ensembl_ids_name_the_column_to_pass(adata):
         _adata.symbols(adata)
 
 
-def test_own_genes_are_asked_for_where_results_go_to_genes(adata):
+def test_results_per_gene_go_to_raw_where_that_has_other_genes(adata):
     adata.raw = adata
-    _adata.check_own_genes(adata, use_raw=True)
+    assert _adata.var_slot(adata, use_raw=True) == "var"
     subset = adata[:, ::-1].copy()
-    _adata.check_own_genes(subset, use_raw=False)
-    with pytest.raises(ValueError, match=message("work on `adata.raw.to_adata()`")):
-        _adata.check_own_genes(subset, use_raw=True)
+    assert _adata.var_slot(subset, use_raw=False) == "var"
+    assert _adata.var_slot(subset, use_raw=True) == "raw.var"
 
 
 def test_a_view_of_a_backed_object_is_refused(adata, tmp_path):

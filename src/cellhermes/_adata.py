@@ -141,14 +141,9 @@ def has_own_genes(adata: AnnData, *, use_raw: bool) -> bool:
     return not use_raw or var_of(adata, use_raw=True).index.equals(adata.var_names)
 
 
-def check_own_genes(adata: AnnData, *, use_raw: bool) -> None:
-    """Refuse raw with other genes where a result is written along the genes of the object."""
-    if not has_own_genes(adata, use_raw=use_raw):
-        msg = (
-            f"`adata.raw` has other genes ({_raw(adata).n_vars}) than the object ({adata.n_vars}), so results per gene "
-            "have no place in it; work on `adata.raw.to_adata()`, or pass use_raw=False."
-        )
-        raise ValueError(msg)
+def var_slot(adata: AnnData, *, use_raw: bool) -> str:
+    """Name the table along the genes of the chosen matrix: ``"raw.var"`` where raw has others than the object."""
+    return "var" if has_own_genes(adata, use_raw=use_raw) else "raw.var"
 
 
 def reads_raw(

@@ -1,7 +1,7 @@
 """Entries that a call writes into an object: refused where they are somebody else's, and written all or none.
 
-An entry is a slot and a key, ``"obs/half"``. What a call wrote is noted in ``uns[key]["wrote"]``, so that the next call
-can tell it from what the user had there.
+An entry is a slot and a key, ``"obs/half"``, or ``"raw.var/mask"``. What a call wrote is noted in
+``uns[key]["wrote"]``, so that the next call can tell it from what the user had there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_free(adata: AnnData, key: str, entries: Iterable[str], *, argument: st
     ValueError
         It names the entries, and the argument that gives others.
     """
-    there = [entry for entry in (*entries, f"uns/{key}") if _name(entry) in getattr(adata, _slot(entry))]
+    there = [entry for entry in (*entries, f"uns/{key}") if _name(entry) in dict(_tables(adata)).get(_slot(entry), ())]
     if taken := [f"{_slot(entry)}[{_name(entry)!r}]" for entry in there if not is_ours(adata, key, entry)]:
         msg = f"{', '.join(taken)} is there already, not written by cellhermes. Pass another {argument}=, or delete it."
         raise ValueError(msg)
@@ -61,7 +61,7 @@ def written(adata: AnnData, key: str, entries: Iterable[str]) -> Iterator[None]:
 
 
 def _tables(adata: AnnData) -> list[tuple[str, Mapping]]:
-    raw = [] if adata.raw is None else [("raw", adata.raw.var)]
+    raw = [] if adata.raw is None else [("raw.var", adata.raw.var)]
     return [*((slot, getattr(adata, slot)) for slot in SLOTS), *raw]
 
 

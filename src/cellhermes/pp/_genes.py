@@ -61,7 +61,7 @@ def mask_genes(
     gene_symbols
         Column of ``var`` with the symbols; default: what :func:`~cellhermes.pp.map_genes` wrote, else ``var_names``.
     use_raw
-        Take symbols and totals from ``data.raw``, which must have the genes of the object in the same order.
+        Take symbols and totals from ``data.raw``; the mask is written there, if its genes are not those of the object.
     key_added
         Column to write.
     mod
@@ -71,7 +71,7 @@ def mask_genes(
     -------
     Nothing; writes
 
-    ``var[key_added]``
+    ``var[key_added]``, or ``raw.var[key_added]``
         bool: the gene may stand in a sentence.
     ``uns[key_added]["params"]``
         dict: the arguments and the version of cellhermes.
@@ -90,23 +90,21 @@ def mask_genes(
     [True, False, False, False]
     """
     adata = _adata.writable(data, mod)
-    _adata.check_own_genes(adata, use_raw=use_raw)
     _adata.check_not_empty(adata)
-    check_free(adata, key_added, [f"var/{key_added}"])
+    var = _adata.var_slot(adata, use_raw=use_raw)
+    check_free(adata, key_added, [f"{var}/{key_added}"])
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     names = names_of_modality(adata, names, Modality.load("rna"), use_raw=use_raw)
     mask = gene_mask(names, _adata.expression(adata, use_raw=use_raw))
     write_mask(adata, key_added, mask, {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)})
-    logger.info("mask_genes: stored in var[%r]", key_added)
+    logger.info("mask_genes: stored in %s[%r]", var, key_added)
 
 
 def write_mask(adata: AnnData, key: str, mask: np.ndarray, params: dict[str, Param | None]) -> None:
     """Store a mask that the rules made, in var of raw if it is of other genes."""
-    if not _adata.has_own_genes(adata, use_raw=bool(params["use_raw"])):
-        adata.raw.var[key] = mask
-        return
-    with written(adata, key, [f"var/{key}"]):
-        adata.var[key] = mask
+    slot = _adata.var_slot(adata, use_raw=bool(params["use_raw"]))
+    with written(adata, key, [f"{slot}/{key}"]):
+        (adata.var if slot == "var" else adata.raw.var)[key] = mask
         write_params(adata, key, params)
 
 

@@ -166,7 +166,7 @@ def cell_sentences(
     _adata.check_not_empty(adata)
     names = _adata.symbols(adata, gene_symbols, use_raw=use_raw)
     stored = stored_mask(adata, gene_mask, use_raw=use_raw)
-    if stored is None and out is None and _adata.has_own_genes(adata, use_raw=use_raw):
+    if stored is None and out is None:
         check_free(adata, gene_mask, [], argument="gene_mask")
     of = modality_told(adata, mod, modality, use_raw=use_raw)
     fits = names_of_modality(adata, names, of, use_raw=use_raw)
@@ -191,12 +191,14 @@ def cell_sentences(
             if stored is None:
                 mask_params = {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)}
                 write_mask(adata, gene_mask, mask, mask_params)
-                logger.info("cell_sentences: var[%r] was missing; made by the rules of `ch.pp.mask_genes`", gene_mask)
+                logger.info("cell_sentences: the mask %r was missing; made as `ch.pp.mask_genes` does", gene_mask)
             for name, of_order in _of_each(keys, params):
                 write_params(adata, name, of_order)
         n_empty = values[0].count("")
     if n_empty:
         msg = f"{n_empty:,} of {adata.n_obs:,} cells express no gene of the mask and get an empty sentence."
+        if out is None:
+            msg += f' To drop them: `adata = adata[adata.obs["{key_added}"] != ""].copy()`.'
         warnings.warn(msg, UserWarning, stacklevel=2)
     if out is None or Path(out).exists():  # else other shares are missing, which was told
         logger.info("cell_sentences: %s cells, at most %s genes each -> %s", f"{adata.n_obs:,}", n_genes, where)

@@ -157,6 +157,11 @@ def embed_cells(
         _to_store(way, adata.obs_names, out, key_added, method)
     if way.n_empty:
         msg = f"{way.n_empty:,} of {adata.n_obs:,} cells have {way.reason} and get NaN."
+        if out is None:
+            msg += (
+                f' sc.pp.neighbors stops at NaN: `adata = adata[np.isfinite(adata.obsm["{key_added}"][:, 0])].copy()` '
+            )
+            msg += "drops them."
         warnings.warn(msg, UserWarning, stacklevel=2)
     if out is None or Path(out).exists():  # else other shares are missing, which was told
         logger.info("%s cells embedded in %s (%d dimensions).", f"{adata.n_obs:,}", where, way.dim)
