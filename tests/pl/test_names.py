@@ -1,5 +1,6 @@
 """Groups, answers, tasks and methods have names of 8 letters, or of 40, as CELLxGENE's cell types: all can be read."""
 
+import dataclasses
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -41,11 +42,12 @@ def calls(request, folders):
     ch.tl.enrich(data, SETS, of={group: genes[0], reference: genes[2], "B": genes[1][:3]}, group=group)
     ch.pp.cell_sentences(data, n_genes=15)
     tiny = ch.CellHermes.from_pretrained(folders("llama"), device="cpu", wrap="llama3-chat")
-    question = ch.text.Question("cell_type", answers=[group, reference], normalize="sum", prior="")
-    with pytest.warns(UserWarning, match="not tuned"):
-        ch.tl.explain(data, tiny, question, cells=[*data.obs_names[:12]])
-    data.obs.loc[data.obs_names[:12], "explain_answer"] = [reference] + [group] * 11
-    ch.tl.faithfulness(data, tiny, question, steps=[1, 5], cells=2)
+    tiny.card = dataclasses.replace(tiny.card, tasks=("t_cell_reactivity",))
+    ch.tl.explain(data, tiny, "t_cell_reactivity", cells=[*data.obs_names[:12]])
+    ch.tl.faithfulness(data, tiny, "t_cell_reactivity", steps=[1, 5], cells=2)
+    data.obs["explain_answer"] = pd.Categorical([reference] + [group] * 11 + [None] * (data.n_obs - 12))
+    tested = data.uns["explain"]["faithfulness"]["curves"]
+    tested["answer"] = tested["answer"].where(tested["answer"] == "", group)
     data.obsm["X_two"] = np.random.default_rng(0).normal(size=(data.n_obs, 2))
     return _plots(data, names)
 
@@ -58,12 +60,11 @@ def _plots(data, names):
     roc = ch.metrics.roc([*names] * 3, pd.DataFrame(probability))
     log = pd.DataFrame({"step": [1, 2, 3], "eval_accuracy": [0.2, 0.4, 0.5]})
     log = log.assign(**{f"eval_accuracy/{name}": [0.1, 0.2, 0.6] for name in names})
-    answer = data.obs["explain_answer"].iloc[0]
     return {
         "degree_change": lambda ax: ch.pl.degree_change(data, group, reference, n_genes=10, ax=ax),
         "enrich": lambda ax: ch.pl.enrich(data, ax=ax),
         "enrich, one list": lambda ax: ch.pl.enrich(data, group, ax=ax),
-        "faithfulness": lambda ax: ch.pl.faithfulness(data, answer=_tested(data, answer), ax=ax),
+        "faithfulness": lambda ax: ch.pl.faithfulness(data, answer=group, ax=ax),
         "gene_network": lambda ax: ch.pl.gene_network(data, "CD79A", group, reference=reference, ax=ax),
         "gene_network, module": lambda ax: ch.pl.gene_network(data, 0, group, color="module", n_labels=5, ax=ax),
         "importance": lambda ax: ch.pl.importance(data, n_genes=5, ax=ax),
@@ -76,10 +77,6 @@ def _plots(data, names):
         "sentence": lambda ax: ch.pl.sentence(data, "cell_0", ax=ax),
         "training": lambda ax: ch.pl.training(log, y="accuracy", ax=ax),
     }
-
-
-def _tested(data, default):
-    return next((name for name in ch.get.faithfulness(data)["answer"] if name), default)
 
 
 PLOTS = (

@@ -115,11 +115,18 @@ def test_empty_matrices_are_an_error(adata):
         ch.pp.mask_genes(adata[:, :0].copy())
 
 
-def test_raw_with_other_genes_is_an_error(adata):
+def test_raw_with_other_genes_has_a_mask_of_its_own(adata):
     adata.raw = adata
     ch.pp.mask_genes(adata, use_raw=True, key_added="of_raw")
     ch.pp.mask_genes(adata)
     assert adata.var["of_raw"].equals(adata.var[GENE_MASK].rename("of_raw"))
     subset = adata[:, :30].copy()
-    with pytest.raises(ValueError, match=re.escape("adata.raw.to_adata()")):
-        ch.pp.mask_genes(subset, use_raw=True)
+    whole = subset.raw.to_adata()
+    ch.pp.mask_genes(whole, key_added="mask")
+    for _ in range(2):  # what we wrote is written over
+        ch.pp.mask_genes(subset, use_raw=True, key_added="mask")
+        assert subset.raw.var["mask"].equals(whole.var["mask"])
+    assert "mask" not in subset.var
+    subset.raw.var["mine"] = True
+    with pytest.raises(ValueError, match=r"raw.var\['mine'\] is there already"):
+        ch.pp.mask_genes(subset, use_raw=True, key_added="mine")

@@ -164,6 +164,9 @@ def test_cells_without_expression_get_an_empty_sentence_and_one_warning(adata):
         ch.pp.cell_sentences(adata)
     assert len(caught) == 1
     assert np.flatnonzero(adata.obs[SENTENCE] == "").tolist() == [3, 7]
+    line = re.search("`(adata = .*?)`", str(caught[0].message))[1]
+    exec(line, scope := {"adata": adata})  # what users would do
+    assert scope["adata"].n_obs == 298
 
 
 # ---- orders of ties

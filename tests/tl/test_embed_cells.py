@@ -1,5 +1,6 @@
 """Vectors of cells: against the model and a slow loop, on every kind of AnnData."""
 
+import re
 import shutil
 
 import anndata as ad
@@ -7,6 +8,7 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from scipy import sparse
 
 import cellhermes as ch
@@ -152,7 +154,7 @@ def test_cells_without_a_sentence_get_nan_and_one_warning(small, model):
     small.obs["cell_sentence"] = (
         small.obs["cell_sentence"].astype(object).where(np.arange(30) > 2, ["", None, np.nan] * 10)
     )
-    with pytest.warns(UserWarning, match="3 of 30 cells have an empty sentence and get NaN") as seen:
+    with pytest.warns(UserWarning, match="3 of 30 cells have an empty sentence and get NaN.*stops at NaN") as seen:
         ch.tl.embed_cells(small, model)
     assert len(seen) == 1
     assert np.isnan(small.obsm[KEY][:3]).all()
@@ -284,6 +286,28 @@ def test_weighted_reads_raw_with_other_genes_by_symbol(small, model):
     small.raw = raw
     ch.tl.embed_cells(small, method="weighted", use_raw=True)
     close(small.obsm[KEY], expected)
+
+
+def test_weighted_reads_raw_where_the_sentences_are_of_it(small, model):
+    whole = small.copy()
+    ch.tl.embed_genes(whole, model)
+    ch.tl.embed_cells(whole, method="weighted")
+    small.raw = small
+    cut = small[:, ::7].copy()
+    cut.X = cut.X.toarray() - 1
+    ch.pp.cell_sentences(cut, n_genes=15, use_raw=True)
+    ch.tl.embed_genes(cut, model)
+    ch.tl.embed_cells(cut, method="weighted")
+    close(cut.obsm[KEY], whole.obsm[KEY])
+    with pytest.raises(ValueError, match=r"negative values.*Pass use_raw=True, or layer="):
+        ch.tl.embed_cells(cut, method="weighted", use_raw=False)
+    counts = whole.copy()
+    counts.X = whole.layers["counts"]
+    cut.raw = counts
+    with pytest.raises(ValueError, match="raw counts") as refused:
+        ch.tl.embed_cells(cut, method="weighted")
+    exec(re.search("Run `(.*?)`", str(refused.value))[1], {"adata": cut, "sc": sc})  # what users would do
+    ch.tl.embed_cells(cut, method="weighted")
 
 
 def test_weighted_takes_the_vectors_of_a_group(small, model):

@@ -338,8 +338,40 @@ def test_genes_that_only_raw_has_are_embedded_too(small, model):
     close(vectors_of(small, "B"), vectors_of(expected, "B"))
     ch.tl.embed_genes(small, model, groupby="cell_type", groups=["NK"])
     assert len(ch.get.gene_vectors(small, groups=["NK"])) == expected.var["sentence_gene"].sum()
-    with pytest.raises(KeyError, match="2 of 4 genes are not in the data: CD3E, LYZ"):
-        ch.tl.embed_genes(small, model, genes=GENES)
+
+
+def test_genes_of_raw_are_embedded_alone_by_symbol(small, model, tmp_path):
+    whole = small.copy()
+    ch.tl.embed_genes(whole, model, genes=GENES)
+    small.raw = small
+    cut = small[:, ~small.var_names.isin(["CD3E", "LYZ"])].copy()
+    ch.pp.cell_sentences(cut, n_genes=15, use_raw=True)
+    ch.tl.embed_genes(cut, model, genes=GENES)
+    cut.write_h5ad(tmp_path / "a.h5ad")
+    for adata in (cut, ad.read_h5ad(tmp_path / "a.h5ad")):
+        pd.testing.assert_frame_equal(ch.get.gene_vectors(adata), ch.get.gene_vectors(whole), check_exact=False)
+    assert KEY not in cut.varm
+    ch.tl.embed_genes(cut, model, genes=GENES, groupby="cell_type", groups=["B"])
+    pd.testing.assert_frame_equal(ch.get.gene_vectors(cut, groups=[""]), ch.get.gene_vectors(whole), check_exact=False)
+    del cut.raw  # then they go where the object's genes are
+    ch.tl.embed_genes(cut, model, genes=["MS4A1"])
+    assert KEY in cut.varm
+    assert list(cut.uns[KEY]["vectors"]) == ["1"]
+
+
+def test_genes_are_asked_for_by_symbol_or_name(small, model):
+    ch.tl.embed_genes(small, model, genes=GENES)
+    expected = ch.get.gene_vectors(small)
+    small.var["symbol"] = small.var_names
+    small.var_names = [f"ENSG{i:011d}" for i in range(small.n_vars)]
+    ids = [small.var_names[small.var["symbol"] == gene][0] for gene in GENES]
+    ch.tl.embed_genes(small, model, genes=[ids[0], *GENES[1:]], gene_symbols="symbol")
+    close(ch.get.gene_vectors(small).to_numpy(), expected.to_numpy())
+    assert ch.get.gene_vectors(small, ids[:2]).index.tolist() == [(gene, "") for gene in GENES[:2]]
+    by_name, by_symbol = {"genes": ids, "key_added": "a"}, {"genes": GENES, "key_added": "b"}
+    for options in (by_name, by_symbol):
+        ch.tl.gene_network(small, use_rep="expression", gene_symbols="symbol", n_neighbors=3, **options)
+    assert (small.varp["a"] != small.varp["b"]).nnz == 0
 
 
 # ---- counts and log-normalised values

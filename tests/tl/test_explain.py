@@ -256,8 +256,43 @@ def test_what_is_missing_is_said_before_a_model_is_loaded(cells, task, options, 
 
 
 def test_a_sentence_with_genes_that_are_not_in_var_is_refused(cells, tiny):
-    with pytest.raises(ValueError, match=r"genes of the sentences are not in var, such as .*adata.raw.to_adata"):
+    with pytest.raises(
+        ValueError, match="genes of the sentences are not in adata.var, such as .*cell_sentences. again"
+    ):
         ch.tl.explain(cells[:, :3].copy(), tiny, TASK)
+
+
+def test_genes_of_raw_have_the_importance_of_those_of_the_object(cells, tiny, tmp_path):
+    cells.raw = cells
+    cut = cells[:, ::9].copy()
+    cut.X = cut.X.toarray() - 1
+    ch.pp.cell_sentences(cut, n_genes=6, use_raw=True)
+    for adata in (cells, cut):
+        ch.tl.explain(adata, tiny, TASK)
+        ch.tl.faithfulness(adata, tiny, TASK, steps=[1, 3], cells=3)
+    assert "explain" not in cut.layers
+    assert abs(cut.obsm["explain_raw"] - cells.layers["explain"]).max() < 1e-6
+    cut.write_h5ad(tmp_path / "a.h5ad")
+    for adata in (cut, ad.read_h5ad(tmp_path / "a.h5ad")):
+        pd.testing.assert_frame_equal(ch.get.importance(adata), ch.get.importance(cells), check_index_type=False)
+        pd.testing.assert_frame_equal(ch.get.explain(adata), ch.get.explain(cells))
+    pd.testing.assert_frame_equal(ch.get.faithfulness(cut), ch.get.faithfulness(cells))
+    some = cut[2:5].copy()
+    assert {*ch.get.importance(some)["cell"]} == {*some.obs_names}
+    cut.raw = cells[:, :20].copy()
+    with pytest.raises(ValueError, match="another raw than that which was explained"):
+        ch.get.importance(cut)
+
+
+def test_an_explanation_takes_the_place_of_one_of_other_genes(cells, tiny):
+    cells.raw = cells
+    cut = cells[:, [gene in " ".join(cells.obs["cell_sentence"]).split() for gene in cells.var_names]].copy()
+    ch.tl.explain(cut, tiny, TASK)
+    expected = ch.get.importance(cut)
+    ch.pp.cell_sentences(cut, n_genes=6, use_raw=True)
+    ch.tl.explain(cut, tiny, TASK)
+    assert ("explain" in cut.layers, "explain_raw" in cut.obsm) == (False, True)
+    pd.testing.assert_frame_equal(ch.get.importance(cut), expected)
 
 
 def test_a_head_that_is_not_there(cells, tiny):

@@ -170,6 +170,16 @@ def test_markers_of_scanpy(planted, tiny):
     table = ch.get.faithfulness(planted, "quality").set_index(["test", "against", "answer"])
     assert table.loc[("agreement", "markers", "Reactive"), "value"] == 1
 
+    planted.var["symbol"] = planted.var_names  # markers have the names of var_names, sentences have symbols
+    planted.var_names = [f"gene {i}" for i in range(planted.n_vars)]
+    planted.uns["cell_sentence"]["params"]["gene_symbols"] = "symbol"
+    planted.uns["explain"]["params"]["gene_symbols"] = "symbol"
+    sc.tl.rank_genes_groups(planted, "explain_answer")
+    ch.tl.faithfulness(planted, tiny, TASK, steps=STEPS, n_top=1, markers="rank_genes_groups")
+    pd.testing.assert_frame_equal(
+        ch.get.faithfulness(planted, "quality").set_index(["test", "against", "answer"]), table
+    )
+
 
 @pytest.mark.parametrize(
     ("task", "options", "error", "message"),

@@ -95,6 +95,7 @@ def faithfulness(
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(steps, [str(k) for k in steps])
     ax.minorticks_off()
+    ax.ticklabel_format(axis="y", useOffset=False)
     ax.set_xlabel("genes taken away" if test == "deletion" else "genes left")
     ax.set_ylabel(wrapped(f"probability of {answer or 'the answer'}"))
     legend(ax, above=True)

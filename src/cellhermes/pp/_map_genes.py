@@ -121,13 +121,23 @@ def map_genes(
             of_raw = _mapped(adata, gene_symbols, species, paralogues, use_raw=True)
             adata.raw.var[key_added] = of_raw["symbol"].to_numpy(object)
         write_params(adata, key_added, {"species": species, "gene_symbols": gene_symbols, "paralogues": paralogues})
-        if key_added == HUMAN_SYMBOL and is_ours(adata, GENE_MASK, f"var/{GENE_MASK}"):
-            del adata.var[GENE_MASK], adata.uns[GENE_MASK]  # of the names before; made anew when it is needed
+        if key_added == HUMAN_SYMBOL:
+            _remove_masks(adata)
         adata.uns[key_added] = {**adata.uns[key_added], REPORT: _report(genes)}
     counts = ", ".join(
         f"{n:,} {how}" for how, n in genes["how"].value_counts().reindex(HOW).dropna().astype(int).items()
     )
     logger.info("map_genes: stored in var[%r]; %s", key_added, counts)
+
+
+def _remove_masks(adata: AnnData) -> None:
+    """Remove masks of ours, which are of the names before; they are made anew when they are needed."""
+    tables = {"var": adata.var} | ({} if adata.raw is None else {"raw.var": adata.raw.var})
+    ours = [table for slot, table in tables.items() if is_ours(adata, GENE_MASK, f"{slot}/{GENE_MASK}")]
+    for table in ours:
+        table.pop(GENE_MASK)
+    if ours:
+        del adata.uns[GENE_MASK]
 
 
 def _mapped(
