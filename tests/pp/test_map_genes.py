@@ -234,6 +234,17 @@ def test_a_mask_of_the_names_before_is_made_anew():
     assert adata.obs["cell_sentence"].iloc[1].split() == ["CD3E", "KMT2A"]
 
 
+def test_a_mask_of_raw_is_made_anew_as_well():
+    whole = object_of("MLL", "CD3E")
+    whole.raw = whole
+    adata = whole[:, ["CD3E"]].copy()
+    ch.pp.mask_genes(adata, use_raw=True)
+    ch.pp.map_genes(adata)
+    ch.pp.cell_sentences(adata, use_raw=True)
+    assert adata.obs["cell_sentence"].iloc[1].split() == ["CD3E", "KMT2A"]
+    assert adata.raw.var["sentence_gene"].tolist() == [True, True]
+
+
 def test_a_modality_of_a_mudata():
     mdata = MuData({"rna": object_of("Cd3e", "Trp53"), "prot": object_of("x", "y")})
     ch.pp.map_genes(mdata, "mouse", mod="rna")
