@@ -17,6 +17,7 @@ def test_exponents_are_those_of_a_power_law(benchmarks):
     assert benchmarks("report").slope(mine.sample(frac=1, random_state=0)) == pytest.approx(1.5)
 
 
+@pytest.mark.filterwarnings("ignore:Sentences are of a selection")  # generated cells, of any symbols
 @pytest.mark.parametrize(
     "name", ["Sentences", "Embedding", "SentenceLength", "Context", "Network", "ModelSize", "Corpus"]
 )
