@@ -131,7 +131,7 @@ def test_names_are_read_in_a_figure_of_its_own(calls, plot):
 
 @pytest.mark.parametrize("plot", PLOTS)
 def test_names_are_read_in_a_grid(calls, plot):
-    figure, axes = plt.subplots(2, 2, figsize=(10, 8))
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
     for ax in axes.flat:
         calls[plot](ax)
     assert faults(figure) == NONE

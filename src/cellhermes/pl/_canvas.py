@@ -37,15 +37,10 @@ _ours: WeakSet[Figure] = WeakSet()
 
 
 def canvas(ax: Axes | None, width: float = 4.0, height: float = 3.2) -> Axes:
-    """Return ``ax``, or the axes of a new figure of that size in inches.
-
-    A figure of the user's without a layout of its own gets the constrained one, which leaves room for names.
-    """
+    """Return ``ax``, or the axes of a new figure of that size in inches, which leaves room for names."""
     if ax is None:
         figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
         _ours.add(figure)
-    elif (figure := _figure(ax)).get_layout_engine() is None:
-        figure.set_layout_engine("constrained")
     return ax
 
 
