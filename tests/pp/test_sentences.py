@@ -123,7 +123,7 @@ def test_a_missing_mask_is_made_and_kept(adata, caplog):
     other = ch.datasets.toy()
     ch.pp.mask_genes(other)
     assert adata.var[GENE_MASK].equals(other.var[GENE_MASK])
-    assert "var['sentence_gene'] was missing" in caplog.text
+    assert "the mask 'sentence_gene' was missing" in caplog.text
     assert "300 cells, at most 100 genes each -> obs['cell_sentence']" in caplog.text
 
 
