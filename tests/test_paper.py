@@ -66,6 +66,7 @@ def test_data_that_are_not_there_are_named(paper, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Group .* genes are expressed by none")  # true: the paper leaves none out
 def test_all_scripts_run(paper, data_dir, tmp_path):
     pytest.importorskip("scib_metrics", reason="fig3_cells measures with it (extra metrics)")
     paper.main(None, ["all", "--quick", "--out", str(tmp_path), "--data", str(data_dir)])
