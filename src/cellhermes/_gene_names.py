@@ -17,7 +17,7 @@ import pandas as pd
 from ._symbols import human_symbols, is_ensembl_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 Species = Literal["human", "mouse", "rat", "rhesus", "cynomolgus", "pig"]
 SPECIES: tuple[Species, ...] = ("human", "mouse", "rat", "rhesus", "cynomolgus", "pig")
@@ -26,8 +26,6 @@ HOW = ("symbol", "id", "previous", "alias", "letter case", "suffix", AMBIGUOUS, 
 SHARED = "~"
 WITH_ID = re.compile(r"(?P<symbol>.+)_(?P<id>ENS[A-Z]*G\d{11})")  # CELLxGENE, of symbols that occur twice
 NUMBERED = re.compile(r"(?P<symbol>.+)-\d+")  # var_names_make_unique
-
-
 ID_PREFIX = re.compile(r"ENS[A-Z]*?(?=G\d)")
 ID_PREFIXES: dict[str, Species] = {"ENS": "human", "ENSMUS": "mouse", "ENSRNO": "rat"}
 SMALL_LETTERS = re.compile(r"[A-Z][a-z][a-z0-9.-]*")  # Cd3e, as of mouse and rat; no human symbol is written so
@@ -104,39 +102,41 @@ def human_meanings(names: Iterable[str], species: Species, *, keep_paralogues: b
     """
     names = [str(name) for name in names]
     table, together = gene_names(species), {*names}
-    meanings = [_meaning(name, species, table, together, keep_paralogues=keep_paralogues) for name in names]
+
+    def look_up(name: str) -> Meaning:
+        return _in_table(name, species, table.meanings, keep_paralogues=keep_paralogues)
+
+    meanings = [_meaning(name, look_up, table.by_case, together) for name in names]
     return pd.DataFrame(meanings, columns=list(Meaning._fields), dtype=object)
 
 
 def _meaning(
-    name: str, species: Species, table: GeneNames, together: Collection[str], *, keep_paralogues: bool
+    name: str, look_up: Callable[[str], Meaning], by_case: Mapping[str, str], together: Collection[str]
 ) -> Meaning:
-    def of(name: str) -> Meaning:
-        return _in_table(name, species, table, keep_paralogues=keep_paralogues)
-
-    if (whole := of(name)).how != UNKNOWN:
-        return whole
+    """Look a name up as it is, then without what made it unique, then in letters of the other case."""
+    if (meaning := look_up(name)).how != UNKNOWN:
+        return meaning
     if joined := WITH_ID.fullmatch(name):
-        symbol, by_id = of(joined["symbol"]), of(joined["id"])
-        return (symbol if symbol.symbol else by_id)._replace(how="suffix") if symbol.symbol or by_id.symbol else NOTHING
-    if (numbered := NUMBERED.fullmatch(name)) and numbered["symbol"] in together:
-        base = of(numbered["symbol"])
-        return base._replace(how="suffix") if base.symbol else base
-    if like := table.by_case.get(name.lower()):
-        other = of(like)
-        return other._replace(how="letter case") if other.symbol else other
-    return NOTHING
+        other, how = look_up(joined["symbol"]), "suffix"
+        other = other if other.symbol else look_up(joined["id"])
+    elif (numbered := NUMBERED.fullmatch(name)) and numbered["symbol"] in together:
+        other, how = look_up(numbered["symbol"]), "suffix"
+    else:
+        other, how = look_up(by_case.get(name.lower(), "")), "letter case"
+    return other._replace(how=how) if other.symbol else other
 
 
-def _in_table(name: str, species: Species, table: GeneNames, *, keep_paralogues: bool) -> Meaning:
+def _in_table(
+    name: str, species: Species, meanings: Mapping[str, tuple[str, tuple[str, ...]]], *, keep_paralogues: bool
+) -> Meaning:
     known = human_symbols().known
     if species == "human" and name in known:
         return Meaning(name, "symbol")
     if is_ensembl_id(name):
         name = name.partition(".")[0]
-    if name not in table.meanings:
+    if name not in meanings:
         return NOTHING
-    kind, (symbol, *others) = table.meanings[name]
+    kind, (symbol, *others) = meanings[name]
     if others or (symbol.startswith(SHARED) and not keep_paralogues):
         return Meaning("", AMBIGUOUS)
     symbol = symbol.removeprefix(SHARED)

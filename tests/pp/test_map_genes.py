@@ -217,6 +217,26 @@ def test_raw_with_other_genes_is_mapped_too():
     assert adata.raw.var["human_symbol"].tolist() == ["CD3E", "TP53", "MS4A1"]
 
 
+def test_a_column_of_the_user_in_raw_is_not_lost():
+    adata = object_of("Cd3e", "Trp53")
+    adata.raw = adata
+    adata.raw.var["human_symbol"] = ["mine", "mine too"]
+    with pytest.raises(ValueError, match=r"raw\.var\['human_symbol'\].*not written by cellhermes"):
+        ch.pp.map_genes(adata, "mouse")
+    assert adata.raw.var["human_symbol"].tolist() == ["mine", "mine too"]
+    assert "human_symbol" not in adata.var
+
+
+def test_raw_that_is_set_after_a_call_is_read_and_mapped_anew():
+    adata = object_of("Cd3e", "Trp53", "Gapdh-ps15")
+    ch.pp.map_genes(adata, "mouse")
+    adata.raw = adata
+    adata = adata[:, ["Trp53"]].copy()
+    assert [*ch._adata.symbols(adata, use_raw=True)] == ["CD3E", "TP53", ""]
+    ch.pp.map_genes(adata, "mouse", paralogues="keep")
+    assert adata.raw.var["human_symbol"].tolist() == ["CD3E", "TP53", "GAPDH"]
+
+
 def test_names_come_from_a_column_and_go_into_another():
     adata = object_of("a", "b", symbol=["MLL", "CD3E"])
     ch.pp.map_genes(adata, gene_symbols="symbol", key_added="current")

@@ -41,8 +41,9 @@ def map_genes(
     there too, ``MATR3_ENSG00000015479`` of CELLxGENE. At last, letters of the other case are tried. Genes of another
     species get the symbol of their human orthologue.
 
-    A name that may mean several human genes is ambiguous and gets no symbol. So do, by default, genes that share
-    one human orthologue.
+    A name that may mean several human genes is ambiguous and gets no symbol. Nor do, by default, genes that share one
+    human orthologue; but where one of them is called as the orthologue is (``Gapdh``, beside its copies), it alone has
+    that symbol.
 
     Parameters
     ----------
@@ -111,11 +112,13 @@ def map_genes(
         raise ValueError(msg)
     adata = _adata.writable(data, mod)
     _adata.check_not_empty(adata)
-    check_free(adata, key_added, [f"var/{key_added}"])
+    in_raw = adata.raw is not None and (gene_symbols is None or gene_symbols in adata.raw.var)
+    entries = [f"var/{key_added}", *([f"raw.var/{key_added}"] if in_raw else [])]
+    # raw that was set after a first call has a copy of what that wrote
+    check_free(adata, key_added, entries[:1] if is_ours(adata, key_added, entries[0]) else entries)
     genes = _mapped(adata, gene_symbols, species, paralogues, use_raw=False)
     _check_mapped(genes, species)
-    in_raw = adata.raw is not None and (gene_symbols is None or gene_symbols in adata.raw.var)
-    with written(adata, key_added, [f"var/{key_added}"]):
+    with written(adata, key_added, entries):
         adata.var[key_added] = genes["symbol"].to_numpy(object)
         if in_raw:
             of_raw = _mapped(adata, gene_symbols, species, paralogues, use_raw=True)
