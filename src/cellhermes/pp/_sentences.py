@@ -184,16 +184,10 @@ def cell_sentences(
     else:
         values, where = writer.to_columns(chunk_size), f"obs[{key_added!r}]"
         with written(adata, key_added, entries):
-            _forget(adata, key_added, columns)
-            for name, column in zip(columns, values, strict=True):
-                kind = object if name in keys else float
-                adata.obs[name] = pd.Series(column, index=adata.obs_names, dtype=kind)
+            _store(adata, key_added, dict(zip(columns, values, strict=True)), params)
             if stored is None:
-                mask_params = {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)}
-                write_mask(adata, gene_mask, mask, mask_params)
+                write_mask(adata, gene_mask, mask, {"gene_symbols": gene_symbols, "use_raw": bool(use_raw)})
                 logger.info("cell_sentences: the mask %r was missing; made as `ch.pp.mask_genes` does", gene_mask)
-            for name, of_order in _of_each(keys, params):
-                write_params(adata, name, of_order)
         n_empty = values[0].count("")
     if n_empty:
         msg = f"{n_empty:,} of {adata.n_obs:,} cells express no gene of the mask and get an empty sentence."
@@ -261,12 +255,17 @@ def _of_each(keys: list[str], params: dict[str, object]) -> list[tuple[str, dict
     return [(keys[0], params), *((name, {**params, N_ORDERS: 1}) for name in keys[1:])]
 
 
-def _forget(adata: AnnData, key: str, columns: list[str]) -> None:
-    """Take away what an earlier call with more orders wrote."""
+def _store(adata: AnnData, key: str, columns: dict[str, list[str | float]], params: dict[str, object]) -> None:
+    """Write sentences, what ties decide, and the parameters; take away what a call with more orders wrote."""
     for name in {*_columns(key, n_orders_of(adata, key))} - {*columns}:
         for table in (adata.obs, adata.uns):
             if name in table and is_ours(adata, key, f"obs/{name}"):
                 del table[name]
+    keys = sentence_keys(key, int(params[N_ORDERS]))
+    for name, values in columns.items():
+        adata.obs[name] = pd.Series(values, index=adata.obs_names, dtype=object if name in keys else float)
+    for name, of_order in _of_each(keys, params):
+        write_params(adata, name, of_order)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,21 @@ def test_panels_hide_the_same_genes_from_all_cells_of_a_group(cells):
     assert max(sizes) > 0.6, "and some see all genes"
 
 
+def test_cells_whose_sentences_are_of_raw_are_read_from_raw(cells):
+    whole = cells.copy()
+    ch.pp.cell_sentences(whole, n_genes=300)
+    cut = cells.copy()
+    cut.raw = cut
+    cut = cut[:, ::3].copy()
+    sc.pp.scale(cut, zero_center=False)
+    ch.pp.cell_sentences(cut, n_genes=300, use_raw=True)
+    expected, group = (cell_groups(adata, n_cells=8, n_genes=40)[0] for adata in (whole, cut))
+    assert [prompt.text for prompt in group.prompts] == [prompt.text for prompt in expected.prompts]
+    for name in ("near", "first"):
+        values, wanted = (sp.csr_array(getattr(one, name)).toarray() for one in (group, expected))
+        np.testing.assert_allclose(values, wanted, atol=1e-6)
+
+
 def test_cells_of_a_group_come_from_one_data_set(cells):
     one, other = cells[:60].copy(), cells[60:].copy()
     other.obs["cell_sentence"] = ["ZZZ1 ZZZ2 ZZZ3 ZZZ4 ZZZ5 ZZZ6"] * 60
